@@ -37,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 ifdef TORCH_INDEX
 	@$(PIP) install --progress-bar off --no-deps --index-url '$(TORCH_INDEX)' '$(TORCH)' | $(FOLLOW)
 endif
-	@$(PIP) install --progress-bar off --constraint constraints.txt --editable '.[demo,dev,learners,tuning]' | $(FOLLOW)
+	@$(PIP) install --progress-bar off --constraint constraints.txt --editable '.[all,dev]' | $(FOLLOW)
 	@echo "Ready after $$(($$(date +%s) - $$(cat $(VENV)/.started))) s: $$(du -sm $(VENV) | cut -f1) MB in $(VENV)."
 	@touch $@
 

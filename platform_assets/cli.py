@@ -52,11 +52,16 @@ def _sentence(problem: Exception) -> str | None:
     """Return a problem that a person can act on; None for a bug of ours, which needs its traceback."""
     import obstore
 
+    from platform_assets.base import extras
     from platform_assets.base.problems import LedgerProblem
     from platform_assets.store.artifacts import ArtifactProblem
     from platform_assets.store.problems import TableProblem
 
-    if isinstance(problem, ValueError | LookupError | ArtifactProblem | LedgerProblem | TableProblem):
+    if isinstance(problem, ModuleNotFoundError):
+        problem = extras.named(problem)
+    if isinstance(
+        problem, ValueError | LookupError | extras.MissingExtra | ArtifactProblem | LedgerProblem | TableProblem
+    ):
         return str(problem)
     if isinstance(problem, OSError | obstore.exceptions.BaseError):
         return f"{str(problem).partition(chr(10))[0]}. {_advice(problem, Settings.from_environment())}"
@@ -98,6 +103,10 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     check = add("check", help="try a product's file on its recording or landed files")
     _takes_product(check, "all")
     check.set_defaults(run=_check)
+
+    stale = add("stale", help="print each asset's code digest, or what a change since then makes again")
+    stale.add_argument("--since", metavar="FILE", type=Path, help="what this command printed for another commit")
+    stale.set_defaults(run=_stale)
 
     status = add("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
@@ -270,6 +279,18 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
         print(checking.as_text(product, lines), flush=True)
         count += sum(line.is_problem for line in lines)
     return 1 if count else 0
+
+
+def _stale(_settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.automation import stale
+    from platform_assets.engine import product_files
+
+    after = stale.digests(product_files.load_all())
+    if options.since is None:
+        print(json.dumps(after, indent=2))
+        return 0
+    print(stale.as_markdown(json.loads(options.since.read_text(encoding="utf-8")), after))
+    return 0
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:

@@ -1,9 +1,10 @@
-"""Offer a product as a Dagster component, so that a project which installs Driftline adds it with a few lines of YAML.
+"""Offer a product as a Dagster component: `dg scaffold defs driftline.ProductComponent churn`, in any Dagster project.
 
-Our own code location finds products by their files and needs no YAML: there, a component in `platform_assets/defs/`
-adds nothing, so nothing is defined twice. In other projects each component defines its product's assets and checks. The
-first one by name also defines what is shared, and every product's jobs and schedules, because Dagster requires sensors
-and their jobs to come from one place.
+The scaffold writes `defs.yaml` and the product's file into the user's own package. A component defines its product's
+assets and checks; the first one by module also defines what they share, and every product's jobs and schedules, because
+Dagster requires sensors and their jobs to come from one place. Nothing else of the code location changes.
+
+In this checkout the code location itself takes components' products with those of `platform_assets/products/`.
 """
 
 from __future__ import annotations
@@ -11,83 +12,207 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
-import click
 import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
+from pydantic import BaseModel, PrivateAttr
 
-from platform_assets import products
-from platform_assets.automation import factory
+from platform_assets.automation import factory, placeholders, sensors
+from platform_assets.automation.resources import defaults
+from platform_assets.base import naming
+from platform_assets.base.settings import is_validating
 from platform_assets.engine import product_files
+from platform_assets.engine.product_files import Broken
 from platform_assets.product.spec import Product
 
 OWN_FOLDER = f"{__package__}.defs"
-"""Where products found by the factory are not defined again."""
+FILE = "product.py"
 PYTHON = """import dagster as dg
-
-from platform_assets.components import ProductComponent
+from driftline import ProductComponent
 
 
 @dg.component_instance
 def load(context: dg.ComponentLoadContext) -> ProductComponent:
-    return ProductComponent(product="{product}")
+    return ProductComponent(module=f"{__package__}.product")
 """
+PRODUCT = '''"""{title}: say in a sentence what is predicted, about what and when."""
+
+import polars as pl
+from driftline import DailyGrain, Field, LightGbm, Product, Source
+
+MOMENT = pl.Datetime("us", "UTC")
+
+
+def orders():  # a row that breaks it goes to quarantine, with a reason
+    import pandera.polars as pa
+
+    columns = {{"id": pa.Column(pl.String), "at": pa.Column(MOMENT), "amount": pa.Column(pl.Float64, nullable=True)}}
+    return pa.DataFrameSchema(columns)
+
+
+def outcomes():
+    import pandera.polars as pa
+
+    return pa.DataFrameSchema({{"id": pa.Column(pl.String), "label": pa.Column(pl.Int8), "at": pa.Column(MOMENT)}})
+
+
+def features(tables, window):  # one row per entity, from what was known at `asked_at`
+    rows = tables["orders"].filter(pl.col("key").is_in(window.keys)).sort("key", "id")
+    moments = {{name: pl.col("at") for name in ("service_time", "asked_at")}}
+    return rows.select("key", entity="id", **moments, amount="amount")
+
+
+def label(rows):
+    return rows.select("key", entity="id", label="label", known_at="at")
+
+
+SPEC = Product(
+    name="{name}",
+    title="{title}",
+    description="Say in a sentence what is predicted, about what and when.",
+    grain=DailyGrain(start="2026-01-01", time_zone="UTC"),
+    sources=(  # one file per day: landing/{name}/orders/2026-01-01.csv
+        Source(name="orders", description="Orders.", schema=orders, known_at="at", partition_by="at"),
+        Source(name="outcomes", description="What became of them.", schema=outcomes, known_at="at", is_label=True),
+    ),
+    lookback=0,
+    features=features,
+    fields=(Field(name="amount", dtype="float", description="of the order", is_nullable=True),),
+    entity="order",
+    label=label,
+    label_delay=1,
+    model=LightGbm(),
+    holdout=14,
+    min_keys=42,
+    is_live=True,
+)
+'''
 
 
 class ProductScaffolder(dg.Scaffolder):
-    """Write the component of the product named like its folder."""
+    """Write the component of the product named like its folder, and a first file of that product next to it."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
-        product = request.target_path.name
+        name, folder = request.target_path.name, request.target_path
+        naming.check_name(name, "the product's folder")
         if request.scaffold_format == "python":
-            (request.target_path / "component.py").write_text(PYTHON.format(product=product), encoding="utf-8")
+            (folder / "component.py").write_text(PYTHON, encoding="utf-8")
         else:
-            scaffold_component(request, {"product": product})
-        if product not in product_files.names():
-            file = Path(products.__path__[0]) / f"{product}.py"
-            click.echo(f"There is no product {product!r} yet: write {file}, see docs/add_a_product.md of Driftline.")
+            scaffold_component(request, {"automation": False})
+        if not (folder / FILE).exists():
+            text = PRODUCT.format(name=name, title=name.replace("_", " ").capitalize())
+            (folder / FILE).write_text(text, encoding="utf-8")
 
 
 @dg.scaffold_with(ProductScaffolder)
 class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
-    """One Driftline product: its assets, checks, jobs and schedules, with the sensors and resources they need.
+    """One Driftline product: its assets, checks, jobs and schedules, and the sensors of all products.
 
     Attributes:
-        product: the name of its file in `platform_assets/products/`.
+        module: that defines the product; by default `product.py` next to the component's file.
+        automation: whether its sensors and schedules run unless a person stops them. They are stopped otherwise, until
+            a person starts them.
     """
 
-    product: str
+    module: str | None = None
+    automation: bool = False
+    _module: str = PrivateAttr("")
+    _conflict: Broken | None = PrivateAttr(None)
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Load the component of a YAML file."""
+        component = super().load(attributes, context)
+        component.place(context)
+        return component
+
+    def place(self, context: dg.ComponentLoadContext) -> None:
+        """Note which module defines the product."""
+        self._module = self.module or context.defs_relative_module_name(Path(FILE))
+
+    @property
+    def _place(self) -> str:
+        """The module that defines the product; an instance in Python names it, and is placed last."""
+        return self._module or str(self.module)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the product's definitions; the first of several products includes what all share.
 
         Raises:
-            ValueError: there is no such product, or its file is broken.
+            ValueError: definitions are being validated, and the product's file is broken; elsewhere it becomes one
+                asset that says why.
         """
-        if context.defs_module_name == OWN_FOLDER and self.product in product_files.names():
-            return dg.Definitions()
+        if context.defs_module_name == OWN_FOLDER:
+            # `definitions.py` takes its product.
+            return dg.Definitions() if isinstance(self.loaded, Product) else self.built
+        self.place(context)
         components = self._components(context)
-        own_definitions = dg.Definitions(assets=self.built.assets, asset_checks=self.built.asset_checks)
-        if components[0] is not self:
-            return own_definitions
-        specs = product_files.check_together(tuple(component.spec for component in components))
-        built = [component.built for component in components]
-        jobs_and_schedules = [dg.Definitions(jobs=item.jobs, schedules=item.schedules) for item in built]
-        return dg.Definitions.merge(factory.shared_definitions(specs, built, {}), *jobs_and_schedules, own_definitions)
+        own = dg.Definitions(assets=self.built.assets, asset_checks=self.built.asset_checks)
+        return own if components[0] is not self else dg.Definitions.merge(_shared(components), own)
 
     @cached_property
-    def spec(self) -> Product:
-        """The product's spec."""
-        return product_files.load(self.product)
+    def loaded(self) -> Product | Broken:
+        """The product, or why there is none."""
+        try:
+            return product_files.load_module(self._place)
+        except ValueError as problem:
+            return product_files.unloadable(self._place, problem)
 
     @cached_property
     def built(self) -> dg.Definitions:
         """The product's own definitions; built once, because Dagster compares jobs by identity."""
-        return factory.product_definitions(self.spec)
+        broken = self._conflict or self.loaded
+        if isinstance(broken, Product):
+            try:
+                return factory.product_definitions(broken, defaults(), is_automatic=self.automation)
+            except Exception as problem:  # a file may raise anything
+                broken = product_files.broken_by(broken.module, problem)
+                if is_validating():
+                    raise product_files.problem_of([broken]) from problem
+        elif is_validating():
+            raise product_files.problem_of([broken]) from broken.cause
+        return placeholders.placeholder(broken)
+
+    @property
+    def spec(self) -> Product | None:
+        """The product; None where its definitions could not be built."""
+        return self.loaded if isinstance(self.loaded, Product) and self.built.jobs else None
+
+    def check_with(self, others: tuple[Product, ...]) -> tuple[Product, ...]:
+        """Return the products with this one, unless it is broken or contradicts one of them: then it becomes broken."""
+        if not isinstance(self.loaded, Product):
+            return others
+        try:
+            return product_files.check_together((*others, self.loaded))
+        except ValueError as problem:
+            self._conflict = product_files.unloadable(self._place, problem)
+            return others
 
     def _components(self, context: dg.ComponentLoadContext) -> list[ProductComponent]:
-        """Return the project's components by name; only this one where no folder is loaded, or it is not among them."""
-        tree, components = context.component_tree, []
+        """Return the location's components by module; only this one where no folder is loaded."""
+        tree, components = context.component_tree, [self]
         if isinstance(tree.defs_module, ModuleType):
-            components = sorted(tree.get_all_components(ProductComponent), key=lambda component: component.product)
-        return components if any(component is self for component in components) else [self]
+            found = sorted(tree.get_all_components(ProductComponent), key=lambda component: component._place)
+            components = found if any(component is self for component in found) else components
+        specs: tuple[Product, ...] = ()
+        for component in components:
+            specs = component.check_with(specs)
+        return components
+
+
+def _shared(components: list[ProductComponent]) -> dg.Definitions:
+    """Return the sensors of all components' products, with all their jobs and schedules.
+
+    Where a component is automated, sensors run for those that are; elsewhere they are there for all, stopped.
+    """
+    is_automatic = any(component.automation for component in components)
+    specs = [component.spec for component in components if component.automation is is_automatic]
+    jobs = [job for component in components for job in component.built.jobs or ()]
+    return dg.Definitions(
+        sensors=sensors.build(
+            [spec for spec in specs if spec], jobs, defaults(), prefix=naming.GUEST, is_automatic=is_automatic
+        ),
+        jobs=jobs,
+        schedules=[schedule for component in components for schedule in component.built.schedules or ()],
+    )

@@ -4,6 +4,6 @@ Class `AlertsResource` (`platform_assets/automation/alerting.py`), with the vari
 `DRIFTLINE_ALERT_WEBHOOK` is the address, a secret; without it alerts are on record only.
 """
 
-from platform_assets.automation import resources
+from platform_assets.automation.alerting import AlertsResource
 
-ALERTS = resources.alerts()
+ALERTS = AlertsResource()

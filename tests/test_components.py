@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,8 @@ from dagster.components.component_scaffolding import scaffold_object
 from platform_assets.automation.factory import build_defs
 from platform_assets.components import ProductComponent
 from platform_assets.engine import product_files
-from platform_assets.engine.store_resource import StoreResource
 
-TYPE = "platform_assets.components.ProductComponent"
+TYPE = "driftline.ProductComponent"
 PRODUCTS = product_files.names()
 PROJECT = '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "another"\n'
 
@@ -43,37 +43,37 @@ def described(defs: dg.Definitions) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_a_component_defines_the_same_as_the_factory(product: str) -> None:
-    definitions = dg.build_defs_for_component(ProductComponent(product=product))
+    definitions = dg.build_defs_for_component(ProductComponent(module=f"platform_assets.products.{product}"))
     assert described(definitions) == described(build_defs(specs=[product_files.load(product)]))
-    assert isinstance((definitions.resources or {})["store"], StoreResource)
+    assert definitions.resources in (None, {})
 
 
-def test_an_unknown_product_gives_one_error_message() -> None:
-    products = ", ".join(PRODUCTS)
-    sentence = (
-        rf"^'nowhere' is not the name of a product; expected one of {products}. Fix the name, or add a file "
-        r"of that name to platform_assets/products\.$"
-    )
+def test_a_module_that_is_not_there_becomes_one_asset_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = r"^nowhere\.product cannot be loaded: ModuleNotFoundError: No module named 'nowhere'\.$"
+    (spec,) = dg.build_defs_for_component(ProductComponent(module="nowhere.product")).resolve_all_asset_specs()
+    assert spec.key.path == ["nowhere", "broken_file"]
+    assert re.match(sentence, spec.metadata["error"])
+    monkeypatch.setenv("DAGSTER_IS_DEFS_VALIDATION_CLI", "1")
     with pytest.raises(ValueError, match=sentence):
-        dg.build_defs_for_component(ProductComponent(product="nowhere"))
+        dg.build_defs_for_component(ProductComponent(module="nowhere.product"))
 
 
 @pytest.mark.parametrize("written", ["yaml", "python"])
 def test_all_products_of_another_project_share_sensors_and_resources(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / f"another_{written}" / "defs"
+    root = f"another_{written}"
+    folder = tmp_path / root / "defs"
     folder.mkdir(parents=True)
-    (tmp_path / "pyproject.toml").write_text(PROJECT.replace("another", f"another_{written}"), encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(PROJECT.replace("another", root), encoding="utf-8")
     for package in (folder, folder.parent):
         (package / "__init__.py").touch()
-    for number, product in enumerate(PRODUCTS):
-        kind = written if number else "yaml"
-        scaffold_object(folder / product, TYPE, None, kind, tmp_path)
+    for number, product in enumerate(("churn", "visits")):
+        scaffold_object(folder / product, TYPE, None, written if number else "yaml", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert described(dg.load_from_defs_folder(path_within_project=folder)) == described(
-        build_defs(specs=[product_files.load(product) for product in PRODUCTS])
-    )
+    loaded = described(dg.load_from_defs_folder(path_within_project=folder))
+    specs = [product_files.load_module(f"{root}.defs.{product}.product") for product in ("churn", "visits")]
+    assert loaded == described(build_defs(specs=specs))
 
 
 def dg_in(copy: Path, *args: str) -> str:
@@ -94,13 +94,12 @@ def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_
     assert f'"{TYPE}"' in dg_in(tmp_path, "list", "components", "--json")
     result = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
     folder = tmp_path / "platform_assets" / "defs"
+    assert "platform_assets/defs/nowhere" in result
     assert yaml.safe_load((folder / "nowhere/defs.yaml").read_text()) == {
         "type": TYPE,
-        "attributes": {"product": "nowhere"},
+        "attributes": {"automation": False},
     }
-    assert f"write {tmp_path}/platform_assets/products/nowhere.py, see docs/add_a_product.md" in result
-    shutil.rmtree(folder / "nowhere")
-    scaffold_object(folder / PRODUCTS[0], TYPE, None, "yaml", tmp_path)
     (folder / "mine.py").write_text('import dagster as dg\n\n\n@dg.asset(key="mine")\ndef mine(): ...\n')
     listed = [item["asset_key"] for item in json.loads(dg_in(tmp_path, "list", "defs", "--json"))["assets"]]
-    assert sorted(listed) == sorted([*described(build_defs())["assets"], "mine"])
+    assert {key.partition("/")[0] for key in listed} == {*PRODUCTS, "nowhere", "mine"}
+    assert len(listed) == len({*listed})

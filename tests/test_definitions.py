@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 import platform_assets
 import resources
 import sensors
 from platform_assets.automation import sensors as automated
 from platform_assets.automation.factory import STAGES
-from platform_assets.automation.resources import defaults
+from platform_assets.automation.resources import Resources
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.definitions import JOBS, build_defs, defs
+from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch.launchers import KINDS
 from platform_assets.store.tables import TableStore
 from resources.launcher import LAUNCHERS
@@ -41,11 +44,11 @@ def test_every_asset_of_a_product_is_in_the_job_of_its_system() -> None:
     graph = built.resolve_asset_graph()
     for verb, systems in JOBS.items():
         job = built.resolve_job_def(naming.job(verb, batches.SPEC.name))
-        groups = {naming.group(batches.SPEC.name, system) for system in systems}
-        watch = naming.group(batches.SPEC.name, naming.MONITORING)
+        groups = {batches.SPEC.group(system) for system in systems}
+        watch = batches.SPEC.group(naming.MONITORING)
         expected = {
             key
-            for key in graph.get_all_asset_keys()
+            for key in graph.materializable_asset_keys
             if graph.get(key).group_name in groups
             and (graph.get(key).group_name != watch or graph.get(key).partitions_def is not None)
         }
@@ -79,19 +82,27 @@ def test_every_stage_needs_the_store_and_stages_that_start_steps_the_launcher_to
         for spec in asset.specs
     }
     launching = {"checkpoint", "onnx"}
-    assert {stage for stage, keys in needs.items() if keys == {"store", "launcher"}} == launching
-    assert {stage for stage, keys in needs.items() if keys == {"store"}} == needs.keys() - launching
+    assert {stage for stage, keys in needs.items() if keys == {naming.STORE, naming.LAUNCHER}} == launching
+    assert {stage for stage, keys in needs.items() if keys == {naming.STORE}} == needs.keys() - launching
 
 
 def test_resources_and_products_can_be_replaced() -> None:
-    built = build_defs(specs=[batches.SPEC], resources={"store": "another", "more": 1})
-    assert set(built.resources or {}) == {"store", "launcher", "alerts", "io_manager", "more"}
+    another = StoreResource(variables={"DRIFTLINE_ROOT": "elsewhere"})
+    built = build_defs(specs=[batches.SPEC], resources={"store": another})
+    assert not built.resources, "a code location needs none of them"
+    bound = built.resolve_job_def(f"advance__{batches.SPEC.name}").resource_defs[naming.STORE]
+    assert bound is built.resolve_job_def(f"maintain__{batches.SPEC.name}").resource_defs[naming.STORE]
+    with pytest.raises(ValueError, match=r"^resources are named more; expected some of alerts, launcher, store.$"):
+        build_defs(specs=[batches.SPEC], resources={"more": 1})
     assert {spec.key.path[0] for spec in built.resolve_all_asset_specs()} == {batches.SPEC.name}
     assert build_defs(specs=[]).resolve_all_asset_specs() == []
 
 
 def test_every_sensor_runs_by_default_has_a_description_and_its_own_module() -> None:
-    by_name = {item.name: item for item in build_defs(specs=[batches.SPEC]).sensors or ()}
+    built = build_defs(specs=[batches.SPEC], automation=True).sensors or ()
+    by_name = {item.name.removeprefix(naming.GUEST): item for item in built}
+    guests = build_defs(specs=[batches.SPEC]).sensors or ()
+    assert {item.default_status for item in guests} == {dg.DefaultSensorStatus.STOPPED}
     folder = Path(automated.__file__).parent
     modules = {path.stem for path in folder.glob("*.py") if "@ticks.Sensor(" in path.read_text()}
     assert set(by_name) == modules
@@ -118,7 +129,9 @@ def test_the_folders_resources_and_sensors_declare_what_dagster_loads() -> None:
             else True
         )
         assert sensor.has_jobs == other.has_jobs, name
-    assert set(resources.DECLARED) == set(defs.resources or {}) == set(defaults())
+    assert {path.stem for path in Path(resources.__file__).parent.glob("*.py")} - {"__init__"} == {
+        member.name for member in fields(Resources)
+    }
     assert LAUNCHERS == KINDS
 
 

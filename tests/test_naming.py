@@ -19,7 +19,7 @@ def test_asset_keys_name_product_and_stage() -> None:
 
 def test_groups_are_the_three_systems_and_monitoring() -> None:
     groups = [naming.group("tiny", system) for system in naming.SYSTEMS]
-    assert groups == ["tiny_data", "tiny_training", "tiny_serving", "tiny_monitoring"]
+    assert groups == ["tiny_data", "tiny_training", "tiny_serving", "tiny_monitor"]
     with pytest.raises(ValueError, match="system is 'moon'"):
         naming.group("tiny", "moon")
 

@@ -118,12 +118,12 @@ def test_every_asset_of_a_replayed_recording_ends_with_it(settings: Settings, mo
         node = graph.get(key)
         if node.partitions_def is not None:
             last.setdefault(str(node.group_name), set()).add(str(node.partitions_def.get_last_partition_key()))
-    name = batches.SPEC.name
+    group = batches.SPEC.group
     assert last == {
-        naming.group(name, naming.DATA): {"0020"},
-        naming.group(name, naming.MONITORING): {"0020"},
-        naming.group(name, naming.TRAINING): {"0021"},
-        naming.group(name, naming.SERVING): {"0021"},
+        group(naming.DATA): {"0020"},
+        group(naming.MONITORING): {"0020"},
+        group(naming.TRAINING): {"0021"},
+        group(naming.SERVING): {"0021"},
     }
 
 

@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs, to_builtins
 
 from platform_assets.automation.jobs import intervention
+from platform_assets.automation.resources import defaults
 from platform_assets.automation.sensors.changes import LATE_KEYS
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
@@ -212,7 +213,7 @@ def test_held_key_is_named_in_the_first_line_and_its_commands_are_valid_runs(set
     assert (task.about, task.key) == ("held", KEYS[2])
     last = SPEC.grain.shift(KEYS[2], SPEC.monitors.repair_within)
     assert f"the platform settles it when {last} is judged" in task.text
-    jobs = {job.name: job for job in intervention.build(SPEC)}
+    jobs = {job.name: job for job in intervention.build(SPEC, defaults())}
     for step in task.steps:
         job, config = _config_of(step.command)
         assert dg.validate_run_config(jobs[job], config)

@@ -17,6 +17,9 @@ from platform_assets.serving.run.build import PACKAGES
 
 FOLDER = Path(__file__).parent
 REPOSITORY = FOLDER.parents[1]
+PLATFORM = ("aws", "kubernetes", "serve")
+"""The extras of the platform image, which has Dagster's webserver too."""
+WEBSERVER = ("dagster-webserver>=1.13.27,<1.14",)
 ONLY_IN_STEPS = {"nvidia-ml-py", "onnx", "onnxscript", "torch"}
 """Dependencies of the project that only a step imports. nvidia-ml-py stays in as a dependency of bentoml."""
 TOOLS = ["cyclonedx-bom==7.5.0", "cyclonedx-python-lib[json-validation]"]
@@ -26,7 +29,9 @@ TOOLS = ["cyclonedx-bom==7.5.0", "cyclonedx-python-lib[json-validation]"]
 def requirements() -> dict[str, list[str]]:
     """Return the direct requirements by lock."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-    platform = [line for line in project["project"]["dependencies"] if _name(line) not in ONLY_IN_STEPS]
+    declared, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
+    lines = {*declared, *(line for name in PLATFORM for line in extras[name]), *WEBSERVER}
+    platform = sorted(line for line in lines if _name(line) not in ONLY_IN_STEPS)
     steps = [line for line in project["dependency-groups"]["trainer"] if _name(line) != "torch"]
     return {"platform": platform, "trainer": [*steps, *_of_torch()], "service": list(PACKAGES), "sbom": TOOLS}
 

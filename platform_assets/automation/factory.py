@@ -1,18 +1,21 @@
 """Build the definitions of all products, for our code location and for components.
 
 Resources read the environment on first use, so the graph is the same everywhere, except for broken product files
-and the last key of a recording that is being replayed (`partitions.keys_of`).
+and the last key of a recording that is being replayed (`partitions.keys_of`). What is built here needs nothing of its
+code location and sets nothing there: neither resources nor an IO manager nor an executor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from platform_assets.automation import jobs, placeholders, sensors
-from platform_assets.automation.resources import defaults
+from platform_assets.automation.jobs import maintenance
+from platform_assets.automation.resources import Resources, replaced
 from platform_assets.automation.sensors import freshness_policies
 from platform_assets.base import naming
 from platform_assets.data import features, outcomes, raw, validated
@@ -29,6 +32,7 @@ from platform_assets.serving import release, service
 from platform_assets.training import checkpoint, onnx
 
 JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING, naming.SERVING)}
+TITLES = {"advance": "data and monitoring", "retrain": "training and serving"}
 """Systems whose assets a job materialises."""
 STAGES = (
     raw,
@@ -51,55 +55,66 @@ OUTSIDE = Outside(views=VIEWS, budget=MonthlyBudget(), tracking=mlflow)
 
 def build_defs(
     *,
-    resources: Mapping[str, Any] | None = None,
+    resources: Resources | Mapping[str, Any] | None = None,
     specs: Iterable[Product] | None = None,
     watches: Iterable[Any] | None = None,
+    automation: bool | None = None,
 ) -> dg.Definitions:
-    """Return the definitions of all products.
+    """Return the definitions of this checkout's products, or of others for another Dagster project.
 
     Args:
-        resources: override defaults of the same name; another store also becomes the store of the other defaults.
-        specs: instead of the products found in `platform_assets.products`.
+        resources: some of `store`, `alerts` and `launcher`, instead of the defaults; another store also becomes the
+            store of the others.
+        specs: the project's products; None for those found in `platform_assets.products`, whose sensors' names have no
+            prefix.
         watches: the sensors, instead of those of `automation.sensors` as their modules declare them.
+        automation: whether sensors and schedules run unless a person stops them, or only once a person starts them;
+            by default this checkout's run.
+
+    Raises:
+        ValueError: a resource is unknown, or a product's file is broken.
     """
+    shared = replaced(resources or {})
+    prefix, is_automatic = ("", automation is not False) if specs is None else (naming.GUEST, bool(automation))
+
+    def build(spec: Product) -> dg.Definitions:
+        return product_definitions(spec, shared, is_automatic=is_automatic)
+
     if specs is None:
-        products, definitions, broken = placeholders.build_all(product_definitions)
+        products, definitions, broken = placeholders.build_all(build)
     else:
         products, broken = list(specs), []
-        definitions = list(map(product_definitions, products))
-    shared = shared_definitions(products, definitions, resources or {}, watches)
-    return dg.Definitions.merge(shared, *definitions, *map(placeholders.placeholder, broken))
+        definitions = list(map(build, products))
+    jobs = [job for definition in definitions for job in definition.jobs or ()]
+    watching = dg.Definitions(
+        sensors=sensors.build(products, jobs, shared, watches, prefix=prefix, is_automatic=is_automatic)
+    )
+    return dg.Definitions.merge(watching, *definitions, *map(placeholders.placeholder, broken))
 
 
-def shared_definitions(
-    specs: Iterable[Product],
-    definitions: Iterable[dg.Definitions],
-    resources: Mapping[str, Any],
-    watches: Iterable[Any] | None = None,
-) -> dg.Definitions:
-    """Return what all products share: resources, sensors and the executor."""
-    built = sensors.build(specs, [job for definition in definitions for job in definition.jobs or ()], watches)
-    return dg.Definitions(resources={**defaults(), **resources}, sensors=built, executor=dg.in_process_executor)
-
-
-def product_definitions(spec: Product) -> dg.Definitions:
-    """Return one product's assets, checks, jobs and schedules."""
+def product_definitions(spec: Product, resources: Resources, *, is_automatic: bool = True) -> dg.Definitions:
+    """Return one product's assets, checks, jobs and schedules, bound to the resources."""
+    outside = replace(OUTSIDE, resources=resources.bound)
     with partitions.beta_allowed():
-        items = [item for module in STAGES for item in module.build(spec, OUTSIDE)]
-        items += [item for module in jobs.modules() for item in module.build(spec)]
+        items = [item for module in STAGES for item in module.build(spec, outside)]
+        landings = raw.landings(spec)
+        items += [item for module in jobs.modules() for item in module.build(spec, resources)]
     checks = [item for item in items if isinstance(item, dg.AssetChecksDefinition)]
     assets = [item for item in items if isinstance(item, dg.AssetsDefinition) and item not in checks]
-    schedules = [item for item in items if isinstance(item, dg.ScheduleDefinition)]
-    runnable = [item for item in items if not isinstance(item, dg.AssetsDefinition | dg.ScheduleDefinition)]
-    runnable += [_job(spec, verb, assets) for verb in JOBS]
+    operating = [item for item in items if not isinstance(item, dg.AssetsDefinition)]
+    assets = freshness_policies.apply(assets, spec)
+    maintain = next(job for job in operating if job.name == naming.job(maintenance.VERB, spec.name))
     return dg.Definitions(
-        assets=freshness_policies.apply(assets, spec), asset_checks=checks, jobs=runnable, schedules=schedules
+        assets=[*assets, *landings],
+        asset_checks=checks,
+        jobs=[*operating, *(_job(spec, verb, assets) for verb in JOBS)],
+        schedules=[maintenance.nightly(spec, maintain, is_running=is_automatic)],
     )
 
 
 def _job(spec: Product, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
-    groups = {naming.group(spec.name, system) for system in JOBS[verb]}
-    monitoring = naming.group(spec.name, naming.MONITORING)
+    groups = {spec.group(system) for system in JOBS[verb]}
+    monitoring = spec.group(naming.MONITORING)
     keys = [
         item.key
         for definition in assets
@@ -109,7 +124,7 @@ def _job(spec: Product, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any
     return dg.define_asset_job(
         naming.job(verb, spec.name),
         selection=dg.AssetSelection.assets(*keys),
-        description=f"{verb.capitalize()} {spec.title}: {' and '.join(JOBS[verb])}.",
+        description=f"{verb.capitalize()} {spec.title}: {TITLES[verb]}.",
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
     )

@@ -33,7 +33,7 @@ def build_all(
         try:
             built.append(build(spec))
         except Exception as problem:  # noqa: BLE001 - a file may raise anything; shown in its asset, or raised below
-            broken.append(product_files.broken_by(spec.name, problem))
+            broken.append(product_files.broken_by(spec.module, problem))
         else:
             products.append(spec)
     if broken and not shows_broken_products():
@@ -49,7 +49,7 @@ def placeholder(broken: Broken) -> dg.Definitions:
 
     @dg.asset(
         key=[name, NAME],
-        group_name=name,
+        group_name=naming.shortened(name),
         kinds={"broken"},
         owners=[naming.OWNER_DEFAULT],
         description=f"This product's file is broken, so it has no assets and no sensor looks at it. {broken.error} "

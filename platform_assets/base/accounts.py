@@ -73,7 +73,7 @@ ADVANCE = Account(
         *TABLES,
         ARTIFACTS,
         *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS),
+        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS, naming.MATERIALISED, naming.DEFINED_IN),
     ),
     deletes=TABLES,
 )
@@ -115,7 +115,7 @@ CODE = Account(
     (
         *ledger(naming.REQUESTS, naming.ANSWERED, naming.ALERTS, naming.ALERT_QUEUE, naming.FAILURES),
         *_MONEY,
-        *ledger(naming.OVERSPENDINGS, naming.RENEWALS, naming.SLOW_SOURCES),
+        *ledger(naming.OVERSPENDINGS, naming.RENEWALS, naming.SLOW_SOURCES, naming.MATERIALISED),
         PULSE,
     ),
 )

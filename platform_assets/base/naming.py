@@ -13,16 +13,21 @@ UNPARTITIONED = "all"
 
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
-TAG_EPISODE = "driftline/episode"
+TAG_KEYS = "driftline/keys"
 TAG_ATTEMPT = "driftline/attempt"
-TAG_SETTLED = "driftline/settled"
-TAG_REQUESTED = "driftline/asked"
+# Digests and lists: Dagster's rows of runs hide tags that begin so.
+TAG_EPISODE = ".dagster/driftline_episode"
+TAG_SETTLED = ".dagster/driftline_settled"
+TAG_REQUESTED = ".dagster/driftline_asked"
 TAG_BY = "driftline/by"
 TAG_BY_KIND = "driftline/by_kind"
 """Who asked for a run, and whether that is a person: stamped by `platform_assets.instance.run_coordinator` alone."""
 
-DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitoring"
+DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitor"
 SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
+
+MOST_IN_GROUP = 8
+"""Letters of a product's name in its groups: Dagster's boxes cut what is longer than `12345678_training`."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -52,11 +57,18 @@ def asset_key(product: str, name: str, source: str | None = None) -> list[str]:
     return [product, stage(name, source)]
 
 
-def group(product: str, system: str) -> str:
-    """Return the Dagster group of a product's `system` (one of `SYSTEMS`)."""
+def group(short: str, system: str) -> str:
+    """Return the Dagster group of a `system` (one of `SYSTEMS`) of a product with this short name."""
     if system not in SYSTEMS:
         raise ValueError(f"system is {system!r}; expected one of {SYSTEMS}.")
-    return f"{product}_{system}"
+    return f"{short}_{system}"
+
+
+def shortened(product: str) -> str:
+    """Return a short name for a product that states none: its first words, as many as fit, or the first letters."""
+    if len(product) <= MOST_IN_GROUP:
+        return product
+    return product[: MOST_IN_GROUP + 1].rpartition("_")[0] or product[:MOST_IN_GROUP]
 
 
 def job(verb: str, product: str) -> str:
@@ -99,6 +111,10 @@ def ledger_path(product: str, ledger: str) -> str:
     return f"ledgers/{product}/{ledger}"
 
 
+# What a host may have too, such as a resource called `store` or a sensor called `alerts`, begins with `GUEST`.
+GUEST = "driftline_"
+STORE, LAUNCHER = f"{GUEST}store", f"{GUEST}launcher"
+
 # Keyed ledgers: one record per key.
 VERDICTS = "verdicts"
 CHECKPOINTS = "checkpoints"
@@ -108,6 +124,7 @@ DECISIONS = "decisions"
 ALERTS = "alerts"
 ATTENDANCE = "attendance"
 KEY_ENDS = "key_ends"
+DEFINED_IN = "defined_in"
 
 # Numbered ledgers: the newest record counts. `FAULTS`, `LEASES` and `ANNOUNCED` have one ledger per key, fingerprint or
 # unit of work: `faults/2013-03-01`.
@@ -122,6 +139,7 @@ ANSWERED = "answered"
 FAILURES = "failures"
 INTERVENTIONS = "interventions"
 COMPATIBLE = "compatible"
+MATERIALISED = "materialised"
 RENEWALS = "renewals"
 INGESTED = "ingested"
 CLAIMS = "claims"

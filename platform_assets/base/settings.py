@@ -27,9 +27,6 @@ from platform_assets.base.configuration import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# ONNX Runtime 1.32 reports to its makers: the first session writes to the home folder and resolves their address.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
 AUTHORITIES = "/etc/driftline-ca"
 """Where pods find the config map `driftline-ca`, the certificates of private authorities."""
 AUTHORITY_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
@@ -252,7 +249,9 @@ class Settings(Configuration):
     )
     namespace: str = Field(default="driftline", description="Kubernetes namespace of the pods of steps")
     trainer_image: str | None = Field(
-        default=None, description="image of steps that run as pods or containers, with its digest: `name@sha256:...`"
+        default=None,
+        description="image of steps that run as pods or containers, with its digest: `name@sha256:...`; None: that of "
+        "the run's own pod",
     )
     trainer_libraries: str | None = Field(
         default=None, description="versions on that image's label, where no label can be read: `numpy=... torch=...`"
@@ -305,6 +304,11 @@ class Settings(Configuration):
         default="refuse",
         description="what happens to a product's file that cannot be loaded: `refuse` to load any, or `show` it as one "
         "placeholder asset and load the others",
+    )
+    checks_per_key: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=True,
+        description="whether checks of keyed assets are recorded key by key, by a preview of Dagster's; otherwise once "
+        "per run",
     )
     profiles: Path | None = Field(
         default=None, description="file that changes profiles or adds some; by default profiles.toml in the checkout"
@@ -497,6 +501,18 @@ def only_product() -> str | None:
     return os.environ.get(ONLY_PRODUCT) or None
 
 
+def checks_per_key(environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether checks of keyed assets are recorded key by key; not only where definitions are made.
+
+    Raises:
+        SettingsProblem: the variable is neither `true` nor `false`.
+    """
+    text = (os.environ if environ is None else environ).get("DRIFTLINE_CHECKS_PER_KEY") or "true"
+    if text not in ("true", "false"):
+        raise SettingsProblem(f"DRIFTLINE_CHECKS_PER_KEY {unexpected(text, 'one of true, false')}.")
+    return text == "true"
+
+
 def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether the code location shows a broken product's file as a placeholder; otherwise it refuses to load.
 
@@ -509,7 +525,12 @@ def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:
     choice = environ.get("DRIFTLINE_BROKEN_PRODUCTS") or ("show" if is_cluster else "refuse")
     if choice not in BROKEN_PRODUCTS:
         raise SettingsProblem(f"DRIFTLINE_BROKEN_PRODUCTS is {choice!r}; expected one of {', '.join(BROKEN_PRODUCTS)}.")
-    return choice == "show" and not environ.get("DAGSTER_IS_DEFS_VALIDATION_CLI")
+    return choice == "show" and not is_validating(environ)
+
+
+def is_validating(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether Dagster's command line loads the definitions to validate them."""
+    return bool((os.environ if environ is None else environ).get("DAGSTER_IS_DEFS_VALIDATION_CLI"))
 
 
 def bare_environment() -> dict[str, str]:

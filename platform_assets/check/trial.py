@@ -241,8 +241,6 @@ class Trial:
 
     def model(self) -> str:
         """Build the network from the sample's rows and check its answers; fit any other model on them."""
-        import torch
-
         from platform_assets.training import learn
 
         spec, task = self.spec, self.spec.task
@@ -253,6 +251,8 @@ class Trial:
         learned = learn.learn(inputs, spec.fields, target=target)
         if not isinstance(learner := learner_of(spec), Network):
             return fitted.check_learner(spec, self._with_all_classes(), self.labelled)
+        import torch
+
         network: object = call(spec, "model()", learner.model, learned, spec.training)
         if not isinstance(network, torch.nn.Module):
             raise wrong_type(spec, "model()", network, "a torch.nn.Module, such as driftline.TabularNet")

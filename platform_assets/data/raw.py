@@ -14,17 +14,21 @@ S3 the ETag) is unchanged is not read again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from platform_assets.base import naming
-from platform_assets.data import arrivals
+from platform_assets.data import arrivals, owners
 from platform_assets.data.columns import in_short
 from platform_assets.data.landed import UnreadableFile
+from platform_assets.data.materialisations import SourceAsset
 from platform_assets.data.raw_maker import Landing
-from platform_assets.engine import metadata
+from platform_assets.engine import partitions
 from platform_assets.engine.digests import reads
+from platform_assets.engine.key_checks import KeyCheck
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
@@ -32,6 +36,7 @@ from platform_assets.engine.stage import Stage
 from platform_assets.product.channels import Landed
 from platform_assets.product.spec import Product, Source
 from platform_assets.store.artifacts import sha256
+from platform_assets.store.host_rows import AssetProblem
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.tables import PartitionRecord
 
@@ -39,7 +44,6 @@ STAGE = "raw"
 MISSING = "missing"
 """Replaces the digest of a file that never came."""
 CHECK = "is_readable"
-MOST_SHOWN = 20
 
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
@@ -57,18 +61,71 @@ def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Landing]:
         doc=__doc__,
         maker=Landing.for_source(spec, source),
         run=_RawRun,
+        deps=_deps(spec, source),
         outside=outside,
-        checks={CHECK: "Every delivery of the run could be read. Blocks nothing: another key is held."},
+        checks={CHECK: "The delivery of the key could be read. Blocks nothing: a key that cannot is held."},
     )
+
+
+def landing_key(spec: Product, source: Source) -> dg.AssetKey:
+    """Return the key of the folder that a source's files land in, an asset that Dagster only watches."""
+    return dg.AssetKey(naming.asset_key(spec.name, "landing", source.name))
+
+
+def landings(spec: Product) -> list[dg.AssetSpec]:
+    """Return the folders that files land in; the sensor `landings` reports what does."""
+    keys = partitions.definition(partitions.keys_of(spec))
+    return [
+        dg.AssetSpec(
+            landing_key(spec, source),
+            group_name=spec.group(naming.DATA),
+            owners=[spec.owner],
+            tags={naming.TAG_STAGE: "landing", naming.TAG_PRODUCT: spec.name},
+            kinds={"file"},
+            description=f"Watch landing/{spec.landing_of(source)}, into which the upstream system delivers. "
+            f"[Its page](/assets/{landing_key(spec, source).to_user_string()})\n\n"
+            f"{inspect.cleandoc(source.description)}",
+            partitions_def=None if source.is_slow else keys,
+        )
+        for source in spec.sources
+        if source.is_landed
+    ]
+
+
+def _deps(spec: Product, source: Source) -> list[dg.AssetDep]:
+    """Return what a source takes its rows from; of an asset all partitions: the run finds those that it needs."""
+    if source.asset is None:
+        return [dg.AssetDep(landing_key(spec, source))] if source.is_landed else []
+    return [dg.AssetDep(dg.AssetKey(source.asset.path), partition_mapping=dg.AllPartitionMapping())]
 
 
 class _RawRun(KeyedRun[Landing]):
     def __init__(self, stage: Stage[Landing], context: dg.AssetExecutionContext) -> None:
-        """Look at the files of all keys now; a file that nothing marks as complete is looked at again later."""
+        """Prepare the run without reading anything."""
         super().__init__(stage, context)
         self._intake = arrivals.Intake(context, self.product, self.source, self.code)
-        self._intake.look(self.keys)
         self._kept: dict[str, str] = {}
+
+    def work(self) -> Iterator[Any]:
+        """Look at the files of all keys first; one that nothing marks as complete is looked at again later."""
+        try:
+            owners.claim(self.product)
+            if self.source.asset is not None:
+                self._note()
+            self._intake.look(self.keys)
+            yield from super().work()
+        except (AssetProblem, owners.NameTaken) as problem:
+            raise dg.Failure(f"{problem}", allow_retries=False) from problem
+
+    def _note(self) -> None:
+        asset = SourceAsset(
+            instance=self.context.instance,
+            product=self.product,
+            source=self.source,
+            graph=self.context.job_def.asset_layer.asset_graph,
+        )
+        for clause in asset.note_newest(self.keys):
+            self.context.log.info(f"noted {clause}")
 
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
@@ -98,26 +155,23 @@ class _RawRun(KeyedRun[Landing]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return one check result for the run: the keys whose delivery cannot be read, with the reason of each.
-
-        The notes of keys whose earlier delivery is kept say so.
-        """
+        """Return whether each key's delivery could be read; the notes of keys whose earlier one is kept say so."""
         records = done.records[self.name]
         kept = {key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()}
         notes = {key: Raw.of(record) for key, record in records.items()}
         unreadable = {key: note.unreadable for key, note in notes.items() if note.unreadable}
         unreadable |= self._kept if self.source.is_slow else {}
-        rows = [{"key": key, "reason": reason} for key, reason in list(unreadable.items())[:MOST_SHOWN]]
-        first = next(iter(unreadable.items()), None)
-        check = dg.AssetCheckResult(
-            check_name=CHECK,
-            passed=not unreadable,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=f"Deliveries that cannot be read: {len(unreadable)} of {len(notes)}."
-            + (f" {first[0]}: {first[1]} A new file is taken in by itself." if first else ""),
-            metadata={"keys_read": len(notes) - len(unreadable), "unreadable": metadata.table(rows)},
-        )
-        return Report(notes=kept, checks=[check])
+        checks = {
+            key: KeyCheck(
+                passed=key not in unreadable,
+                description=f"{self.source.name} of {key} cannot be read: {unreadable[key]} A new file is taken in by "
+                "itself."
+                if key in unreadable
+                else f"{self.source.name} of {key} could be read.",
+            )
+            for key in notes
+        }
+        return Report(notes=kept, checks={CHECK: checks})
 
     def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
         """Warn when a file's bytes differ from its record although its mark is unchanged."""

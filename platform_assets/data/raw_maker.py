@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import polars as pl
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from platform_assets.base.keys import Grain
     from platform_assets.product.channels import Channel, Landed
+    from platform_assets.product.host_assets import HostAsset
     from platform_assets.product.sources import Column, Source
     from platform_assets.product.spec import Product
 
@@ -50,6 +51,7 @@ class Landing(RowMaker):
 
     schema: Callable[[], pa.DataFrameSchema]
     read: Callable[[bytes], pl.DataFrame] | None
+    asset: HostAsset | None
     channel: Channel | None
     multiline: tuple[str, ...]
     partial_columns: tuple[Column, ...]
@@ -61,6 +63,7 @@ class Landing(RowMaker):
         return Landing(
             schema=source.schema,
             read=source.read,
+            asset=None if source.asset is None else replace(source.asset, uri=None),
             channel=source.channel,
             multiline=source.multiline,
             partial_columns=source.partial_columns,

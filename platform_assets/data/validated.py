@@ -13,6 +13,7 @@ from platform_assets.data.stage_inputs import read_each, require
 from platform_assets.data.validated_maker import Validation
 from platform_assets.engine import metadata
 from platform_assets.engine.digests import reads
+from platform_assets.engine.key_checks import KeyCheck
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
@@ -75,28 +76,21 @@ class _ValidatedRun(KeyedRun[Validation]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return one check result for the run: the keys above the spec's limit, the worst first."""
+        """Return whether each key's share of quarantined rows is within the spec's limit."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
         shares = {
             key: notes.rows_quarantined / max(1, notes.rows_in)
             for key, record in done.records[self.name].items()
             for notes in [Validated.of(record)]
         }
-        above = sorted((key for key in shares if shares[key] > limit), key=lambda key: -shares[key])
-        check = dg.AssetCheckResult(
-            check_name=CHECK,
-            passed=not above,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=(
-                f"Keys with over {limit:.1%} of their rows in {bad}: {len(above)} of {len(shares)}."
-                if shares
-                else "No key of this run has landed; nothing was judged."
-            ),
-            metadata={
-                "keys_judged": len(shares),
-                "keys_above": len(above),
-                "worst_share": metadata.rounded(max(shares.values(), default=0.0)),
-                "above": metadata.table([{"key": key, "quarantined_share": shares[key]} for key in above[:20]]),
-            },
-        )
-        return Report(checks=[check])
+        checks = {
+            key: KeyCheck(
+                passed=share <= limit,
+                is_warning=True,
+                description=f"{self.source.name} of {key} has {share:.1%} of its rows in {bad}; expected at most "
+                f"{limit:.1%}.",
+                metadata={"quarantined_share": metadata.rounded(share)},
+            )
+            for key, share in shares.items()
+        }
+        return Report(checks={CHECK: checks})

@@ -160,11 +160,14 @@ class Outside:
 
     Attributes:
         views: what Dagster shows of each table; `plain` of those that have none.
+        resources: what assets are bound to, by key, so that they need nothing of their code location; those that are
+            missing are asked of it.
     """
 
     views: Mapping[str, View] = field(default_factory=dict)
     budget: Budget = field(default_factory=Free)
     tracking: Tracking = field(default_factory=Untracked)
+    resources: Mapping[str, Any] = field(default_factory=dict)
 
 
 ALONE = Outside()

@@ -138,10 +138,11 @@ def _end_excluded(grain: DailyGrain | HourlyGrain) -> str | None:
 
 @contextmanager
 def beta_allowed() -> Iterator[None]:
-    """Silence Dagster's warnings about beta parameters; its version is pinned.
+    """Silence Dagster's warnings about beta and preview parameters; the versions that are tested are pinned.
 
-    Needed only for backfill policies and for mappings that reach before the first key.
+    Needed for backfill policies, for mappings that reach before the first key, and for checks with partitions.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.simplefilter("ignore", dg.PreviewWarning)
         yield

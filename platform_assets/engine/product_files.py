@@ -1,5 +1,7 @@
-"""Find every product: one module of `platform_assets.products` with one `SPEC`. Reports files without a working
-product.
+"""Find every product: one module with one `SPEC`. Reports files without a working product.
+
+In this checkout the modules are those of `platform_assets.products`. Elsewhere a Dagster component, or whoever calls
+`build_defs`, names a product's module, which lies in the user's package.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from platform_assets.engine import project
 from platform_assets.engine.digests import modules, reads
 from platform_assets.product.spec import Product
 
 FOLDER = "platform_assets.products"
 """Named and not imported: products are found, and nothing depends on one."""
+PLACES = "a file of that name in platform_assets/products, or a component of the Dagster project that this folder is in"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class Broken:
     cause: BaseException = field(repr=False, compare=False)
 
 
+_MODULES: dict[str, str] = {}
+"""Modules of the products that lie elsewhere and were loaded, by product."""
+
+
 def load(product: str) -> Product:
     """Load one product's spec.
 
@@ -42,24 +50,53 @@ def load(product: str) -> Product:
         ValueError: there is no such product, or its file raises anything on import (including `SystemExit`, which would
             otherwise end a validation as if it had passed), or its `SPEC` is missing or has another name.
     """
-    known = names()
-    if product not in known:
+    if module := _elsewhere().get(product):
+        return load_module(module)
+    if product not in _own_names():
+        known = ", ".join(names())
         raise ValueError(
-            f"{product!r} is not the name of a product; expected one of {', '.join(known)}. Fix the name, or add a "
-            "file of that name to platform_assets/products."
+            f"{product!r} is not the name of a product; expected one of {known}. Fix the name, or add the "
+            f"product: {PLACES}."
         )
+    spec = load_module(f"{FOLDER}.{product}")
+    if spec.name != product:
+        file = _file_of(f"{FOLDER}.{product}")
+        raise ValueError(f"{file} has SPEC.name {spec.name!r}; expected {product!r}, the file's name.")
+    return spec
+
+
+def load_module(name: str) -> Product:
+    """Load the product that a module defines; its package counts as the product's own code from now on.
+
+    Raises:
+        ValueError: the module raises anything on import, or has no `SPEC`.
+    """
+    if not name.startswith(f"{FOLDER}."):
+        modules.add_package(name.partition(".")[0])
     try:
-        with reads.guarded(name := f"{FOLDER}.{product}"):
+        with reads.guarded(name):
             module = importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as problem:  # a file may also end the process
-        raise ValueError(broken_by(product, problem).error) from problem
+        raise ValueError(broken_by(name, problem).error) from problem
     spec = getattr(module, "SPEC", None)
     if not isinstance(spec, Product):
         raise ValueError(f"{module.__file__} has no SPEC; define `SPEC = Product(...)` at its end.")
+    if not name.startswith(f"{FOLDER}."):
+        _MODULES[spec.name] = name
+    return spec
+
+
+def load_of(product: str, module: str) -> Product:
+    """Load a product from the module that a run named.
+
+    Raises:
+        ValueError: the module cannot be loaded, or defines another product.
+    """
+    spec = load_module(module)
     if spec.name != product:
-        raise ValueError(f"{module.__file__} has SPEC.name {spec.name!r}; expected {product!r}, the file's name.")
+        raise ValueError(f"module {module} defines the product {spec.name!r}; expected {product!r}, as the run says.")
     return spec
 
 
@@ -86,29 +123,33 @@ def load_each(only: Iterable[str] | None = None) -> tuple[tuple[Product, ...], t
         try:
             loaded.append(load(name))
         except ValueError as problem:
-            broken.append(
-                Broken(name=name, file=_file_of(name), error=str(problem), cause=problem.__cause__ or problem)
-            )
+            broken.append(unloadable(f"{FOLDER}.{name}", problem))
     for spec in sorted(loaded, key=lambda spec: any(source.landing is not None for source in spec.sources)):
         try:
             check_together((*accepted, spec))
         except ValueError as problem:
-            broken.append(Broken(name=spec.name, file=_file_of(spec.name), error=str(problem), cause=problem))
+            broken.append(Broken(name=spec.name, file=_file_of(spec.module), error=str(problem), cause=problem))
         else:
             accepted.append(spec)
     return tuple(sorted(accepted, key=lambda spec: spec.name)), tuple(sorted(broken, key=lambda item: item.name))
 
 
-def broken_by(product: str, problem: BaseException) -> Broken:
-    """Describe a file broken by an exception, with the line of the file it was raised at, if any."""
-    file = _file_of(product)
+def unloadable(module: str, problem: ValueError) -> Broken:
+    """Describe a module that `load_module` refused."""
+    cause = problem.__cause__ or problem
+    return Broken(name=_name_of(module), file=_file_of(module), error=str(problem), cause=cause)
+
+
+def broken_by(module: str, problem: BaseException) -> Broken:
+    """Describe a module broken by an exception, with the line of its file it was raised at, if any."""
+    file = _file_of(module)
     lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == file]
     at = f", line {lines[-1]}," if lines else ""
     first, *more = str(problem).splitlines() or ["no message"]
     error = f"{file}{at} cannot be loaded: {type(problem).__name__}: {first.rstrip('.')}{' ...' if more else ''}."
     if isinstance(problem, ImportError) and problem.name == modules.PUBLIC:
         error += f" {modules.PUBLIC} has {', '.join(dir(importlib.import_module(modules.PUBLIC)))}."
-    return Broken(name=product, file=file, error=error, cause=problem)
+    return Broken(name=_name_of(module), file=file, error=error, cause=problem)
 
 
 def problem_of(broken: Iterable[Broken]) -> ValueError:
@@ -134,14 +175,30 @@ def check_together(specs: tuple[Product, ...]) -> tuple[Product, ...]:
 
 
 def names() -> list[str]:
-    """Return the names of all product files, sorted, whether they load or not."""
-    return sorted(item.name for item in pkgutil.iter_modules(_folder()))
+    """Return the names of all products, sorted, whether they load or not; in a Dagster project, the project's."""
+    host, elsewhere = project.found(), _elsewhere()
+    return sorted({*elsewhere, *(_own_names() if host is None or host.is_checkout else ())})
 
 
-def _folder() -> list[str]:
-    return list(importlib.import_module(FOLDER).__path__)
+def _own_names() -> set[str]:
+    return {item.name for item in pkgutil.iter_modules(importlib.import_module(FOLDER).__path__)}
 
 
-def _file_of(product: str) -> str:
-    module_spec = importlib.util.find_spec(f"{FOLDER}.{product}")
-    return (module_spec and module_spec.origin) or product
+def _elsewhere() -> dict[str, str]:
+    """Return the modules of the project's components, by folder, and of what was loaded, by product."""
+    return {_name_of(item.module): item.module for item in project.components()} | _MODULES
+
+
+def _name_of(module: str) -> str:
+    """Return what a product is called that could not be loaded: its file's name, or its folder's for `product.py`."""
+    package, _, name = module.rpartition(".")
+    return package.rpartition(".")[2] if name == "product" else name
+
+
+def _file_of(module: str) -> str:
+    """Return a module's file without importing the module; its name where there is none."""
+    if module.startswith(f"{FOLDER}."):
+        found = importlib.util.find_spec(module)
+        return (found and found.origin) or module
+    path = modules.path_of(module)  # imports none of its packages
+    return module if path is None else str(path)

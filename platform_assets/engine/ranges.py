@@ -16,7 +16,8 @@ import dagster as dg
 
 from platform_assets.base import naming
 from platform_assets.base.wording import counted
-from platform_assets.engine import metadata, partitions
+from platform_assets.engine import key_checks, metadata, partitions
+from platform_assets.engine.key_checks import KeyCheck
 from platform_assets.engine.metadata import Metadata
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.stage import M, Partitions, Run, Stage, Table
@@ -77,17 +78,19 @@ class Report:
         notes: by key, replacing the notes of its record.
         facts: by key, for the table's view.
         run: about the run; shown on every key of it.
-        checks: results of the stage's checks.
+        checks: results of the stage's checks, by name and key.
     """
 
     notes: Mapping[str, Metadata] = field(default_factory=dict)
     facts: Mapping[str, object] = field(default_factory=dict)
     run: Metadata = field(default_factory=dict)
-    checks: Sequence[dg.AssetCheckResult] = ()
+    checks: Mapping[str, Mapping[str, KeyCheck]] = field(default_factory=dict)
 
 
 class KeyedRun(Run[M]):
     """A run over a range of keys; for a slow source, the single key of an unpartitioned table."""
+
+    is_checked_by_key = True
 
     def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
         """Prepare the run without reading anything."""
@@ -113,8 +116,8 @@ class KeyedRun(Run[M]):
         """Return additional report content."""
         return Report()
 
-    def work(self) -> Iterator[dg.MaterializeResult]:
-        """Bring the keys up to date and report each table, the stage's own first."""
+    def work(self) -> Iterator[Any]:
+        """Bring the keys up to date and report each table, the stage's own first, and then its checks."""
         stages = [self.stage.full_name(table.name) for table in self.stage.tables]
         done = advance(
             self.context, self.tables, stages, self.keys, code=self.code, version=self.stage.version, plan=self.plan
@@ -122,6 +125,9 @@ class KeyedRun(Run[M]):
         report = self.describe(done)
         for table in reversed(self.stage.tables):
             yield self.result(done, table, report if table.name == self.stage.name else Report())
+        for name, results in report.checks.items():
+            asset, is_keyed = dg.AssetKey(self.stage.key()), self.keys != (naming.UNPARTITIONED,)
+            yield from key_checks.report(self.context.instance, asset, name, results, is_keyed=is_keyed)
 
     def result(self, done: Advance, table: Table, report: Report) -> dg.MaterializeResult:
         """Report every key of a table, and what the run did, to Dagster.
@@ -148,7 +154,6 @@ class KeyedRun(Run[M]):
         return dg.MaterializeResult(
             asset_key=self.stage.key(table.name),
             data_version=dg.DataVersion(single.content_digest) if single else None,
-            check_results=report.checks,
         )
 
 

@@ -9,13 +9,15 @@ from typing import Any, Generic, TypeVar
 
 import dagster as dg
 
-from platform_assets.base import naming
-from platform_assets.engine import digests, metadata
+from platform_assets.base import extras, naming
+from platform_assets.base.problems import Problem
+from platform_assets.engine import digests, key_checks, metadata
 from platform_assets.engine.metadata import Metadata, Metadatum
 from platform_assets.engine.outputs import RowMaker
 from platform_assets.engine.outside import ALONE, Launcher, Outside, Shown, plain
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.spec import Product, Source
+from platform_assets.store import objects
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import PartitionRecord
 
@@ -107,28 +109,35 @@ class Stage(Generic[M]):
         kinds = set(self.kinds)
         if len(kinds) > MOST_KINDS:
             raise ValueError(f"stage {self.name!r} has kinds {sorted(kinds)}; expected at most three technologies.")
-        description = self.source.description if self.source else self.spec.description
         return {
             "key": self.key(table.name),
-            "group_name": naming.group(self.spec.name, self.system),
+            "group_name": self.spec.group(self.system),
             "owners": [self.spec.owner],
             "kinds": kinds,
             "tags": {naming.TAG_STAGE: table.name, naming.TAG_PRODUCT: self.spec.name},
             "code_version": digests.short(self.code),
-            "description": "\n\n".join(part for part in map(inspect.cleandoc, (self.doc or "", description)) if part),
+            "description": self._description(table),
             "deps": list(self.deps),
             "metadata": dict(table.metadata),
         }
 
+    def _description(self, table: Table) -> str:
+        """Return the catalogue's page: a sentence, which the lineage shows too, with a link; and then the rest."""
+        sentence, _, rest = inspect.cleandoc(self.doc or "").partition("\n")
+        about = self.source.description if self.source else self.spec.description
+        first = f"{sentence} [Its page](/assets/{'/'.join(self.key(table.name))})"
+        return "\n\n".join(part for part in (first, rest.strip(), inspect.cleandoc(about)) if part)
+
     def assets(self) -> list[dg.AssetsDefinition]:
         """Return the stage as Dagster definitions: one definition, with one asset per table."""
-        checks = [
-            dg.AssetCheckSpec(name, asset=dg.AssetKey(self.key()), description=text)
-            for name, text in self.checks.items()
-        ]
         definition, policy = self.run.partitions(self)
+        by_key = definition if self.run.is_checked_by_key else None
+        checks = key_checks.specs(dg.AssetKey(self.key()), self.checks, by_key)
+        # Not by `dg.with_resources`, which binds an IO manager too and so contradicts the location's own.
+        needs, resources = {naming.STORE, *self.needs}, self.outside.resources
         shared: dict[str, Any] = {
-            "required_resource_keys": {"store", *self.needs},
+            "required_resource_keys": needs - resources.keys(),
+            "resource_defs": {key: resources[key] for key in sorted(needs & resources.keys())},
             "check_specs": checks,
             "pool": self.pool,
             "partitions_def": definition,
@@ -137,7 +146,17 @@ class Stage(Generic[M]):
         assets = [self.asset_fields(table) for table in reversed(self.tables)]
 
         def body(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-            yield from self.run(self, context).work()
+            import obstore
+
+            try:
+                yield from self.run(self, context).work()
+            except ModuleNotFoundError as problem:
+                raise extras.named(problem) from problem
+            except obstore.exceptions.BaseError as problem:
+                root = getattr(context.resources, naming.STORE).settings.root
+                raise Problem(
+                    f"the store {root} failed: {objects.reason(root, problem)}. Fix DRIFTLINE_ROOT."
+                ) from None
 
         decorate: Any = (
             dg.multi_asset(name="__".join(self.key()), specs=[dg.AssetSpec(**fields) for fields in assets], **shared)
@@ -150,13 +169,19 @@ class Stage(Generic[M]):
 
 
 class Run(Generic[M]):
-    """One run of a stage."""
+    """One run of a stage.
+
+    Attributes:
+        is_checked_by_key: whether its checks are results by key.
+    """
+
+    is_checked_by_key = False
 
     def __init__(self, stage: Stage[M], context: dg.AssetExecutionContext) -> None:
         """Prepare the run without reading anything."""
         self.stage, self.context = stage, context
         self.spec, self.code = stage.spec, stage.code
-        store: StoreResource = context.resources.store
+        store: StoreResource = getattr(context.resources, naming.STORE)
         self.product = ProductStore(stage.spec, store.settings)
         self.tables = self.product.tables
 
@@ -180,8 +205,8 @@ class Run(Generic[M]):
 
     @property
     def launcher(self) -> Launcher:
-        """The launcher of steps; only for stages that need `launcher`."""
-        launcher: Launcher = self.context.resources.launcher
+        """The launcher of steps; only for stages that need it."""
+        launcher: Launcher = getattr(self.context.resources, naming.LAUNCHER)
         return launcher
 
     @property
@@ -210,8 +235,8 @@ class Run(Generic[M]):
         sentence, shown = self.view(facts=facts)
         return metadata.readable(sentence, shown or {})
 
-    def work(self) -> Iterable[dg.MaterializeResult]:
-        """Read, compute, write, and return one result per table."""
+    def work(self) -> Iterable[Any]:
+        """Read, compute, write, and return one result per table and check."""
         raise NotImplementedError
 
 

@@ -37,7 +37,7 @@ LIBRARIES = (
     "msgspec",
 )
 """What runs import, without what starts threads when it is imported: a copy would lack them (Polars, deltalake)."""
-PROCESS = "driftline/process"
+PROCESS = ".dagster/driftline_process"
 """Tag of a run: id and creation time of its process."""
 
 

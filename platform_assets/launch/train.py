@@ -37,7 +37,7 @@ def main() -> None:
     stop = process.StopRequest().listen()
     with instructions.opened() as context:
         job = Job.from_extras(context.extras)
-        spec = product_files.load(job.product)
+        spec = product_files.load_of(job.product, job.module)
         instructions.check_maker(context.extras, Learning.for_product(spec))
         instructions.check_libraries(context.extras)
         step = training(spec, job, Settings.from_environment(), log=context.log.info, stop=stop)

@@ -67,6 +67,6 @@ def choose(
     has_answers = served.height > 0
     rows = answers.select(served, ours, fields, is_compared=not_compared is None) if has_answers else about(served)
     is_compared = not_compared is None and ours is not None and has_answers
-    comparison = skew.compare(served, ours, fields) if is_compared and ours is not None else skew.total([])
+    comparison = skew.compare(served, ours, fields) if is_compared and ours is not None else skew.NOTHING
     judgement = skew.judge(comparison, limit)
     return rows, replace(comparison, limit=limit, is_skewed=judgement.is_skewed, not_compared=not_compared)

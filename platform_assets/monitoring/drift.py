@@ -18,6 +18,7 @@ import polars as pl
 from platform_assets.base import naming
 from platform_assets.engine import metadata
 from platform_assets.engine.digests import reads
+from platform_assets.engine.key_checks import KeyCheck
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
@@ -32,7 +33,6 @@ from platform_assets.store.records.judgements import Judgement
 
 STAGE = "drift"
 CHECK = "no_faults"
-MOST_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
             dep(spec, "predictions"),
         ],
         metadata=metadata.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
-        checks={CHECK: "No key of the run has a fault. Blocks nothing: a faulty key is held."},
+        checks={CHECK: "The key has no fault. Blocks nothing: a faulty key is held."},
     ).assets()
 
 
@@ -90,7 +90,7 @@ class _DriftRun(KeyedRun[Judging]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return how each key was judged, what surrounds the newest key if it is new, and one check result."""
+        """Return how each key was judged, with its check, and what surrounds the newest key if it is new."""
         newest, tables = self.keys[-1], self.tables
         judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
         faulty = [key for key, item in judged.items() if item.is_faulty]
@@ -101,7 +101,7 @@ class _DriftRun(KeyedRun[Judging]):
             recent = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
             before = {key: judgement(record) for key, record in recent.items()}
             facts[newest] = replace(facts[newest], before=before, rows=tables.read(STAGE, [newest]))
-        return Report(facts=facts, checks=[_result(done)])
+        return Report(facts=facts, checks={CHECK: {key: _check(key, item) for key, item in judged.items()}})
 
     def _observe(self, faulty: Mapping[str, Seen]) -> None:
         """Report the fault of each key on its data too, whose own result counts rows and cannot know of it.
@@ -124,18 +124,9 @@ class _DriftRun(KeyedRun[Judging]):
                     )
 
 
-def _result(done: Advance) -> dg.AssetCheckResult:
-    """Return one check result for the run: the faulty keys, with the primary fault of each."""
-    judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
-    faulty = {key: judged_key.primary for key, judged_key in judged.items() if judged_key.primary}
-    return dg.AssetCheckResult(
-        check_name=CHECK,
-        passed=not faulty,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"Keys with a fault: {len(faulty)} of {len(done.keys)}.",
-        metadata={
-            "keys_judged": len(done.keys),
-            "keys_faulty": len(faulty),
-            "faulty": metadata.table([{"key": key, **item.document()} for key, item in [*faulty.items()][:MOST_SHOWN]]),
-        },
-    )
+def _check(key: str, judged: Judgement) -> KeyCheck:
+    """Return a key's check: a failure begins with the source that is at fault."""
+    if not judged.primary:
+        return KeyCheck(passed=True, description=f"{key} has no fault.")
+    clause = fault_sentences.clause(judged.primary)
+    return KeyCheck(passed=False, description=f"{clause} ({key}).", metadata=judged.primary.document())

@@ -34,8 +34,8 @@ def state(hold: Hold | None) -> str:
 
 
 def standing(faults: held_faults.Faults) -> str:
-    """Return which keys are held, or else given up, and why: the newest fault speaks for the others."""
+    """Return why keys are held, or else given up, and which: the newest fault speaks for the others."""
     for keys, text in ((list(held_faults.held(faults)), "held"), (list(faults), "given up and left out of training")):
         if keys:
-            return f"{', '.join(keys)} {text}: {clause(faults[keys[-1]][0])}"
+            return f"{clause(faults[keys[-1]][0])}; {text}: {', '.join(keys)}"
     return "No key is held."

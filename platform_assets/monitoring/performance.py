@@ -24,18 +24,17 @@ import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.engine import metadata
+from platform_assets.engine.key_checks import KeyCheck
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.monitoring import skew
 from platform_assets.monitoring.performance_inputs import INPUT_STAGES, KeyRecords
 from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.product.spec import Product
 from platform_assets.store.history.performance import measured
-from platform_assets.store.records.performance import Measured
-from platform_assets.store.tables import PartitionRecord
+from platform_assets.store.records.performance import Compared, Measured
 
 STAGE = "performance"
 CHECK = "served_features_equal"
@@ -105,10 +104,11 @@ class _PerformanceRun(KeyedRun[Measuring]):
         return Plan(inputs={key: inputs for key in chunk if (inputs := key_records.inputs(key)) is not None}, make=make)
 
     def describe(self, done: Advance) -> Report:
-        """Return what surrounds the newest recomputed key, and one check result for the run."""
+        """Return what surrounds the newest recomputed key, with a check of each key."""
         records = done.records[STAGE]
         facts = {} if self._newest is None else {self._newest: Newest(before=self._before(), by_key=self._by_key)}
-        return Report(facts=facts, checks=[_check(records)])
+        checks = {key: _check(key, skew) for key, record in records.items() if (skew := measured(record).skew)}
+        return Report(facts=facts, checks={CHECK: checks})
 
     def _before(self) -> dict[str, Measured]:
         """Return the numbers of the newest key and of earlier keys that its window may include, oldest first."""
@@ -116,29 +116,20 @@ class _PerformanceRun(KeyedRun[Measuring]):
         return {key: measured(record) for key, record in self.tables.records(STAGE, keys).items()} if keys else {}
 
 
-def _check(records: Mapping[str, PartitionRecord]) -> dg.AssetCheckResult:
-    """Return one check result for the run, over all comparable keys."""
-    comparisons = {key: compared for key, record in records.items() if (compared := measured(record).skew)}
-    total = skew.total(comparisons.values())
-    share = total.share
-    skewed = [key for key, compared in comparisons.items() if compared.is_skewed]
-    left_out = {key: compared.not_compared for key, compared in comparisons.items() if compared.not_compared}
-    return dg.AssetCheckResult(
-        check_name=CHECK,
-        passed=share is None or (share >= LEAST_EQUAL and not skewed),
-        severity=dg.AssetCheckSeverity.ERROR if skewed else dg.AssetCheckSeverity.WARN,
-        description=(
-            "No entity of this run could be compared; nothing was judged."
-            if share is None
-            else "Entities served with the platform's own features: "
-            f"{total.rows_equal:,} of {total.rows:,} ({share:.2%})."
-            + (f" Measured by answers to the platform's own features: {', '.join(skewed)}." if skewed else "")
-        ),
+def _check(key: str, compared: Compared) -> KeyCheck:
+    share, is_skewed = compared.share, compared.is_skewed
+    equal = f"{compared.rows_equal:,} of {compared.rows:,} entities of {key}"
+    return KeyCheck(
+        passed=share is None or (share >= LEAST_EQUAL and not is_skewed),
+        is_warning=not is_skewed,
+        description=f"No entity of {key} could be compared; nothing was judged."
+        if share is None
+        else f"{equal} were served with the platform's own features ({share:.2%})"
+        + ("; the key is measured by answers to those." if is_skewed else "."),
         metadata={
-            "keys": sum(compared.rows > 0 for compared in comparisons.values()),
-            **total.members(("rows", "rows_equal", "rows_unknown")),
+            **compared.members(("rows", "rows_equal", "rows_unknown")),
             **({} if share is None else {"share": round(share, 6)}),
-            "differing": metadata.table([compared.document() for compared in total.fields]),
-            "not_compared": metadata.table([{"key": key, "why": reason} for key, reason in left_out.items()]),
+            "differing": metadata.table([item.document() for item in compared.fields]),
+            **({"not_compared": compared.not_compared} if compared.not_compared else {}),
         },
     )

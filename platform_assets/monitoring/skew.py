@@ -8,13 +8,12 @@ difference shows here first: a unit, a time zone, an observation that is an hour
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import polars as pl
-from msgspec.structs import replace
 
 from platform_assets.data.rows import Rows, groups
 from platform_assets.store.records.decisions import Skew
@@ -29,6 +28,7 @@ MOST_FIELDS = 20
 _OURS = "_ours"
 _PLACE = "_place"
 """Cannot be a field's name: those begin with a letter."""
+NOTHING = Compared(rows=0, rows_equal=0, rows_unknown=0, share=None, fields=[])
 
 
 @dataclass(frozen=True)
@@ -116,24 +116,6 @@ def judge(comparison: Compared | None, limit: float) -> Skew:
     """
     rows, share = (0, None) if comparison is None else (comparison.rows, comparison.share)
     return Skew(rows=rows, share=share, limit=limit, is_skewed=share is not None and share < limit)
-
-
-def total(comparisons: Iterable[Compared]) -> Compared:
-    """Add up the comparisons of several keys."""
-    parts = list(comparisons)
-    rows, equal = sum(part.rows for part in parts), sum(part.rows_equal for part in parts)
-    by_field: dict[str, Differing] = {}
-    for entry in (entry for part in parts for entry in part.fields):
-        earlier = by_field.get(entry.field)
-        by_field[entry.field] = entry if earlier is None else replace(earlier, rows=earlier.rows + entry.rows)
-    ranked = sorted(by_field.values(), key=lambda entry: (-entry.rows, entry.field))
-    return Compared(
-        rows=rows,
-        rows_equal=equal,
-        rows_unknown=sum(part.rows_unknown for part in parts),
-        share=equal / rows if rows else None,
-        fields=[replace(entry, share=entry.rows / rows) for entry in ranked[:MOST_FIELDS]],
-    )
 
 
 def _joined(served: Rows, ours: Rows, fields: Sequence[Field]) -> _Joined:

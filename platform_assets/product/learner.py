@@ -56,7 +56,7 @@ class Resumable(Protocol):
         """Take a step."""
 
     def state(self) -> Any:
-        """Return everything between two steps, as a `training.train.LoopState`."""
+        """Return everything between two steps, as a `training.loop_state.LoopState`."""
 
     def restore(self, state: Any) -> None:
         """Go on from a state."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from platform_assets.base import kinds, naming
 from platform_assets.product.channels import Channel
+from platform_assets.product.host_assets import HostAsset, asset_of, rows_of
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -86,6 +87,9 @@ class Source:
             takes all columns except `unique` and moments.
         statistics: `(valid rows) -> numbers per row`, for columns that are neither numbers nor text, such as images. A
             key whose mean of one of them has moved is faulty (`Monitors.max_statistic_shift`).
+        asset: an asset of the same Dagster deployment whose rows are delivered: its key, or a `HostAsset`. Where each
+            of its partitions is a key, each is a delivery; with `partition_by` a key's rows are filtered from the
+            newest whole table.
         channel: how deliveries are found and read; None for files below `landing/`.
         landing: folder below `landing/` into which the upstream delivers; None for `{product}/{source}`.
         arrives: how to tell that a landed file is complete (`rename`, `marker`, `manifest` or `settled`). None is
@@ -99,7 +103,8 @@ class Source:
             features were built with, until a person launches `rebuild__product`.
         suffix: of the landed file's name.
         read: `(bytes) -> rows`, of text or typed values; None reads CSV as text. A value that the schema's type cannot
-            hold exactly quarantines its row, so a reader gives moments their time zone.
+            hold exactly quarantines its row, so a reader gives moments their time zone. The rows of an asset come as
+            Parquet.
         multiline: text columns of CSV whose quoted values may have line breaks; elsewhere one quarantines its row.
         partial_columns: the columns that some deliveries lack, each with the keys that have it. A column that the
             schema does not name is left out of every delivery.
@@ -119,6 +124,7 @@ class Source:
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] | None = None
     statistics: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    asset: HostAsset | None = None
     channel: Channel | None = None
     landing: str | None = None
     arrives: Arrives | None = None
@@ -135,7 +141,8 @@ class Source:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
-        kinds.check(self, f"source {self.name!r}: ", Channel=Channel, Column=Column)
+        self._take_asset()
+        kinds.check(self, f"source {self.name!r}: ", Channel=Channel, Column=Column, HostAsset=HostAsset)
         if not self.is_slow and self.known_at is None:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
@@ -190,12 +197,44 @@ class Source:
         if not timedelta(0) < self.settle <= timedelta(days=1):
             raise ValueError(f"source {self.name!r} has settle={self.settle}; expected more than 0 and at most a day.")
 
+    def _take_asset(self) -> None:
+        """Take an asset's key as its `HostAsset`, whose channel delivers Parquet."""
+        if self.asset is None:
+            return
+        try:
+            object.__setattr__(self, "asset", asset_of(self.asset))
+        except ValueError as problem:
+            raise ValueError(f"source {self.name!r}: {problem}") from None
+        others = ("channel", "landing", "arrives")
+        if given := [name for name in others if getattr(self, name) is not None]:
+            raise ValueError(
+                f"source {self.name!r} has an asset and {given[0]}, which an asset's rows do not have; drop one of the "
+                "two."
+            )
+        object.__setattr__(self, "read", self.read or rows_of)
+
+    @property
+    def is_landed(self) -> bool:
+        """Whether its deliveries are files below `landing/`."""
+        return self.asset is None and self.channel is None
+
     @property
     def bare(self) -> Source:
         """The source without what affects no row: its description, and when and where its files come."""
         bare = copy.copy(self)  # already validated, so skip __post_init__
         object.__setattr__(bare, "description", "")
-        loading = ("channel", "landing", "arrives", "settle", "deadline", "is_early", "suffix", "read", "multiline")
+        loading = (
+            "asset",
+            "channel",
+            "landing",
+            "arrives",
+            "settle",
+            "deadline",
+            "is_early",
+            "suffix",
+            "read",
+            "multiline",
+        )
         for name in (*loading, "known_at_of", "partial_columns", "unreadable"):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare

@@ -73,6 +73,7 @@ class Product:
 
     Attributes:
         name: equal to the name of the file, without `.py`.
+        short_name: at most 8 letters, for Dagster's groups (`flights_training`); None for the first words of the name.
         title: one line for the UI, the report and `driftline status`.
         description: what is predicted, about what and when, in a sentence or two.
         owner: who is responsible, shown on every asset: an e-mail address or `team:name`.
@@ -102,9 +103,12 @@ class Product:
         retraining: when the model is trained again.
         history: a recording that `driftline demo` and `driftline check` play; None for none.
         is_live: whether keys follow the wall clock; False for a recording, whose clock is replayed.
+        moved_from: the package in which the product was defined when the store took its first rows in; None for the one
+            it is in now.
     """
 
     name: str
+    short_name: str | None = None
     title: str
     description: str
     owner: str = naming.OWNER_DEFAULT
@@ -131,10 +135,17 @@ class Product:
     retraining: Retraining = field(default_factory=Retraining)
     history: History | None = None
     is_live: bool = False
+    moved_from: str | None = None
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Product.name")
         kinds.check(self, f"{self.name}: ", **_CLASSES)
+        short, most = self.short_name, naming.MOST_IN_GROUP
+        if short is not None and len(naming.check_name(short, f"{self.name}: short_name")) > most:
+            raise ValueError(
+                f"{self.name}: short_name is {short!r}; expected at most {most} characters, so that Dagster shows the "
+                "names of its groups."
+            )
         if not callable(self.model) and not isinstance(self.model, Learner):
             raise ValueError(
                 f"{self.name}: model is {self.model!r:.80}; expected a function, or a learner such as "
@@ -255,7 +266,13 @@ class Product:
 
     def arrives(self, source: Source) -> Arrives:
         """Return how to tell that a landed file of a source is complete: the source's setting, or the default."""
-        return source.arrives or ("settled" if self.is_live and source.channel is None else "rename")
+        return source.arrives or (
+            "settled" if self.is_live and source.channel is None and source.asset is None else "rename"
+        )
+
+    def group(self, system: str) -> str:
+        """Return the Dagster group of one of the product's systems."""
+        return naming.group(self.short_name or naming.shortened(self.name), system)
 
     @property
     def module(self) -> str:

@@ -922,6 +922,7 @@ def _read(name: str) -> pl.DataFrame:
 
 SPEC = Product(
     name="flight_delays",
+    short_name="flights",
     title="Late arrivals out of New York",
     description="Will a flight out of EWR, JFK or LGA arrive 15 minutes late or later, asked 120 minutes before its "
     "scheduled departure? One flight in four does. Cancelled and diverted flights are scored but have no label.",

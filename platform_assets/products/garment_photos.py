@@ -475,6 +475,7 @@ FAULTS = (
 
 SPEC = Product(
     name="garment_photos",
+    short_name="photos",
     title="Garments on photos",
     description="Which of ten kinds of garment does a photo show? Asked when it is taken, answered with a probability "
     "for each kind. Fashion-MNIST (Zalando Research, MIT licence) in 140 batches of 500; all kinds are equally "

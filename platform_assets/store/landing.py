@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.base import naming
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.store import objects
+from platform_assets.store.host_rows import AssetRows, TableRows
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from obstore.store import ObjectStore
 
+    from platform_assets.product.sources import Source
     from platform_assets.product.spec import Product
 
 PAGE = 1_000
@@ -167,8 +169,13 @@ class _Page:
 def channels(spec: Product, root: str) -> dict[str, Channel]:
     """Open the channel of each source, by source name: its own, or landed files below a storage root."""
     opened = shared(root)
-    return {
-        source.name: source.channel
-        or LandedFiles(root=root, folder=spec.landing_of(source), suffix=source.suffix, opened=opened)
-        for source in spec.sources
-    }
+    return {source.name: _channel(spec, source, root, opened) for source in spec.sources}
+
+
+def _channel(spec: Product, source: Source, root: str, opened: Callable[[], ObjectStore]) -> Channel:
+    if source.asset is not None:
+        at: dict[str, Any] = {"root": root, "product": spec.name, "source": source.name, "asset": source.asset}
+        if source.partition_by is not None:
+            return TableRows(**at, by=source.partition_by, grain=spec.grain)
+        return AssetRows(**at)
+    return source.channel or LandedFiles(root=root, folder=spec.landing_of(source), suffix=source.suffix, opened=opened)

@@ -50,12 +50,19 @@ def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
 
     Args:
         patience: for how long the client retries a request; None: its default, three minutes.
+
+    Raises:
+        OSError: the folder cannot be made.
     """
     import obstore
 
     if not is_folder(root):
         return _bucket(root, patience, access())
-    return obstore.store.LocalStore(Path(root.removeprefix("file://")).absolute(), mkdir=True)
+    folder = Path(root.removeprefix("file://")).absolute()
+    try:
+        return obstore.store.LocalStore(folder, mkdir=True)
+    except OSError as problem:
+        raise OSError(f"the folder {folder} cannot be made: {problem}. Set DRIFTLINE_ROOT to one that can.") from None
 
 
 @functools.lru_cache(maxsize=MOST_CLIENTS)
@@ -263,6 +270,11 @@ def may_pass(root: str, error: BaseException) -> bool:
     text = str(error)
     lasting = (*_CREDENTIAL_ADDRESSES, *_REFUSED, _NO_BUCKET, "builder error", "Config error")
     return not is_folder(root) and not any(part in text for part in lasting)
+
+
+def variable(name: str) -> str | None:
+    """Return a variable that an address of a database names, such as that of a password."""
+    return os.environ.get(name)
 
 
 def first_line(error: BaseException) -> str:

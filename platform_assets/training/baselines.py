@@ -17,10 +17,12 @@ import numpy as np
 
 from platform_assets.product.inputs import Inputs
 from platform_assets.product.learned import Learned
+from platform_assets.training import libraries
 from platform_assets.training.learn import codes
 
 if TYPE_CHECKING:
     from platform_assets.product.tasks import Task
+    from platform_assets.product.tasks.base import Target
 
 FORMAT = 2
 Z_LIMIT = 6.0
@@ -196,9 +198,67 @@ def _starts(length: int, count: int) -> np.ndarray:
 
 def _fitted(kind: str, blocks: list[_Block], labels: np.ndarray, task: Task, learned: Learned) -> Baseline:
     """Minimise the penalised loss; the result does not name its inputs."""
+    width = 0 if kind == CONSTANT else len(_columns(learned))
+    # torch takes a tenth of the time. What is installed is part of a training's fingerprint.
+    minimised = _minimised_by_torch if libraries.has_torch() else _minimised_by_scipy
+    weight, bias = minimised(width, blocks, labels, task, learned)
+    return {"kind": kind, "intercept": bias.tolist(), "coefficients": weight.tolist()}
+
+
+def _minimised_by_scipy(
+    width: int, blocks: list[_Block], labels: np.ndarray, task: Task, learned: Learned
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients [D, O] and intercept [O]."""
+    from scipy.optimize import minimize
+
+    rows = len(labels)
+    parts = list(zip(blocks, np.split(labels, np.cumsum([len(block.numbers) for block in blocks])[:-1]), strict=True))
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = flat.reshape(width + 1, task.outputs)
+        weight, bias = parameters[:-1], parameters[-1]
+        total, slope = 0.5 * PENALTY_ROWS * float((weight**2).sum()), np.vstack([PENALTY_ROWS * weight, 0 * bias])
+        for block, y in parts:
+            # einsum adds up in one order; a product of matrices in one that depends on the machine's cores.
+            outputs = np.einsum("nk,ko->no", block.numbers, weight[block.places]) + bias
+            outputs += weight[block.looked_up].sum(axis=1)
+            total += float(task.losses(y, task.answer(outputs, learned.target)).sum())
+            gradient = _gradient(task, outputs, y, learned.target)
+            slope[block.places] += np.einsum("nk,no->ko", block.numbers, gradient)
+            for places in block.looked_up.T:
+                np.add.at(slope, places, gradient)
+            slope[-1] += gradient.sum(axis=0)
+        return total / rows, slope.reshape(-1) / rows
+
+    found = minimize(
+        loss,
+        np.zeros((width + 1) * task.outputs),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": MAX_ITERATIONS, "gtol": 1e-7, "ftol": 1e-12},
+    )
+    parameters = found.x.reshape(width + 1, task.outputs)
+    return parameters[:-1], parameters[-1]
+
+
+def _gradient(task: Task, outputs: np.ndarray, labels: np.ndarray, target: Target) -> np.ndarray:
+    """Return how each row's loss grows with its outputs [N, O]."""
+    if target is None:
+        likely = task.answer(outputs, target).reshape(len(labels), -1)
+        return likely - (labels[:, None] if task.outputs == 1 else np.eye(task.outputs)[labels])
+    value, spread = task.answer(outputs, target).T / target["std"]
+    beyond = (value - labels / target["std"]) / spread
+    slope = 1.0 / (1.0 + np.exp(-outputs[:, 1]))  # of the spread, a softplus
+    return np.stack([beyond / spread, (1.0 - beyond**2) / spread * slope], axis=1)
+
+
+def _minimised_by_torch(
+    width: int, blocks: list[_Block], labels: np.ndarray, task: Task, learned: Learned
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return coefficients [D, O] and intercept [O]."""
     import torch
 
-    rows, width = len(labels), 0 if kind == CONSTANT else len(_columns(learned))
+    rows = len(labels)
     # float64 is free for a constant; for the inputs of a linear model it would double the time.
     exactness = torch.float32 if width else torch.float64
     weight = torch.zeros(width, task.outputs, dtype=exactness)
@@ -227,4 +287,4 @@ def _fitted(kind: str, blocks: list[_Block], labels: np.ndarray, task: Task, lea
         return total
 
     optimizer.step(loss)
-    return {"kind": kind, "intercept": bias.tolist(), "coefficients": weight.tolist()}
+    return weight.detach().numpy(), bias.detach().numpy()

@@ -72,7 +72,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         outside=outside,
         deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
-        needs=["launcher"],
+        needs=[naming.LAUNCHER],
         pool=naming.pool(spec.training.profile),
     ).assets()
 

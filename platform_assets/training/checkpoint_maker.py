@@ -53,6 +53,10 @@ class Learning:
         Raises:
             TrainingProblem: the device is missing or does not support the precision.
         """
+        from platform_assets.training import libraries
+
+        if device == "cpu" and not libraries.has_torch():
+            return
         from platform_assets.training import determinism
         from platform_assets.training.train import check_device
 
@@ -81,8 +85,7 @@ class Learning:
         """
         from platform_assets.product.learner import TrainingProblem
         from platform_assets.training.learn import learn
-        from platform_assets.training.suspects import giving_away
-        from platform_assets.training.train import check_labels
+        from platform_assets.training.suspects import check_labels, giving_away
 
         labels = rows.labels
         check_labels(labels, self.task)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from platform_assets.base import onnx_runtime
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.training.export import IR_VERSION, OPSET, OPSET_ML, TOLERANCE, ParityFailure
 
@@ -182,8 +183,7 @@ def _put_answer_behind(model: onnx.ModelProto, task: Task, width: float | None) 
 
 def run(core: bytes, columns: NDArray[np.float32], numeric: int) -> NDArray[np.float32]:
     """Return a core graph's answers to rows [N, F + C], of which the first F are numbers."""
-    import onnxruntime as ort
-
+    ort = onnx_runtime.library()
     session = ort.InferenceSession(core, providers=["CPUExecutionProvider"])
     fed = {"numeric": columns[:, :numeric], "codes": columns[:, numeric:].astype(np.int64)}
     names = {item.name for item in session.get_inputs()}

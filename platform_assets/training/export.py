@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from platform_assets.base import onnx_runtime
 from platform_assets.base.problems import Problem
 from platform_assets.product.inputs import Inputs
 from platform_assets.product.learned import Learned
@@ -110,8 +111,7 @@ def prove_parity(expected: np.ndarray, learned: Learned, graph: bytes, inputs: I
 
 def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np.ndarray:
     """Run the graph `batch` rows at a time; return float32 [N] or [N, P]."""
-    import onnxruntime as ort
-
+    ort = onnx_runtime.library()
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from platform_assets.base import onnx_runtime
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.training.sealed import GRAPH, ModelProblem, Sealed
 
@@ -87,15 +88,14 @@ class Graph:
 
 def session(digest: str, graph: bytes) -> onnxruntime.InferenceSession:
     """Load a graph's bytes; raise `ModelProblem` if ONNX Runtime rejects them."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    ort = onnx_runtime.library()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # requests are the parallelism
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        loaded = onnxruntime.InferenceSession(graph, options, providers=[PROVIDER])
+        loaded: onnxruntime.InferenceSession = ort.InferenceSession(graph, options, providers=[PROVIDER])
     except failures() as problem:
         raise ModelProblem(f"bundle {digest}: ONNX Runtime rejects {GRAPH}: {problem}") from None
     assert loaded.get_providers()[0] == PROVIDER, loaded.get_providers()

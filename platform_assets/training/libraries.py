@@ -15,6 +15,7 @@ NAMES = (
     "polars",
     "safetensors",
     "scikit-learn",
+    "scipy",
     "skl2onnx",
     "torch",
 )
@@ -36,6 +37,11 @@ def installed(more: Iterable[str] = ()) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def has_torch() -> bool:
+    """Return whether torch is installed: trees and estimators need none."""
+    return "torch" in installed()
 
 
 def as_text(versions: dict[str, str]) -> str:

@@ -38,7 +38,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         run=_OnnxRun,
         outside=outside,
         deps=[dep(spec, "checkpoint")],
-        needs=["launcher"],
+        needs=[naming.LAUNCHER],
         pool=naming.pool(spec.training.profile),
     ).assets()
 
@@ -59,7 +59,9 @@ class _OnnxRun(CutoffRun[Exporting]):
         result = self.launcher.run(
             context=self.context,
             module=STEP,
-            extras=instructions.to_extras(ExportJob(product=product, checkpoint=inputs["checkpoint"]), self.maker),
+            extras=instructions.to_extras(
+                ExportJob(product=product, module=self.spec.module, checkpoint=inputs["checkpoint"]), self.maker
+            ),
             profile=size,
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )

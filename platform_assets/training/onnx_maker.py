@@ -54,11 +54,10 @@ class Exporting:
     def graph(self, learned: Learned, blobs: Blobs) -> bytes:
         """Return the ONNX file of a fitted model, from raw columns to answers."""
         from platform_assets.product.learner import Alone
-        from platform_assets.training import determinism
         from platform_assets.training.learners.graphs import OnnxGraphs
 
         training = self.learning.training
-        determinism.fix(training.threads)
+        self.learning.prepare("cpu", "float32")
         graphs = OnnxGraphs(task=self.learning.task, training=training, learned=learned, progress=Alone())
         return self.learning.learner.to_onnx(blobs, graphs)
 

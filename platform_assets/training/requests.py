@@ -78,6 +78,7 @@ def job(
     )
     return Job(
         **msgspec.structs.asdict(request),
+        module=product.spec.module,
         fingerprint=fingerprint(product.spec, code, request, libraries),
         purpose=purpose,
     )

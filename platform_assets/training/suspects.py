@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from platform_assets.product.learner import TrainingProblem
 from platform_assets.training.matrix import categorical_columns, distinct, numeric_columns
 
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ LEAST_ROWS = 20
 ROUNDING = 1e-5
 """Largest distance from a line, in standard deviations of the label: float32 keeps seven digits."""
 MOST = 3
+
+
+def check_labels(labels: np.ndarray, task: Task) -> None:
+    """Raise `TrainingProblem` for labels that nothing can be learned from."""
+    if len(labels) == 0:
+        raise TrainingProblem(
+            "there are no labelled rows in the training keys; expected some. Look at the outcomes table."
+        )
+    try:
+        task.check_labels(labels)
+    except ValueError as problem:
+        raise TrainingProblem(str(problem)) from None
 
 
 def giving_away(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], task: Task) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from platform_assets.product.learner import NotFinite, TrainingProblem
+from platform_assets.training.loop_state import Facts, LoopState
+from platform_assets.training.suspects import check_labels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,29 +28,6 @@ if TYPE_CHECKING:
 WARM_UP = 0.1
 """Share of all steps in which the learning rate climbs; afterwards it falls to zero along a cosine."""
 ROWS_AT_ONCE = 4096
-
-
-class Facts(TypedDict):
-    """Progress of a training; `best_loss` is that of the validation rows, present once an epoch is complete."""
-
-    done: int
-    steps: int
-    loss_sum: float
-    history: list[dict[str, int | float]]  # an epoch is a whole number, in saves too
-    best_loss: NotRequired[float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopState:
-    """Everything between two steps: a training resumed from it is identical to one that never stopped.
-
-    Attributes:
-        tensors: weights, optimizer moments, random streams (uint8), flat by name; on the CPU, whatever the device.
-        facts: position and history.
-    """
-
-    tensors: Mapping[str, Tensor]
-    facts: Facts
 
 
 class Loop:
@@ -250,18 +228,6 @@ def outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     with torch.no_grad():
         parts = [model(*(part[start : start + ROWS_AT_ONCE] for part in inputs)) for start in _starts(inputs)]
     return torch.cat(parts)
-
-
-def check_labels(labels: np.ndarray, task: Task) -> None:
-    """Raise `TrainingProblem` for labels that nothing can be learned from."""
-    if len(labels) == 0:
-        raise TrainingProblem(
-            "there are no labelled rows in the training keys; expected some. Look at the outcomes table."
-        )
-    try:
-        task.check_labels(labels)
-    except ValueError as problem:
-        raise TrainingProblem(str(problem)) from None
 
 
 def check_device(device: str, precision: str = "float32") -> None:

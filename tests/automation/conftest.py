@@ -11,22 +11,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.alerting import AlertsResource
 from platform_assets.automation.sensors import changes
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.spec import Product
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, instances, recorded
-
-RESOURCES = {
-    "store": dg.ResourceDefinition.hardcoded_resource(StoreResource()),
-    "alerts": dg.ResourceDefinition.hardcoded_resource(AlertsResource()),
-}
-"""Without their configuration's schema, which would take three quarters of a tick that finds nothing to do."""
 
 
 @pytest.fixture
@@ -57,7 +49,6 @@ class World:
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursors.get(sensor.name),
-            resources=RESOURCES,
         )
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)

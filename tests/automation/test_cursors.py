@@ -10,7 +10,6 @@ import dagster as dg
 import msgspec
 import pytest
 
-from platform_assets.automation.alerting import AlertsResource
 from platform_assets.automation.sensors import (
     alerts,
     freshness,
@@ -22,7 +21,6 @@ from platform_assets.automation.sensors import (
     run_failures,
     ticks,
 )
-from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import recorded
 
 OPEN = {
@@ -118,7 +116,7 @@ def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
         values.append(state)
         return ticks.Result(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
 
-    context = dg.build_sensor_context(cursor=cursor, resources={"store": StoreResource(), "alerts": AlertsResource()})
+    context = dg.build_sensor_context(cursor=cursor)
     single_look = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
     result = single_look(context)
     assert isinstance(result, dg.SensorResult)

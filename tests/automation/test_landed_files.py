@@ -13,13 +13,11 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets.automation.alerting import AlertsResource
 from platform_assets.automation.sensors import closable, landed_files, landings
 from platform_assets.automation.sensors.changes import Mark
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.spec import Product
 from platform_assets.store import landing
 from platform_assets.store.ledgers import Ledgers
@@ -66,8 +64,7 @@ def awaiting(settings: Settings, count: int) -> list[Product]:
 def tick(specs: list[Product], instance: dg.DagsterInstance) -> dg.SensorResult:
     sensor = landings.watch.build(specs, empty_jobs.of("advance", specs))
     cursor = json.dumps({spec.name: {"closed": CLOSED} for spec in specs})
-    resources = {"store": StoreResource(), "alerts": AlertsResource()}
-    result = sensor(dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources))
+    result = sensor(dg.build_sensor_context(instance=instance, cursor=cursor))
     assert isinstance(result, dg.SensorResult)
     return result
 

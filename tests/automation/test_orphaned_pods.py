@@ -19,7 +19,6 @@ from platform_assets.automation.sensors.orphaned_pods import ADOPTED_WITHIN_S, p
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.kubernetes import manifest
 from platform_assets.launch import records
 from platform_assets.launch.attempt import begin, prepare
@@ -111,7 +110,7 @@ def add_run(instance: dg.DagsterInstance, *, over_for_s: float | None) -> str:
 
 
 def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
-    result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    result = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
     return result.skip_reason.skip_message or ""
 
@@ -202,7 +201,7 @@ def test_an_attempt_whose_pod_is_gone_is_settled_once_and_only_when_no_run_may_d
     announce(tmp_path, long_over, "a1")
     announce(tmp_path, long_over, "b2")
     announce(tmp_path, just_over, "c3")
-    context = dg.build_sensor_context(instance=instance, resources={"store": StoreResource()})
+    context = dg.build_sensor_context(instance=instance)
     add_pod(api, just_over)
     result = sensor(context)
     assert "attempt b2 has no pod: its run is over (FAILURE), settled" in str(result.skip_reason)

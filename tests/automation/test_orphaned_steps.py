@@ -17,7 +17,6 @@ import pytest
 from platform_assets.automation.sensors import orphaned_steps
 from platform_assets.automation.sensors.orphaned_steps import Process, Worker, plan
 from platform_assets.base.settings import Settings
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.instance import home
 from tests.doubles import recorded
 
@@ -84,7 +83,7 @@ def wait_for_run(instance: dg.DagsterInstance, job: str) -> dg.DagsterRun:
 
 
 def evaluate(sensor: dg.SensorDefinition, instance: dg.DagsterInstance) -> str:
-    result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    result = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
     return result.skip_reason.skip_message or ""
 

@@ -64,7 +64,7 @@ def test_only_assets_that_launch_a_step_are_in_a_pool_the_one_of_its_profile(pro
     spec = replace(recorded.SPEC, training=Training(profile=profile))
     assets = [item for item in build_defs(specs=[spec]).assets or () if isinstance(item, dg.AssetsDefinition)]
     in_pools = {item.key.path[-1]: item.op.pool for item in assets if item.is_executable and item.op.pool}
-    launching = {item.key.path[-1] for item in assets if "launcher" in item.required_resource_keys}
+    launching = {item.key.path[-1] for item in assets if naming.LAUNCHER in item.required_resource_keys}
     assert {"checkpoint", "onnx"} <= launching
     assert in_pools == dict.fromkeys(launching, naming.pool(profile))
 

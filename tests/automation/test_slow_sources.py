@@ -14,11 +14,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.alerting import AlertsResource
 from platform_assets.automation.sensors import freshness, landings, source_calls, ticks
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.operations import status
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.spec import Product
@@ -253,9 +251,8 @@ def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def evaluate(sensor: dg.SensorDefinition, world: Any) -> dg.SensorResult:
-    resources = {"store": StoreResource(), "alerts": AlertsResource()}
     cursor = world.cursors.get(sensor.name)
-    result = sensor(dg.build_sensor_context(instance=world.instance, cursor=cursor, resources=resources))
+    result = sensor(dg.build_sensor_context(instance=world.instance, cursor=cursor))
     assert isinstance(result, dg.SensorResult)
     world.cursors[sensor.name] = result.cursor
     return result

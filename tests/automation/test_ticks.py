@@ -17,7 +17,7 @@ from platform_assets.store import artifacts, delta, ledgers
 root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[2]), []
 
 def runs():
-    context = dg.build_sensor_context(instance, resources={"store": StoreResource()})
+    context = dg.build_sensor_context(instance)
     skipped = orphaned_steps.watch.build([])(context).skip_reason.skip_message
     assert "started by RunLauncher" in skipped, skipped
 

@@ -14,7 +14,6 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobO
 from platform_assets.automation.sensors import episodes, ticks
 from platform_assets.automation.sensors.episodes import ACTIVE, MOST_READ, UnderWay
 from platform_assets.base.settings import Settings
-from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import recorded
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
@@ -88,11 +87,11 @@ def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(
     both = threading.Barrier(2)
     specs = [replace(recorded.SPEC, name=name) for name in ("first", "second")]
 
-    @ticks.Sensor("meets", ticks.PerProduct(ticks.State), about="Test.", needs=("store",))
+    @ticks.Sensor("meets", ticks.PerProduct(ticks.State), about="Test.")
     def meets(tick: ticks.ProductTick, state: ticks.State) -> ticks.Result[ticks.State]:
         both.wait(60)
         return ticks.Result(state=state, reason=f"{tick.spec.name} was looked at")
 
-    result = meets.build(specs)(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+    result = meets.build(specs)(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
     assert result.skip_reason.skip_message == "first: first was looked at\nsecond: second was looked at"

@@ -89,8 +89,9 @@ def main(contestant: str, product: str, first: str, last: str) -> None:
 
 
 def _data_keys(product: str) -> list[dg.AssetKey]:
-    group = naming.group(product, naming.DATA)
-    return sorted(spec.key for spec in build_defs().resolve_all_asset_specs() if spec.group_name == group)
+    group = product_files.load(product).group(naming.DATA)
+    assets = (asset for asset in build_defs().assets or [] if isinstance(asset, dg.AssetsDefinition))
+    return sorted(spec.key for asset in assets for spec in asset.specs if spec.group_name == group)
 
 
 def _digests(tables: TableStore, stages: list[str], slow: set[str], key: str) -> list[str]:

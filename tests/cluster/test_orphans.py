@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from platform_assets.automation.sensors import orphaned_pods
 from platform_assets.base.naming import ATTEMPTS
 from platform_assets.engine.outside import Work
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.kubernetes import manifest
 from platform_assets.launch import records
 from platform_assets.launch.attempt import begin, prepare
@@ -55,7 +54,7 @@ def orphan(runs: StepRuns, sensing: None, shell: str) -> str:
 def evaluate() -> str:
     sensor = orphaned_pods.watch.build([recorded.SPEC])
     with dg.DagsterInstance.ephemeral() as instance:
-        result = sensor(dg.build_sensor_context(instance=instance, resources={"store": StoreResource()}))
+        result = sensor(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult) and result.skip_reason is not None
     return result.skip_reason.skip_message or ""
 

@@ -59,7 +59,7 @@ def test_a_demo_defines_and_watches_no_other_product(settings: Settings, monkeyp
         monkeypatch.setenv(name, value)
     definitions = build_defs()
     assert {one.name.partition("__")[2] for one in definitions.jobs or ()} == {"flight_delays"}
-    assert {key.path[0] for one in definitions.assets or () for key in one.keys} == {"flight_delays"}  # type: ignore[union-attr]
+    assert {spec.key.path[0] for spec in definitions.resolve_all_asset_specs()} == {"flight_delays"}
     assert {one.name.partition("__")[2] for one in definitions.schedules or ()} == {"flight_delays"}
 
 

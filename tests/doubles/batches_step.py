@@ -13,7 +13,7 @@ from tests.doubles.numbered_batches import SPEC
 
 
 def main(module: str) -> None:
-    product_files.load = lambda name: SPEC
+    product_files.load_of = lambda name, module: SPEC
     importlib.import_module(module).main()
 
 

@@ -181,7 +181,8 @@ class Loop:
         context = SimpleNamespace(
             partition_keys=keys,
             run=SimpleNamespace(tags={}),
-            resources=SimpleNamespace(store=StoreResource()),
+            instance=self.world.instance,
+            resources=SimpleNamespace(driftline_store=StoreResource()),
             log=logging.getLogger(),
             add_asset_metadata=lambda *_, **__: None,
         )

@@ -23,12 +23,9 @@ class Loop:
     """The product's definitions, an instance, and the cursors of its sensors."""
 
     def __init__(self, product: str, instance: dg.DagsterInstance) -> None:
-        from platform_assets.automation.alerting import AlertsResource
         from platform_assets.definitions import defs
-        from platform_assets.engine.store_resource import StoreResource
 
         self.defs, self.product, self.instance = defs, product, instance
-        self.resources = {"store": StoreResource(), "alerts": AlertsResource()}
         self.cursors: dict[str, str | None] = {}
         self.runs: list[str] = []
 
@@ -43,9 +40,7 @@ class Loop:
     def tick(self, name: str) -> int:
         """Evaluate a sensor as the daemon does, and run what it requests; return how many runs that were."""
         sensor = self.defs.get_sensor_def(name)
-        context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursors.get(name), resources=self.resources, sensor_name=name
-        )
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursors.get(name), sensor_name=name)
         result: Any = sensor(context)
         self.cursors[name] = result.cursor
         for request in result.run_requests or ():

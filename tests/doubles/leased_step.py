@@ -19,10 +19,10 @@ from platform_assets.base.settings import Settings
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch
 from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.training.loop_state import LoopState
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.bucket_saves import BucketSaves
 from platform_assets.training.steps.instructions import open_context
-from platform_assets.training.train import LoopState
 from tests.doubles.marks import BucketMarks
 
 TTL_S = 5.0

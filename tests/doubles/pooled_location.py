@@ -31,9 +31,11 @@ _sensors = [pools.watch.build([SPEC]), orphaned_steps.watch.build([SPEC])]
 
 
 @dg.asset(pool=POOL)
-def holds(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+def holds(
+    context: dg.AssetExecutionContext, driftline_launcher: dg.ResourceParam[StepLauncher]
+) -> dg.MaterializeResult:
     extras = {"folder": str(Path(os.environ[FOLDERS]) / context.run.tags[PLACE]), "ends": ["stay"]}
-    launcher.run(context=context, module="tests.doubles.step", extras=extras, profile=SIZE)
+    driftline_launcher.run(context=context, module="tests.doubles.step", extras=extras, profile=SIZE)
     return dg.MaterializeResult()
 
 
@@ -45,4 +47,4 @@ def asks(context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
     return [dg.RunRequest(run_key=name, tags={PLACE: name}) for name in RUNS]
 
 
-defs = dg.Definitions(assets=[holds], jobs=[job], sensors=[asks, *_sensors], resources=defaults())
+defs = dg.Definitions(assets=[holds], jobs=[job], sensors=[asks, *_sensors], resources=defaults().bound)

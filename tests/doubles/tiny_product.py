@@ -126,6 +126,7 @@ def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
     }
     return {
         "product": SPEC.name,
+        "module": SPEC.module,
         "cutoff": CUTOFF,
         "fingerprint": "f" * 64,
         "device": "cpu",

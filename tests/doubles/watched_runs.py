@@ -36,7 +36,7 @@ def _run(variables: dict[str, str], first: str, last: str, die_before: int | Non
         _die_before(die_before)
     with partitions.beta_allowed():
         assets = [*features.build(SPEC), *drift.build(SPEC)]
-    defs = dg.Definitions(assets=assets, resources={"store": StoreResource(variables=variables)})
+    defs = dg.Definitions(assets=assets, resources={"driftline_store": StoreResource(variables=variables)})
     with instances.forgetful() as instance:
         defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=instance,

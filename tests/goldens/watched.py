@@ -57,11 +57,11 @@ def begin() -> None:
     from platform_assets.training.steps import instructions
     from tests.goldens.watching import is_importing
 
-    check_maker, load_shipped = instructions.check_maker, product_files.load
+    check_maker, load_shipped = instructions.check_maker, product_files.load_of
 
-    def load(product: str) -> Any:
+    def load(product: str, module: str) -> Any:
         if product != os.environ[PRODUCT]:
-            return load_shipped(product)
+            return load_shipped(product, module)
         from tests.goldens.products import WALKS
 
         return WALKS[product]().spec
@@ -78,7 +78,7 @@ def begin() -> None:
         sys.settrace(see)  # as it returns None, Python calls it once per call, and not per return or line
         threading.settrace(see)
 
-    product_files.load, instructions.check_maker = load, check
+    product_files.load_of, instructions.check_maker = load, check
 
 
 def _report(maker: Any, ran: set[CodeType]) -> None:

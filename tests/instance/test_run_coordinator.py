@@ -277,7 +277,7 @@ def _bytes(path: Path) -> bytes:
 
 def test_every_asset_whose_steps_are_pods_runs_with_the_account_that_may_create_them() -> None:
     assets = [item for item in build_defs(specs=[SPEC]).assets or () if isinstance(item, dg.AssetsDefinition)]
-    launching = {item.key.path[-1] for item in assets if "launcher" in item.required_resource_keys}
+    launching = {item.key.path[-1] for item in assets if naming.LAUNCHER in item.required_resource_keys}
     assert {"checkpoint", "onnx"} <= launching
     assert {accounts.of_run("__ASSET_JOB", {stage}) for stage in launching} == {accounts.RETRAIN}
 

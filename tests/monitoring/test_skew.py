@@ -84,17 +84,12 @@ def test_an_entity_counts_once_however_often_it_is_requested():
 def test_rows_logged_without_inputs_are_left_out_and_without_rows_there_is_no_share():
     result = skew.compare(frame(("a", None, None, None)), OURS, FIELDS)
     assert (result.rows, result.share) == (0, None)
-    assert skew.total([result]).share is None
 
 
-def test_the_fields_that_differ_most_come_first_and_keys_add_up():
+def test_the_fields_that_differ_most_come_first():
     served = frame(("a", 2.5, True, "x"), ("c", 0.2, False, "q"))
     result = skew.compare(served, OURS, FIELDS)
     assert [(entry.field, entry.rows) for entry in result.fields] == [("speed", 2), ("maker", 1)]
-    both = skew.total([result, skew.compare(frame(("a", 1.5, True, "y")), OURS, FIELDS)])
-    assert (both.rows, both.rows_equal, both.share) == (3, 0, 0.0)
-    assert [(entry.field, entry.rows) for entry in both.fields] == [("maker", 2), ("speed", 2)]
-    assert both.fields[0].share == pytest.approx(2 / 3)
 
 
 def test_two_of_our_rows_for_one_moment_are_an_error():

@@ -163,7 +163,7 @@ def test_data_file_never_makes_the_whole_file_count(loaded: Callable[..., Module
 
 def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
     maker = Building.for_product(replace(SPEC, features=loaded(USES["a call"]).features))
-    extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), maker)
+    extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, module=SPEC.module, checkpoint=""), maker)
     instructions.check_maker(extras, maker)
     (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
     with pytest.raises(instructions.OtherCode, match=r"different or missing here: lead.txt\."):
@@ -176,7 +176,7 @@ def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., Mod
 def test_a_step_names_the_module_whose_data_file_differs(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
     loaded("def lead():\n    return int(data_file('lead.txt').read_text())\n", "a_helper")
     maker = Building.for_product(replace(SPEC, features=loaded(USES["another module"]).features))
-    extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), maker)
+    extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, module=SPEC.module, checkpoint=""), maker)
     (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
     with pytest.raises(instructions.OtherCode, match=r"different or missing here: lead.txt"):
         instructions.check_maker(extras, maker)
@@ -196,7 +196,7 @@ def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
         with partitions.beta_allowed():
             assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
         store = StoreResource(variables=settings.to_environment())
-        defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+        defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
         tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
         defs.resolve_implicit_global_asset_job_def().execute_in_process(tags=tags)
         return TableStore(settings.root, spec.name)

@@ -43,25 +43,32 @@ def test_bentos_supervisor_imports_no_arrays() -> None:
 
 
 SESSION = """\
-import importlib, sys
-importlib.import_module(sys.argv[1])
-import onnxruntime
+import sys
+import numpy as np
 from onnx import TensorProto, helper
-x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [x], [y])
-model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+from platform_assets.product.inputs import Inputs
+from platform_assets.training import estimators, export, graph
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1]) for name in ("numeric", "answer"))
+nodes = [helper.make_node("Identity", ["numeric"], ["answer"])]
+model = helper.make_model(
+    helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+).SerializeToString()
+column = np.zeros((1, 1), dtype=np.float32)
+{
+    "graph": lambda: graph.session("0", model),
+    "export": lambda: export.answers(model, Inputs(numeric=column, categorical=np.empty((1, 0), dtype=str)), batch=1),
+    "estimators": lambda: estimators.run(model, column, 1),
+}[sys.argv[1]]()
+assert "onnxruntime" in sys.modules
 """
 
 
-@pytest.mark.parametrize(
-    "module", ["serving.run.service", "serving.follow.candidate", "launch.train", "training.steps.export", "cli"]
-)
+@pytest.mark.parametrize("module", ["graph", "export", "estimators"])
 def test_a_session_of_onnx_runtime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Its telemetry keeps a number of this machine and a queue of events in the home folder."""
     child = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SESSION, f"platform_assets.{module}"]
-    subprocess.run(command, env=child, check=True, capture_output=True)
+    ended = subprocess.run([sys.executable, "-c", SESSION, module], env=child, check=False, capture_output=True)
+    assert ended.returncode == 0, ended.stderr.decode()
     assert list(tmp_path.rglob("*onnxruntime*")) == []
 
 

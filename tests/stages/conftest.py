@@ -49,7 +49,7 @@ def run_on(instance: dg.DagsterInstance) -> Run:
             clock.move(settings, batches.SPEC.name, NOW)
         return job.execute_in_process(
             instance=instance,
-            resources={"store": StoreResource(variables=dict(variables))},
+            resources={"driftline_store": StoreResource(variables=dict(variables))},
             tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
             raise_on_error=raise_on_error,
         )

@@ -63,7 +63,7 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
             [asset],
             instance=instance,
             partition_key=KEY,
-            resources={"store": StoreResource(variables=settings.to_environment())},
+            resources={"driftline_store": StoreResource(variables=settings.to_environment())},
             tags=tags,
             raise_on_error=False,
         )
@@ -292,7 +292,7 @@ def test_a_run_by_hand_is_refused_while_the_period_runs_with_the_moment_from_whi
         result = dg.materialize(
             [asset],
             instance=instance,
-            resources={"store": store},
+            resources={"driftline_store": store},
             tags={
                 "dagster/asset_partition_range_start": KEY,
                 "dagster/asset_partition_range_end": "2020-01-02",
@@ -319,7 +319,7 @@ def test_a_live_product_refuses_today(settings: Settings, instance: dg.DagsterIn
         [asset],
         instance=instance,
         partition_key=(today + timedelta(days=0)).isoformat(),
-        resources={"store": StoreResource(variables=settings.to_environment())},
+        resources={"driftline_store": StoreResource(variables=settings.to_environment())},
         raise_on_error=False,
     )
     assert f"{(today + timedelta(days=1)).isoformat()}T00:00:00+00:00" in messages(result)

@@ -88,7 +88,7 @@ def materialise(settings: Settings, instance: dg.DagsterInstance) -> Any:
             [item for item in assets if any("readings" in entry.path[-1] for entry in item.keys)],
             partition_key=key,
             instance=instance,
-            resources={"store": StoreResource(variables=settings.to_environment())},
+            resources={"driftline_store": StoreResource(variables=settings.to_environment())},
             tags=tags,
         )
         [event] = [

@@ -51,7 +51,7 @@ def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     with partitions.beta_allowed():
         assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
     store = StoreResource(variables=settings.to_environment())
-    defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+    defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()
 
     def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:

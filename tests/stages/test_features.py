@@ -40,7 +40,7 @@ def build(spec: Product, settings: Settings, instance: dg.DagsterInstance) -> Ta
     with partitions.beta_allowed():
         assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
     store = StoreResource(variables=settings.to_environment())
-    defs = dg.Definitions(assets=assets, resources={"store": store}, executor=dg.in_process_executor)
+    defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}
     defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
     return TableStore(settings.root, spec.name)

@@ -31,12 +31,14 @@ def test_an_asset_of_a_source_is_named_grouped_and_described() -> None:
     (table,) = STAGE.tables
     spec = dg.AssetSpec(**STAGE.asset_fields(table))
     assert spec.key == dg.AssetKey(["numbered_batches", "raw_readings"])
-    assert (spec.group_name, list(spec.owners)) == ("numbered_batches_data", ["team:driftline"])
+    assert (spec.group_name, list(spec.owners)) == ("numbered_data", ["team:driftline"])
     assert spec.tags["driftline/stage"] == "raw"
     assert spec.tags["driftline/product"] == "numbered_batches"
     assert STAGE.code.startswith(str(spec.code_version))
     assert len(str(spec.code_version)) == 12
-    assert spec.description == "Copy.\n\nAll of it.\n\nReadings, a file a batch."
+    assert spec.description == (
+        "Copy. [Its page](/assets/numbered_batches/raw_readings)\n\nAll of it.\n\nReadings, a file a batch."
+    )
 
 
 def test_more_than_three_kinds_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from platform_assets.automation.factory import OUTSIDE
 from platform_assets.automation.jobs import held_keys, intervention, verification
+from platform_assets.automation.resources import defaults, replaced
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import features, outcomes, raw, validated
@@ -31,14 +33,12 @@ OF_OTHERS = {"raw_readings", "validated_readings", "raw_verdicts", "validated_ve
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
     """Materialise the data stages and their judgement for a range of keys."""
+    shared = replaced({"store": StoreResource(variables=settings.to_environment())})
+    outside = replace(OUTSIDE, resources=shared.bound)
     with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
-    defs = dg.Definitions(
-        assets=assets,
-        asset_checks=held_keys.build(SPEC),
-        resources={"store": StoreResource(variables=settings.to_environment())},
-        executor=dg.in_process_executor,
-    )
+        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, outside)]
+    checks = held_keys.build(SPEC, shared)
+    defs = dg.Definitions(assets=assets, asset_checks=checks, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()
 
     def execute(first: str, last: str | None = None, **options: Any) -> dg.ExecuteInProcessResult:
@@ -75,7 +75,8 @@ def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.Ex
     assert {results[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.ERROR}
     for name in OF_AIR:
         description = str(results[name].description)
-        assert description.startswith(f"{BROKEN} held: air fails frozen_columns: "), description
+        assert description.startswith("air fails frozen_columns: "), description
+        assert description.endswith(f"; held: {BROKEN}"), description
         assert "temperature has 1 distinct value (usually 12 or more)" in description
         assert results[name].metadata["keys_held"].value == 1
         assert f"| {BROKEN} | held |" in str(results[name].metadata["faults"].value)
@@ -100,13 +101,14 @@ def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInP
 
 def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del broken
-    (verify,) = verification.build(SPEC)
-    resources = {"store": StoreResource(variables=settings.to_environment())}
+    (verify,) = verification.build(SPEC, defaults())
+    resources = {"driftline_store": StoreResource(variables=settings.to_environment())}
     failed = verify.execute_in_process(resources=resources, raise_on_error=False)
     assert not failed.success
     (failure,) = [event for event in failed.all_events if event.is_step_failure]
     description = str(failure.step_failure_data.user_failure_data.description)
-    assert description.startswith("0006 held: air fails frozen_columns: ")
+    assert description.startswith("air fails frozen_columns: ")
+    assert "; held: 0006." in description
     assert "`repair__watched_batches`" in description
     clock.move(settings, SPEC.name, NOW)
     intervention.settle(ProductStore(SPEC, settings), BROKEN, "accept", why="the room was that cold", by="a person")
@@ -120,7 +122,9 @@ def test_an_unsettled_key_is_a_warning(settings: Settings, run: Run, broken: dg.
     results = checks(run("0007", later))
     assert {name for name, item in results.items() if not item.passed} == OF_AIR
     assert {results[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.WARN}
-    assert str(results["features"].description).startswith(f"{BROKEN} given up and left out of training: air fails ")
+    description = str(results["features"].description)
+    assert description.startswith("air fails frozen_columns: ")
+    assert description.endswith(f"; given up and left out of training: {BROKEN}")
 
 
 def test_a_run_evaluates_the_checks_of_its_own_assets(settings: Settings, run: Run) -> None:

@@ -43,5 +43,5 @@ def test_the_job_deletes_the_files_counted_by_its_dry_run(
 
 
 def test_the_schedule_runs_every_night() -> None:
-    schedule = build_defs(specs=[batches.SPEC]).resolve_schedule_def(f"maintain__{NAME}")
+    schedule = build_defs(specs=[batches.SPEC], automation=True).resolve_schedule_def(f"maintain__{NAME}")
     assert (schedule.cron_schedule, schedule.default_status) == ("17 3 * * *", dg.DefaultScheduleStatus.RUNNING)

@@ -31,7 +31,7 @@ def test_packed_csv_is_taken_in(
     dg.materialize(
         [*raw.build(spec, OUTSIDE)[:1], *validated.build(spec, OUTSIDE)[:1]],
         instance=instance,
-        resources={"store": StoreResource(variables=settings.to_environment())},
+        resources={"driftline_store": StoreResource(variables=settings.to_environment())},
         partition_key="0001",
     )
     good, refused = (tables.read(f"{stage}_readings", ["0001"]) for stage in ("validated", "quarantine"))

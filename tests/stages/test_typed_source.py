@@ -47,7 +47,7 @@ def run(settings: Settings, instance: dg.DagsterInstance) -> Callable[[str, str]
         dg.materialize(
             assets,
             instance=instance,
-            resources={"store": StoreResource(variables=settings.to_environment())},
+            resources={"driftline_store": StoreResource(variables=settings.to_environment())},
             tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last},
         )
 

@@ -161,3 +161,27 @@ def test_categories_that_are_looked_up_give_the_model_of_those_that_have_a_colum
     assert baselines.score(looked_up["models"]["linear"], learned, inputs, task) == pytest.approx(
         answers, rel=0.02, abs=0.02
     )
+
+
+@pytest.mark.parametrize("most_expanded", [baselines.MOST_EXPANDED, 0], ids=["columns", "looked up"])
+@pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b", "c")), Regression(unit="m")])
+def test_scipy_finds_the_models_that_torch_finds(
+    task: Binary | MultiClass | Regression, most_expanded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_EXPANDED", most_expanded)
+    stream = np.random.default_rng(0)
+    numeric, places = stream.normal(size=(900, 2)).astype(np.float32), stream.integers(0, 9, (900, 2))
+    text = np.array([f"category {number}" for number in range(9)], dtype=object)[places]
+    signal = numeric[:, 1] + places.sum(axis=1) / 4 + stream.normal(size=900)
+    labels = {"binary": (signal > 2).astype(np.int8), "multi_class": np.digitize(signal, [1.5, 2.5])}.get(
+        task.kind, signal
+    )
+    inputs = doubles.inputs_of(numeric, text)
+    learned = doubles.learned(inputs, target=task.target_of(labels))
+    by_torch = baselines.fit(learned, inputs, labels, task)
+    monkeypatch.setattr(baselines.libraries, "has_torch", lambda: False)
+    by_scipy = baselines.fit(learned, inputs, labels, task)
+    assert by_scipy["train_log_loss"] == pytest.approx(by_torch["train_log_loss"], abs=1e-5)
+    for name in by_scipy["models"]:
+        one, two = (baselines.score(models["models"][name], learned, inputs, task) for models in (by_scipy, by_torch))
+        assert one == pytest.approx(two, abs=5e-3)

@@ -1,4 +1,4 @@
-"""Build each product's jobs that materialise no asset: one file per subject, each with one public `build(spec)`."""
+"""Build each product's jobs that materialise no asset: one file per subject, each with one `build(spec, resources)`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 
 import dagster as dg
 
+from platform_assets.automation.resources import Resources
 from platform_assets.base import naming
 from platform_assets.product.spec import Product
 
@@ -17,7 +18,7 @@ def modules() -> tuple[ModuleType, ...]:
     return tuple(importlib.import_module(f"{__name__}.{item.name}") for item in pkgutil.iter_modules(__path__))
 
 
-def job_of(op: dg.OpDefinition, spec: Product, verb: str, description: str) -> dg.JobDefinition:
+def job_of(op: dg.OpDefinition, spec: Product, resources: Resources, verb: str, description: str) -> dg.JobDefinition:
     """Return a product's job that executes one op in one process."""
 
     @dg.job(
@@ -25,6 +26,7 @@ def job_of(op: dg.OpDefinition, spec: Product, verb: str, description: str) -> d
         description=description,
         tags={naming.TAG_PRODUCT: spec.name},
         executor_def=dg.in_process_executor,
+        resource_defs=resources.bound,
     )
     def job() -> None:
         op()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from platform_assets.automation.resources import Resources
 from platform_assets.base import naming
 from platform_assets.engine import metadata
 from platform_assets.engine.store_resource import StoreResource
@@ -25,7 +26,7 @@ WATCHED = ("raw", "validated")
 """The stages with one asset per source that carry the check; `features` carries it for all sources."""
 
 
-def build(spec: Product) -> list[dg.AssetChecksDefinition]:
+def build(spec: Product, resources: Resources) -> list[dg.AssetChecksDefinition]:
     """Return the one definition of all these checks; a run evaluates those of the assets that it selects."""
     sources = [source.name for source in spec.sources if not source.is_slow]
     source_of_asset = {
@@ -45,10 +46,13 @@ def build(spec: Product) -> list[dg.AssetChecksDefinition]:
     ]
 
     @dg.multi_asset_check(
-        name=naming.job(CHECK, spec.name), specs=specs, can_subset=True, required_resource_keys={"store"}
+        name=naming.job(CHECK, spec.name),
+        specs=specs,
+        can_subset=True,
+        resource_defs={naming.STORE: resources.bound[naming.STORE]},
     )
     def check(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        store: StoreResource = context.resources.store
+        store: StoreResource = getattr(context.resources, naming.STORE)
         faults = held_faults.read(ProductStore(spec, store.settings))
         for selected in sorted(context.selected_asset_check_keys):
             source = source_of_asset.get(selected.asset_key)

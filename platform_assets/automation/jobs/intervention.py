@@ -15,6 +15,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from platform_assets.automation.jobs import job_of
+from platform_assets.automation.resources import Resources
 from platform_assets.base import naming
 from platform_assets.engine.requesters import person_of
 from platform_assets.engine.store_resource import StoreResource
@@ -64,35 +65,37 @@ class RebuildConfig(dg.Config):
     keys: Literal["all", "older", "compatible"] = "all"
 
 
-def build(spec: Product) -> list[Any]:
+def build(spec: Product, resources: Resources) -> list[Any]:
     """Return the product's jobs for a person."""
 
     @dg.op(name=naming.job("accept_key", spec.name), description=f"Accept or drop a held key of {spec.title}.")
-    def accept(context: dg.OpExecutionContext, store: StoreResource, config: AcceptConfig) -> None:
-        by = person_of(context, store.settings, context.job_name)
-        number = settle(ProductStore(spec, store.settings), config.key, config.outcome, why=config.why, by=by)
+    def accept(context: dg.OpExecutionContext, driftline_store: StoreResource, config: AcceptConfig) -> None:
+        by = person_of(context, driftline_store.settings, context.job_name)
+        number = settle(ProductStore(spec, driftline_store.settings), config.key, config.outcome, why=config.why, by=by)
         outcome = "accepted" if config.outcome == "accept" else "dropped"
         context.log.info(f"{config.key} was {outcome}: record {number} of its faults.")
 
     @dg.op(name=naming.job("repair_key", spec.name), description=f"Take in the new delivery of a key of {spec.title}.")
-    def repair(context: dg.OpExecutionContext, store: StoreResource, config: RepairConfig) -> None:
-        by = person_of(context, store.settings, context.job_name)
-        number = request_repair(ProductStore(spec, store.settings), config.key, why=config.why, by=by)
+    def repair(context: dg.OpExecutionContext, driftline_store: StoreResource, config: RepairConfig) -> None:
+        by = person_of(context, driftline_store.settings, context.job_name)
+        number = request_repair(ProductStore(spec, driftline_store.settings), config.key, why=config.why, by=by)
         context.log.info(f"{config.key}: its new delivery is requested, request {number}.")
 
     rebuilding = f"Build keys of {spec.title} again: all with the slow tables of today, or those of an earlier version."
 
     @dg.op(name=naming.job("rebuild_keys", spec.name), description=rebuilding)
-    def rebuild(context: dg.OpExecutionContext, store: StoreResource, config: RebuildConfig) -> None:
-        by = person_of(context, store.settings, context.job_name)
-        context.log.info(request_rebuild(ProductStore(spec, store.settings), config.keys, why=config.why, by=by))
+    def rebuild(context: dg.OpExecutionContext, driftline_store: StoreResource, config: RebuildConfig) -> None:
+        by = person_of(context, driftline_store.settings, context.job_name)
+        context.log.info(
+            request_rebuild(ProductStore(spec, driftline_store.settings), config.keys, why=config.why, by=by)
+        )
 
     accepting = f"Accept a held key of {spec.title} because it is sound, or drop it permanently."
     repairing = f"Process a key of {spec.title} again from its new delivery, and all keys that look back on it."
     return [
-        job_of(accept, spec, "accept", accepting),
-        job_of(repair, spec, "repair", repairing),
-        job_of(rebuild, spec, "rebuild", rebuilding),
+        job_of(accept, spec, resources, "accept", accepting),
+        job_of(repair, spec, resources, "repair", repairing),
+        job_of(rebuild, spec, resources, "rebuild", rebuilding),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.automation.jobs import job_of
+from platform_assets.automation.resources import Resources
 from platform_assets.base import clock, naming
 from platform_assets.base.wording import counted
 from platform_assets.engine.store_resource import StoreResource
@@ -36,17 +37,17 @@ class MaintainConfig(dg.Config):
     segment_days: int = pruning.RETENTION_DAYS
 
 
-def build(spec: Product) -> list[Any]:
-    """Return the product's job and its schedule."""
+def build(spec: Product, resources: Resources) -> list[Any]:
+    """Return the product's job."""
 
     @dg.op(name=naming.job("tidy", spec.name), description=f"Delete what the tables of {spec.title} no longer need.")
-    def tidy(context: dg.OpExecutionContext, store: StoreResource, config: MaintainConfig) -> None:
+    def tidy(context: dg.OpExecutionContext, driftline_store: StoreResource, config: MaintainConfig) -> None:
         removed = upkeep.tidy(
-            store.settings.root, spec.name, dry_run=config.dry_run, retention_hours=config.retention_hours
+            driftline_store.settings.root, spec.name, dry_run=config.dry_run, retention_hours=config.retention_hours
         )
         removed["segments"] = pruning.prune(
-            ProductStore(spec, store.settings),
-            now=clock.now(store.settings, spec.name, is_live=True),
+            ProductStore(spec, driftline_store.settings),
+            now=clock.now(driftline_store.settings, spec.name, is_live=True),
             dry_run=config.dry_run,
             retention_days=config.segment_days,
         )
@@ -62,12 +63,16 @@ def build(spec: Product) -> list[Any]:
         )
 
     about = f"Clean the tables of {spec.title}: old logs, folded records, files of killed writers."
-    maintain = job_of(tidy, spec, VERB, about)
-    schedule = dg.ScheduleDefinition(
-        name=naming.job(VERB, spec.name),
-        job=maintain,
+    return [job_of(tidy, spec, resources, VERB, about)]
+
+
+def nightly(spec: Product, job: dg.JobDefinition, *, is_running: bool) -> dg.ScheduleDefinition:
+    """Return the schedule of the product's job."""
+    status = dg.DefaultScheduleStatus.RUNNING if is_running else dg.DefaultScheduleStatus.STOPPED
+    return dg.ScheduleDefinition(
+        name=job.name,
+        job=job,
         cron_schedule=DAILY,
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=status,
         description=f"Clean the tables of {spec.title} every night.",
     )
-    return [maintain, schedule]

@@ -11,6 +11,7 @@ import dagster as dg
 
 from platform_assets.automation import failed_runs
 from platform_assets.automation.jobs import job_of
+from platform_assets.automation.resources import Resources
 from platform_assets.base import naming
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring import fault_sentences, held_faults
@@ -20,12 +21,12 @@ from platform_assets.store.product_store import ProductStore
 VERB = failed_runs.VERIFY
 
 
-def build(spec: Product) -> list[Any]:
+def build(spec: Product, resources: Resources) -> list[Any]:
     """Return the product's job."""
 
     @dg.op(name=naming.job("no_key_is_held", spec.name), description=f"Fail while a key of {spec.title} is held.")
-    def no_key_is_held(context: dg.OpExecutionContext, store: StoreResource) -> None:
-        faults = held_faults.read(ProductStore(spec, store.settings))
+    def no_key_is_held(context: dg.OpExecutionContext, driftline_store: StoreResource) -> None:
+        faults = held_faults.read(ProductStore(spec, driftline_store.settings))
         sentence = fault_sentences.standing(faults)
         if held := held_faults.held(faults):
             raise dg.Failure(
@@ -36,4 +37,8 @@ def build(spec: Product) -> list[Any]:
             )
         context.log.info(sentence)
 
-    return [job_of(no_key_is_held, spec, VERB, f"Verify that no key of {spec.title} is held; fails while one is.")]
+    return [
+        job_of(
+            no_key_is_held, spec, resources, VERB, f"Verify that no key of {spec.title} is held; fails while one is."
+        )
+    ]

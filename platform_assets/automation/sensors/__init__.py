@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets.automation.resources import Resources
 from platform_assets.product.spec import Product
 
 
@@ -21,13 +22,24 @@ def declared() -> list[Any]:
 
 
 def build(
-    specs: Iterable[Product], jobs: Sequence[Any], watches: Iterable[Any] | None = None
+    specs: Iterable[Product],
+    jobs: Sequence[Any],
+    resources: Resources,
+    watches: Iterable[Any] | None = None,
+    *,
+    prefix: str = "",
+    is_automatic: bool = True,
 ) -> list[dg.SensorDefinition]:
     """Return one sensor per concern, for all products.
 
     Args:
         jobs: the code location's jobs; a sensor with a verb gets those of its products that have this verb.
         watches: the sensors as the code location declares them; None: as their modules do.
+        prefix: of their names in Dagster, where others have sensors too.
+        is_automatic: whether those that are declared to run do so before a person starts them.
     """
     specs = tuple(specs)
-    return [watch.build(specs, jobs) for watch in (declared() if watches is None else watches)]
+    return [
+        watch.build(specs, jobs, resources, prefix=prefix, is_automatic=is_automatic)
+        for watch in (declared() if watches is None else watches)
+    ]

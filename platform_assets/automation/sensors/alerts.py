@@ -54,7 +54,6 @@ def plan(deliveries: Sequence[Delivery], *, done: int, failures: int) -> ticks.R
     ticks.PerProduct(State),
     about="Delivers recorded alerts to the webhook, in order and at least once.",
     every_s=5,
-    needs=("alerts",),
 )
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Deliver the next alerts of a product."""

@@ -32,6 +32,7 @@ class Watch:
     Attributes:
         looks: what the next tick must know, by `source key`.
         unfinished: by source and key, why a file is not known to be complete.
+        complete: by `source key`, the marks of files that are.
         settled: by key, the short names of files that have settled, for the runs that read them.
     """
 
@@ -46,6 +47,7 @@ class Watch:
         """
         self.looks: dict[str, Look] = {}
         self.unfinished: dict[tuple[str, str], str] = {}
+        self.complete: dict[str, str] = {}
         self.settled: dict[str, tuple[str, ...]] = {}
         self._product, self._spec, self._mark, self._before = product, product.spec, mark, looks
         self._fetch, self._root, self._read_bytes = fetch, product.settings.root, 0
@@ -61,7 +63,9 @@ class Watch:
             problem = Incomplete(arrivals.no_marker(source, key))
         elif kind == "manifest":
             problem = self._check_manifest(source, key, mark)
-        if problem is not None:
+        if problem is None:
+            self.complete[f"{source.name} {key}"] = mark
+        else:
             self.unfinished[source.name, key] = problem.reason
         return problem
 

@@ -11,7 +11,7 @@ from msgspec import field
 from msgspec.structs import replace
 
 from platform_assets.automation.alerting import episode_id
-from platform_assets.automation.sensors import arriving, changes, landed_files, source_calls, ticks
+from platform_assets.automation.sensors import arriving, changes, landed_files, landing_events, source_calls, ticks
 from platform_assets.base import naming
 from platform_assets.data import arrivals
 from platform_assets.engine import digests
@@ -24,6 +24,8 @@ KEYS_BACK = 31
 LOOK_EVERY = 30
 """Files are compared in every 30th tick of `freshness`."""
 _DIGITS = 12
+GONE = "gone"
+"""Mark of a file that was deleted."""
 
 Marks = dict[str, tuple[str, bool]]
 """By `source key`: the mark of a file, and whether its bytes differ from those that were taken in."""
@@ -49,6 +51,7 @@ class Change:
 
     Attributes:
         is_first: whether the file before it could not be read.
+        is_gone: whether it was deleted; its copy is kept.
     """
 
     source: str
@@ -56,6 +59,7 @@ class Change:
     mark: str
     description: str
     is_first: bool = False
+    is_gone: bool = False
 
 
 def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
@@ -73,6 +77,10 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
     mark = landed_files.Marks(tick.product, tick.until_s, "freshness")
     differences, marks, is_complete = find(tick.product, closed, state.marks, mark)
     for change in differences:
+        source = tick.spec.source(change.source)
+        landing_events.observe(tick.instance, tick.spec, source, change.key, change.description)
+        if change.is_gone:
+            continue
         if change.is_first:
             reason = f"{change.source} of {change.key} was delivered again; the file before could not be read"
             changes.request(tick.product.ledgers, change.key, reason, tick.now)
@@ -116,6 +124,13 @@ def find(
         for key in (key for key in keys if key in records):
             landed, record, name = mark(source, key), records[key], f"{source.name} {key}"
             noted = Raw.of(record)
+            if landed is None and source.is_landed and noted.mark is not None:
+                marks[name] = (GONE, False)
+                if previous.get(name) != marks[name]:
+                    reason = "it was deleted after it was taken in; a copy is kept"
+                    change = Change(source=source.name, key=key, mark=GONE, description=reason, is_gone=True)
+                    differences.append(change)
+                continue
             if landed is None or landed == noted.mark or noted.channel != identities[source.name]:
                 continue
             if (before := previous.get(name)) is not None and before[0] == landed:

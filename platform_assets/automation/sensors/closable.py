@@ -18,8 +18,8 @@ NOT_LANDED = changes.Incomplete("has not landed")
 
 def most_keys(spec: Product) -> int:
     """Return how many keys a tick looks at: where a channel may take its time, what a run takes and one more."""
-    has_own = any(source.channel is not None for source in spec.sources)
-    return min(MOST_KEYS, planned.keys_per_run(spec) + 1) if has_own else MOST_KEYS
+    are_landed = all(source.is_landed for source in spec.sources)
+    return MOST_KEYS if are_landed else min(MOST_KEYS, planned.keys_per_run(spec) + 1)
 
 
 def find(

@@ -198,7 +198,6 @@ def stale_model(grain: Grain, policy: Retraining, *, newest: str | None, live_cu
     NAME,
     ticks.PerProduct(State),
     about="Raises alerts about stale data by the product's clock; requests a decision when the model is too old.",
-    needs=("store", "alerts"),
 )
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Check a product's stages, files and model."""

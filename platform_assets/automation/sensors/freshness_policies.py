@@ -41,7 +41,7 @@ def policies(spec: Product) -> dict[str, dg.FreshnessPolicy]:
     data = dg.FreshnessPolicy.time_window(warn_window=latest, fail_window=latest + period)
     model = dg.FreshnessPolicy.time_window(warn_window=life, fail_window=life + period)
     return {
-        naming.group(spec.name, naming.DATA): data,
-        naming.group(spec.name, naming.TRAINING): model,
-        naming.group(spec.name, naming.SERVING): model,
+        spec.group(naming.DATA): data,
+        spec.group(naming.TRAINING): model,
+        spec.group(naming.SERVING): model,
     }

@@ -77,6 +77,10 @@ class Marks:
             self.obstacles += [obstacle] if obstacle else []
         return self._marks[question]
 
+    def is_absent(self, source: Source, key: str) -> bool:
+        """Tell whether this look asked for a file and found none."""
+        return self._marks.get((source.name, key, ""), "") is None
+
     def fetch(self, source: Source, key: str, *suffixes: str) -> list[Landed]:
         """Return a landed file and those next to it; raises what `__call__` does, and `FileNotFoundError`."""
 

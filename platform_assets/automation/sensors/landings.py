@@ -28,12 +28,14 @@ from platform_assets.automation.sensors import (
     closed_keys,
     episodes,
     landed_files,
+    landing_events,
     renewals,
     silence,
     slow_sources,
     source_calls,
     ticks,
 )
+from platform_assets.base import naming
 from platform_assets.base.keys import Grain
 from platform_assets.base.wording import counted, span
 from platform_assets.prediction_log.barrier import reason_to_wait
@@ -62,6 +64,7 @@ class State(ticks.State, frozen=True, kw_only=True):
         takes: see `Plan`.
         is_alerted: whether the alert that the run is given up was raised.
         heard: see `silence.follow`.
+        landed: what was reported of files, see `landing_events`.
         slow: slow sources on record, and whether each did not answer at all.
     """
 
@@ -77,6 +80,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     takes: int = 0
     is_alerted: bool = False
     heard: silence.State = silence.State()
+    landed: landing_events.State = landing_events.State()
     slow: dict[str, bool] = msgspec.field(default_factory=dict)
 
     def of_episode(self, episode: str = "") -> "State":
@@ -218,7 +222,6 @@ def _reason(
     ticks.PerProduct(State),
     about="Closes each product's next keys when their files have landed or their deadline has passed.",
     every_s=1,
-    needs=("store", "alerts"),
     verb=VERB,
     is_patient=True,
 )
@@ -275,6 +278,7 @@ def _launch(
         tags={
             "dagster/asset_partition_range_start": work.first,
             "dagster/asset_partition_range_end": work.last,
+            naming.TAG_KEYS: work.first if work.first == work.last else f"{work.first}…{work.last}",
             **episodes.tags(work.episode, step.attempt),
             **arriving.tags(keys, findings.settled, findings.requests),
         },
@@ -337,5 +341,6 @@ def _find(tick: ticks.ProductTick, state: State, mark: landed_files.Marks) -> tu
         given_up=given_up,
         consumed=consumed,
         looks=watch.looks,
+        landed=landing_events.follow(tick, state.landed, watch.complete, mark),
     )
     return findings, state

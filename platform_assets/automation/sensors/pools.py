@@ -51,7 +51,6 @@ def wait_reasons(queued: Sequence[Pooled], under_way: Sequence[Pooled], sizes: M
     "pools",
     ticks.Whole(list[str], []),
     about="Sets the size of each pool from platform_assets/launch/profiles.py; logs to queued runs why they wait.",
-    needs=(),
 )
 def watch(tick: ticks.Tick, notified: list[str]) -> ticks.Result[list[str]]:
     """Set the sizes of the products' pools, and log to each waiting run why it waits, once."""

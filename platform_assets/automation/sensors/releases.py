@@ -75,7 +75,6 @@ def plan(number: int, record: Release, before: Release | None, *, in_ui: Iterabl
     "releases",
     ticks.PerProduct(State),
     about="Shows releases that no run made, such as rollbacks; raises an alert when a new Bento is needed.",
-    needs=("store", "alerts"),
 )
 def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Follow a product's releases up to the newest one that is settled."""

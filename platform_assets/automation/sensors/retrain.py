@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from platform_assets.automation.alerting import episode_id
 from platform_assets.automation.sensors import changes, closed_keys, decision_alerts, episodes, renewals, ticks
+from platform_assets.base import naming
 from platform_assets.base.keys import Grain
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import policy
@@ -100,7 +101,6 @@ def alert_of(decision: Decision) -> decision_alerts.Alert:
     ticks.PerProduct(State),
     about="Executes each product's decisions: trains for a cutoff, or raises an alert.",
     every_s=1,
-    needs=("store", "alerts"),
     verb=VERB,
     is_patient=True,
 )
@@ -151,7 +151,11 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
             # Unique across products: the daemon compares run keys per sensor, whatever the job.
             run_key=f"{job}:{cutoff}:{step.attempt}",
             job_name=job,
-            tags={"dagster/partition": cutoff, **episodes.tags(episode, step.attempt)},
+            tags={
+                "dagster/partition": cutoff,
+                naming.TAG_KEYS: f"before {cutoff}",
+                **episodes.tags(episode, step.attempt),
+            },
         )
         return ticks.Result(state=replace(state, requested=step.attempt), reason=reason, requests=(run,))
     if step.action == "wait":

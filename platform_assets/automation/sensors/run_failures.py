@@ -68,7 +68,6 @@ def plan(job: str, run_id: str, tags: Mapping[str, str], *, step: str | None, er
     "run_failures",
     ticks.Whole(int, NEW),
     about="Records each failed run in its product's ledger; raises one alert per distinct failure.",
-    needs=("store", "alerts"),
 )
 def watch(tick: ticks.Tick, after: int) -> ticks.Result[int]:
     """Record the failures after the event with a number."""

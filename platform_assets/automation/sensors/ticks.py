@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import dagster as dg
 import msgspec
 
 from platform_assets.automation.alerting import AlertsResource
+from platform_assets.automation.resources import Resources, defaults
 from platform_assets.automation.sensors import episodes
 from platform_assets.base import naming
 from platform_assets.base.problems import LedgerProblem
@@ -76,6 +77,7 @@ class Tick:
     """
 
     context: dg.SensorEvaluationContext
+    resources: Resources
     specs: tuple[Product, ...]
     until_s: float
 
@@ -91,15 +93,13 @@ class Tick:
 
     @property
     def store(self) -> StoreResource:
-        """The store, for a sensor that needs it."""
-        store: StoreResource = self.context.resources.store
-        return store
+        """The store."""
+        return self.resources.store
 
     @property
     def alerts(self) -> AlertsResource:
-        """The alerts, for a sensor that needs them."""
-        alerts: AlertsResource = self.context.resources.alerts
-        return alerts
+        """The alerts."""
+        return self.resources.alerts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +182,14 @@ class PerProduct(Generic[S]):
             if spec is not specs[0] and time.perf_counter() > tick.until_s:
                 return None
             state = _converted(documents.get(spec.name), self.state, self.state())
-            part = ProductTick(context=context, specs=tick.specs, until_s=tick.until_s, spec=spec, runs=runs)
+            part = ProductTick(
+                context=context,
+                resources=tick.resources,
+                specs=tick.specs,
+                until_s=tick.until_s,
+                spec=spec,
+                runs=runs,
+            )
             try:
                 return look(part, state)
             except _NotYet as problem:
@@ -244,7 +251,6 @@ class Sensor(Generic[L]):
         cursor: `PerProduct` or `Whole`, with the type of the state.
         about: the sensor's description.
         every_s: minimum seconds between two ticks.
-        needs: the resources that it uses.
         verb: of the jobs that it launches.
         is_running: whether it runs unless a person stops it.
         is_patient: whether a tick that has no run to launch looks again, see `patiently`.
@@ -256,7 +262,6 @@ class Sensor(Generic[L]):
     _: KW_ONLY
     about: str
     every_s: int = 10
-    needs: tuple[Literal["store", "alerts"], ...] = ("store",)
     verb: str | None = None
     is_running: bool = True
     is_patient: bool = False
@@ -270,30 +275,44 @@ class Sensor(Generic[L]):
         """Return the sensor as a code location declares it; `jobs` is the verb of those that it launches."""
         return replace(self, name=name, every_s=every_s, is_running=is_running, verb=jobs)
 
-    def build(self, specs: Iterable[Product], jobs: Sequence[Any] = ()) -> dg.SensorDefinition:
+    def build(
+        self,
+        specs: Iterable[Product],
+        jobs: Sequence[Any] = (),
+        resources: Resources | None = None,
+        *,
+        prefix: str = "",
+        is_automatic: bool = True,
+    ) -> dg.SensorDefinition:
         """Return Dagster's sensor.
 
         Args:
             jobs: the code location's jobs.
+            resources: instead of the defaults.
+            prefix: of its name in Dagster, where others have sensors too.
+            is_automatic: False: it runs only once a person starts it.
         """
+        shared = defaults() if resources is None else resources
         look, products = self.look, tuple(specs)
         assert look is not None  # it decorates one
         names = {naming.job(self.verb, spec.name) for spec in products} if self.verb else set[str]()
 
-        # When a sensor is called directly, as tests do, Dagster passes resources as arguments.
-        def evaluate(context: dg.SensorEvaluationContext, **_: object) -> dg.SensorResult:
-            tick = Tick(context=context, specs=products, until_s=time.perf_counter() + BUDGET_S)
+        def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+            tick = Tick(context=context, resources=shared, specs=products, until_s=time.perf_counter() + BUDGET_S)
             if not self.is_patient:
                 return self.cursor.evaluate(tick, look)
             return patiently(lambda: self.cursor.evaluate(tick, look), tick.store.settings.sensor_patience_s)
 
         return dg.sensor(
-            name=self.name,
+            name=prefix + self.name,
             jobs=[job for job in jobs if job.name in names] if self.verb else None,
             minimum_interval_seconds=self.every_s,
-            default_status=getattr(dg.DefaultSensorStatus, "RUNNING" if self.is_running else "STOPPED"),
-            description=self.about,
-            required_resource_keys=set(self.needs),
+            default_status=getattr(
+                dg.DefaultSensorStatus, "RUNNING" if self.is_running and is_automatic else "STOPPED"
+            ),
+            description=self.about
+            if is_automatic or not self.is_running
+            else f"{self.about} Stopped until a person starts it, or a component says `automation: true`.",
         )(evaluate)
 
 

@@ -80,7 +80,7 @@ def digests(*references: Reference) -> dict[Reference, str]:
 def closure(*references: Reference) -> tuple[Reference, ...]:
     """Return these definitions and all that they name in any of our modules, sorted; with a product's own packages.
 
-    Packages of the platform do nothing but bind names.
+    Packages of the platform do nothing but bind names; what a host's do is the host's.
     """
     visited, pending = {_VERIFIED}, list(references)
     while pending:
@@ -88,8 +88,11 @@ def closure(*references: Reference) -> tuple[Reference, ...]:
         if name not in visited:
             visited.add(name)
             module = name.partition(":")[0]
-            packages = (module[:index] for index, letter in enumerate(module) if letter == ".")
-            pending += [f"{package}:" for package in packages if modules.is_own(package) and modules.is_ours(package)]
+            if modules.is_own(module) and not modules.is_in_host(module):
+                packages = (module[:index] for index, letter in enumerate(module) if letter == ".")
+                pending += [
+                    f"{package}:" for package in packages if modules.is_own(package) and modules.is_ours(package)
+                ]
             pending += _resolved(_definition(name)[1])
     return tuple(sorted(visited - {_VERIFIED}))
 

@@ -21,6 +21,8 @@ from platform_assets.product import data_files
 PUBLIC = "driftline"
 """The module that products import; it says where each of its names is defined."""
 PACKAGES = ("platform_assets", PUBLIC)
+_OF_PRODUCTS: set[str] = set()
+"""Top packages in which products lie, installed or not: a host's."""
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 SKIPPED = {
     ast.FunctionDef: ("returns", "type_comment"),
@@ -97,6 +99,19 @@ def defined(module: str, name: str) -> tuple[str, str]:
     return package, inside
 
 
+def add_package(top: str) -> None:
+    """Have a top package that holds a product count as code of its own, also where it is installed."""
+    if top not in _OF_PRODUCTS:
+        _OF_PRODUCTS.add(top)
+        for cached in (closure, is_own, path_of, _read):
+            cached.cache_clear()
+
+
+def is_in_host(module: str) -> bool:
+    """Tell whether a module lies in a host's package, which holds much that is no product's."""
+    return module.partition(".")[0] in _OF_PRODUCTS
+
+
 def is_ours(module: str) -> bool:
     """Tell whether a module is ours: neither Python's nor an installed library's."""
     return path_of(module) is not None
@@ -123,9 +138,13 @@ def content(nodes: Iterable[ast.AST], package: str) -> tuple[str, frozenset[str]
 
 
 def ours(names: Iterable[str]) -> frozenset[str]:
-    """Return our modules among imported names, with their packages."""
+    """Return our modules among imported names, with the platform's packages around them.
+
+    What a host's package does when it is imported is the host's: its `__init__` counts where it is imported by name.
+    """
     packages = {name[:index] for name in names for index, letter in enumerate(name) if letter == "."}
-    return frozenset(name for name in {*names, *packages} if is_ours(name))
+    around = {name for name in packages if not is_in_host(name)}
+    return frozenset(name for name in {*names, *around} if is_ours(name))
 
 
 def counting(body: Iterable[ast.stmt]) -> list[ast.stmt]:
@@ -150,7 +169,7 @@ def path_of(module: str) -> Path | None:
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
     path = next((file for file in files if file.is_file()), None)
-    is_library = top not in PACKAGES and path is not None and _is_installed(path)
+    is_library = top not in PACKAGES and top not in _OF_PRODUCTS and path is not None and _is_installed(path)
     return None if is_library else path
 
 

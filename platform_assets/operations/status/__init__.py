@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import unlabelled
+from platform_assets.engine import project
 from platform_assets.engine.product_files import Broken
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch import rebuilding
@@ -117,6 +118,7 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
             *todo.of_refused(product, refused),
             *serving.todos(product),
         ],
+        automation=_automation(spec),
         heard=None if closed is None or attendance is None else Received(key=closed, **asdict(attendance)),
         rare=_rare(product),
         refused=refused,
@@ -137,6 +139,18 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         snapshots=_snapshots(product),
         slow=history.slow_sources() or None,
         undeclared=[] if closed is None else _undeclared(product, closed),
+    )
+
+
+def _automation(spec: Product) -> str | None:
+    """Return whether sensors of a project's component run by themselves, with its file; None without a component."""
+    component = project.component_of(spec.module)
+    if component is None:
+        return None
+    if component.is_automatic:
+        return f"on: sensors and schedules run unless a person stops them ({component.file})"
+    return (
+        f"off: sensors and schedules are stopped until a person starts them, or {component.file} says automation: true"
     )
 
 

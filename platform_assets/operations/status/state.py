@@ -247,6 +247,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slices: list[Slice] | None
     todo: list[Todo]
     heard: Received | None = None
+    automation: str | None = None
     rare: Rare | None = None
     refused: Refused | None = None
     older: Older | None = None

@@ -57,6 +57,7 @@ def as_text(state: State | BrokenState) -> str:
     lines = [
         f"{state.product}: {state.title}" + (f"; held: {list_keys(held)}" if held else ""),
         f"  clock      {state.now_utc or 'never set'} ({clock})",
+        *([f"  automation {state.automation}"] if state.automation else []),
         *_release_lines(state),
         f"  quality    {_describe_quality(state.quality, state.grain)}",
     ]

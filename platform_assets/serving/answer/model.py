@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from platform_assets.base import onnx_runtime
 from platform_assets.serving.answer import pictures
 from platform_assets.serving.answer.contract import Contract, ContractProblem
 from platform_assets.serving.answer.decoding import Decoding
@@ -57,8 +58,6 @@ class Model(Graph):
         learned: Learned,
         golden: Golden,
     ) -> None:
-        import onnxruntime
-
         super().__init__(digest, loaded)
         self.contract = contract
         vocabularies = {item.name: frozenset(item.vocabulary) for item in learned.categorical}
@@ -70,7 +69,7 @@ class Model(Graph):
             )
         self.vocabularies = {column: vocabularies[name] for column, name in refusing.items()}
         self._golden = golden
-        self._warming = onnxruntime.RunOptions()
+        self._warming = onnx_runtime.library().RunOptions()
         self._check_graph()
 
     @staticmethod

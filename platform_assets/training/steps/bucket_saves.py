@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import obstore
 from msgspec.structs import replace
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.objects import open_store
-from platform_assets.training.train import Facts, LoopState
+from platform_assets.training.loop_state import Facts, LoopState
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -73,7 +71,7 @@ class BucketSaves:
             LeaseLost: somebody holds a newer lease.
         """
         name = f"step-{state.facts['done']:09d}-{fence}.safetensors"
-        data = save({name: value.contiguous() for name, value in state.tensors.items()})
+        data = state.to_bytes()
         self._put(name, data)
         newest = SaveRecord(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
         records = self._change(
@@ -104,10 +102,10 @@ class BucketSaves:
         """Return the newest save whose bytes are intact, or None."""
         for record in self._index():
             if record.name:
-                with contextlib.suppress(FileNotFoundError, SafetensorError):  # the save before it is next
+                with contextlib.suppress(FileNotFoundError):  # the save before it is next
                     data = bytes(obstore.get(self._store, f"{self._folder}/{record.name}").bytes())
-                    if sha256(data) == record.sha256:
-                        return LoopState(tensors=load(data), facts=record.facts)
+                    if sha256(data) == record.sha256 and (state := LoopState.of_bytes(data, record.facts)):
+                        return state
         return None
 
     def forget(self) -> None:

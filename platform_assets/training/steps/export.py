@@ -88,7 +88,7 @@ def main() -> None:
     process.exit_on_sigterm()
     with instructions.opened() as context:
         job = msgspec.convert(context.extras, ExportJob)
-        spec = product_files.load(job.product)
+        spec = product_files.load_of(job.product, job.module)
         instructions.check_maker(context.extras, Exporting.for_product(spec))
         with reads.guarded(spec.module, Exporting.for_product(spec)):
             result = run(spec, job.checkpoint, Settings.from_environment(), log=context.log.info)

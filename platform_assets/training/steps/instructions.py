@@ -17,6 +17,7 @@ from dagster_pipes import (
     open_dagster_pipes,
 )
 
+from platform_assets.base import extras
 from platform_assets.base.problems import Problem
 from platform_assets.engine import digests
 from platform_assets.product import data_files
@@ -57,6 +58,8 @@ def opened() -> Iterator[PipesContext]:
         except Exception as error:
             if count := process.oom_kills() - before:
                 error.add_note(f"The kernel killed for memory, in this container: {count} processes.")
+            if isinstance(error, ModuleNotFoundError):
+                raise extras.named(error) from error
             raise
 
 

@@ -38,11 +38,13 @@ class Job(Request, frozen=True, kw_only=True):
     """Input of a training.
 
     Attributes:
+        module: that defines the product.
         fingerprint: equal fingerprints mean equal results: resume or reuse.
         attempt: the launcher's facts of this try.
         purpose: of the record of this training; see `store.records.trainings`.
     """
 
+    module: str
     fingerprint: str
     attempt: Launch | None = None
     purpose: str = LOOP
@@ -58,9 +60,15 @@ class Job(Request, frozen=True, kw_only=True):
 
 
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Input of an export; `checkpoint` is the sha256 of the manifest that a training wrote."""
+    """Input of an export.
+
+    Attributes:
+        module: that defines the product.
+        checkpoint: sha256 of the manifest that a training wrote.
+    """
 
     product: str
+    module: str
     checkpoint: str
 
 

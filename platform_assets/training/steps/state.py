@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from platform_assets.base.settings import Settings
 from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.training.loop_state import LoopState
 from platform_assets.training.steps.bucket_saves import BucketSaves, SaveRecord
-from platform_assets.training.train import LoopState
 
 MAX_SAVES = 2
 _NAME = re.compile(r"step-(\d{9})\.json")
@@ -74,7 +72,7 @@ class Saves:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         stem = f"step-{state.facts['done']:09d}"
-        data = save({name: value.contiguous() for name, value in state.tensors.items()})
+        data = state.to_bytes()
         self._write(f"{stem}.safetensors", data)
         record = SaveRecord(sha256=sha256(data), fence=fence, facts=state.facts)
         self._write(f"{stem}.json", canonical(msgspec.to_builtins(record)))
@@ -104,8 +102,8 @@ class Saves:
         try:
             record = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=SaveRecord)
             data = (self.folder / f"{stem}.safetensors").read_bytes()
-            return LoopState(tensors=load(data), facts=record.facts) if sha256(data) == record.sha256 else None
-        except (FileNotFoundError, ValueError, SafetensorError):
+            return LoopState.of_bytes(data, record.facts) if sha256(data) == record.sha256 else None
+        except (FileNotFoundError, ValueError):
             return None
 
     def _write(self, name: str, data: bytes) -> None:

@@ -11,9 +11,9 @@ import torch
 from platform_assets.base.settings import Settings
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.objects import open_store
+from platform_assets.training.loop_state import LoopState
 from platform_assets.training.steps.bucket_saves import MAX_SAVES, BucketSaves
 from platform_assets.training.steps.state import Saves, saves
-from platform_assets.training.train import LoopState
 
 
 def state(done: int) -> LoopState:

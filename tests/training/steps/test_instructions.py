@@ -22,7 +22,7 @@ MAKER = Learning.for_product(SPEC)
 
 def extras(**modules: str) -> dict[str, Any]:
     """Return the extras that a run passes to a step, with some modules changed."""
-    values: Any = instructions.to_extras(ExportJob(product=SPEC.name, checkpoint=""), MAKER)
+    values: Any = instructions.to_extras(ExportJob(product=SPEC.name, module=SPEC.module, checkpoint=""), MAKER)
     if modules:
         values["maker"] = {"digest": "1.0", "parts": {**values["maker"]["parts"], **modules}}
     return values

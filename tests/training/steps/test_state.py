@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from platform_assets.training.loop_state import LoopState
 from platform_assets.training.steps.state import MAX_SAVES, Saves
-from platform_assets.training.train import LoopState
 
 
 def state(done: int) -> LoopState:

@@ -1,0 +1,48 @@
+"""Say what a change of code would have made again: the assets whose code digest is not that of another commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from platform_assets.automation.factory import product_definitions
+from platform_assets.automation.resources import defaults
+from platform_assets.product.spec import Product
+
+Digests = Mapping[str, str]
+TRAINED = {"checkpoint"}
+"""Stages whose work is a training."""
+
+
+def digests(specs: Iterable[Product]) -> dict[str, str]:
+    """Return the code digest of each asset, by its key."""
+    return {
+        asset.key.to_user_string(): asset.code_version or ""
+        for spec in specs
+        for asset in product_definitions(spec, defaults()).resolve_all_asset_specs()
+        if asset.code_version
+    }
+
+
+def as_markdown(before: Digests, after: Digests) -> str:
+    """Return a comment: what is made again at a commit with the digests `after` of what one with `before` made."""
+    products = sorted({key.partition("/")[0] for key in (*before, *after)})
+    lines = [line for product in products for line in _of_product(product, before, after)]
+    return "\n".join(
+        ["### Driftline: what this change makes again", "", *(lines or ["Nothing: no asset's code moved."])]
+    )
+
+
+def _of_product(product: str, before: Digests, after: Digests) -> list[str]:
+    old, new = (
+        {key.partition("/")[2]: text for key, text in digests.items() if key.startswith(f"{product}/")}
+        for digests in (before, after)
+    )
+    if not old or not new:
+        return [f"- **{product}** is {'new' if new else 'gone; what it stored stays'}."]
+    moved = [stage for stage in sorted(new) if stage in old and new[stage] != old[stage]]
+    cost = " The next retraining trains, whatever the data." if TRAINED & {*moved} else ""
+    return [
+        *([f"- **{product}**: {', '.join(f'`{stage}`' for stage in moved)}.{cost}"] if moved else []),
+        *(f"- **{product}**: `{stage}` is new." for stage in sorted(new) if stage not in old),
+        *(f"- **{product}**: `{stage}` is gone." for stage in sorted(old) if stage not in new),
+    ]
