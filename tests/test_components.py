@@ -18,10 +18,18 @@ from dagster.components.component_scaffolding import scaffold_object
 from platform_assets.automation.factory import build_defs
 from platform_assets.components import ProductComponent
 from platform_assets.engine import product_files
+from platform_assets.engine.digests import modules
 
 TYPE = "driftline.ProductComponent"
 PRODUCTS = product_files.names()
 PROJECT = '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "another"\n'
+
+
+@pytest.fixture(autouse=True)
+def _products_of_this_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget afterwards what was loaded: a process lists it with its products."""
+    monkeypatch.setattr(product_files, "_MODULES", {})
+    monkeypatch.setattr(modules, "_OF_PRODUCTS", set())
 
 
 def described(defs: dg.Definitions) -> dict[str, list[str]]:
