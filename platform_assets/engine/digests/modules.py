@@ -108,7 +108,7 @@ def add_package(top: str) -> None:
 
 
 def is_in_host(module: str) -> bool:
-    """Tell whether a module lies in a host's package, which holds much that is no product's."""
+    """Tell whether a module lies in a host's package, most of which belongs to no product."""
     return module.partition(".")[0] in _OF_PRODUCTS
 
 
