@@ -21,9 +21,10 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.base import naming
-from platform_assets.data import arrivals, owners
+from platform_assets.data import arrivals, landing_reports, owners
 from platform_assets.data.columns import in_short
 from platform_assets.data.landed import UnreadableFile
+from platform_assets.data.landing_reports import landing_key
 from platform_assets.data.materialisations import SourceAsset
 from platform_assets.data.raw_maker import Landing
 from platform_assets.engine import partitions
@@ -65,11 +66,6 @@ def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Landing]:
         outside=outside,
         checks={CHECK: "The delivery of the key could be read. Blocks nothing: a key that cannot is held."},
     )
-
-
-def landing_key(spec: Product, source: Source) -> dg.AssetKey:
-    """Return the key of the folder that a source's files land in, an asset that Dagster only watches."""
-    return dg.AssetKey(naming.asset_key(spec.name, "landing", source.name))
 
 
 def landings(spec: Product) -> list[dg.AssetSpec]:
@@ -159,6 +155,10 @@ class _RawRun(KeyedRun[Landing]):
         records = done.records[self.name]
         kept = {key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()}
         notes = {key: Raw.of(record) for key, record in records.items()}
+        if self.source.is_landed:
+            new = {key: note.mark for key, note in notes.items() if note.mark and key not in done.memoised}
+            channel = self.product.channels[self.source.name]
+            landing_reports.report(self.context.instance, self.spec, self.source, channel, new)
         unreadable = {key: note.unreadable for key, note in notes.items() if note.unreadable}
         unreadable |= self._kept if self.source.is_slow else {}
         checks = {

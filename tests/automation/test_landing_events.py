@@ -13,6 +13,7 @@ from driftline import for_each_key
 from platform_assets.automation.factory import build_defs
 from platform_assets.automation.sensors import changed_files, freshness, landing_events, landings
 from platform_assets.base import naming
+from platform_assets.data import landing_reports
 from platform_assets.store import landing
 from platform_assets.store.artifacts import sha256
 from tests.doubles import empty_jobs, recorded
@@ -89,7 +90,7 @@ def test_a_file_that_is_not_complete_is_not_reported(ready: Any) -> None:
 def test_a_tick_that_finds_nothing_new_asks_dagster_nothing(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ready.tick(SENSOR)
     asked: list[object] = []
-    monkeypatch.setattr(landing_events, "_known", lambda *args: asked.append(args) or {})
+    monkeypatch.setattr(landing_reports, "_known", lambda *args: asked.append(args) or {})
     ready.tick(SENSOR)
     assert asked == []
     ready.land("plans", FIRST, "other text")

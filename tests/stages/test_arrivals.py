@@ -21,6 +21,7 @@ from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.data import arrivals, raw
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.store import landing
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.landing import LandedFiles
 from platform_assets.store.objects import open_store
@@ -54,14 +55,16 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
     """Return a function that materialises the readings of the key, from a source with these arrival settings."""
     clock.move(settings, "recorded", datetime(2020, 1, 2, tzinfo=UTC))
 
-    def execute(*, tags: dict[str, str] | None = None, **changes: Any) -> Any:
+    def execute(
+        *, tags: dict[str, str] | None = None, remembering: dg.DagsterInstance | None = None, **changes: Any
+    ) -> Any:
         source = replace(recorded.SPEC.source("readings"), **changes)
         others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
         asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
         return dg.materialize(
             [asset],
-            instance=instance,
+            instance=remembering or instance,
             partition_key=KEY,
             resources={"driftline_store": StoreResource(variables=settings.to_environment())},
             tags=tags,
@@ -346,3 +349,15 @@ def test_a_pipe_at_its_deadline_is_a_gap(settings: Settings, tables: TableStore,
     clock.move(settings, "recorded", datetime(2020, 1, 3, tzinfo=UTC))
     assert take().success
     assert tables.records("raw_readings")[KEY].notes["is_missing"] is True
+
+
+def test_a_run_reports_the_file_that_it_takes_in_before_a_sensor_has_looked(settings: Settings, take: Take) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    put(settings.root, LINES)
+    for _ in range(2):
+        assert take(remembering=instance).success
+    records = instance.fetch_materializations(dg.AssetKey(["recorded", "landing_readings"]), limit=9).records
+    channel = landing.channels(recorded.SPEC, settings.root)["readings"]
+    reported = [(record.partition_key, record.asset_materialization.tags) for record in records]  # type: ignore[union-attr]
+    assert reported == [(KEY, {"dagster/data_version": channel.probe(KEY)})]
+    assert records[0].run_id == "", "an event without a run: the run makes the rows, not the file"

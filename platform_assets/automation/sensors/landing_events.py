@@ -1,12 +1,11 @@
 """Report to Dagster what lands: each complete file once as a materialisation, other changes as observations.
 
-A materialisation makes a key present and fires conditions, so a mark is never reported twice: the cursor has what was
-reported, and Dagster is asked about the rest, in one query per source with something new.
+The cursor has what was reported, and Dagster is asked about the rest, in one query per source with something new. One
+tick reports at most `MOST` files; the others wait for the next one.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from itertools import islice
 
@@ -14,13 +13,9 @@ import dagster as dg
 from msgspec import field
 
 from platform_assets.automation.sensors import landed_files, ticks
-from platform_assets.base import naming
-from platform_assets.data.raw import landing_key
+from platform_assets.data import landing_reports
+from platform_assets.data.landing_reports import MOST
 from platform_assets.product.spec import Product, Source
-
-VERSION = "dagster/data_version"
-MOST = 50
-"""Files that one tick reports; the others wait for the next one."""
 
 
 class State(ticks.State, frozen=True, kw_only=True):
@@ -62,7 +57,9 @@ def observe(instance: dg.DagsterInstance, spec: Product, source: Source, key: st
     """Report what happened to a file that nothing follows from by itself."""
     if source.is_landed:
         event = dg.AssetObservation(
-            landing_key(spec, source), partition=_partition(key), description=f"{source.name} of {key}: {reason}."
+            landing_reports.landing_key(spec, source),
+            partition=landing_reports.partition(key),
+            description=f"{source.name} of {key}: {reason}.",
         )
         instance.report_runless_asset_event(event)
 
@@ -72,36 +69,7 @@ def _report(tick: ticks.ProductTick, landing: Mapping[str, Source], new: Mapping
     done: dict[str, str] = {}
     for source in landing.values():
         marks = {name.partition(" ")[2]: value for name, value in new.items() if name.partition(" ")[0] == source.name}
-        if not marks:
-            continue
-        asset, channel = landing_key(tick.spec, source), tick.product.channels[source.name]
-        known = _known(tick.instance, asset, [*marks])
-        for key, value in marks.items():
-            if known.get(key) != value:
-                if done and time.perf_counter() > tick.until_s:
-                    return done
-                tick.instance.report_runless_asset_event(
-                    dg.AssetMaterialization(
-                        asset,
-                        partition=_partition(key),
-                        tags={VERSION: value},
-                        metadata={"dagster/uri": channel.cite(key)},
-                    )
-                )
-            done[f"{source.name} {key}"] = value
+        channel = tick.product.channels[source.name]
+        known = landing_reports.report(tick.instance, tick.spec, source, channel, marks, tick.until_s)
+        done |= {f"{source.name} {key}": marks[key] for key in known}
     return done
-
-
-def _known(instance: dg.DagsterInstance, asset: dg.AssetKey, keys: list[str]) -> dict[str, str]:
-    """Return the newest mark of each key that Dagster knows. One query."""
-    partitions = [partition for key in keys if (partition := _partition(key)) is not None]
-    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=partitions or None)
-    known: dict[str, str] = {}
-    for record in instance.fetch_materializations(wanted, limit=10 * MOST if partitions else 1).records:
-        if (event := record.asset_materialization) is not None:
-            known.setdefault(record.partition_key or naming.UNPARTITIONED, (event.tags or {}).get(VERSION, ""))
-    return known
-
-
-def _partition(key: str) -> str | None:
-    return None if key == naming.UNPARTITIONED else key
