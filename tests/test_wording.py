@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from platform_assets.base.wording import NOUNS, counted, plural, span
+from platform_assets.base.wording import NOUNS, counted, plural, span, span_in_short
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,19 @@ def test_one_is_singular_and_thousands_are_separated() -> None:
 
 def test_keys_are_named_by_their_ends_and_one_key_by_itself() -> None:
     assert (span(["a", "b", "c"]), span(["a"]), span(("a", "a"))) == ("a to c", "a", "a")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ("2013-03-02", "2013-03-02", "2013-03-02"),
+        ("2013-03-02", "2013-03-09", "2013-03-02…09"),
+        ("2013-03-29", "2013-04-02", "2013-03-29…04-02"),
+        ("2013-12-31", "2014-01-02", "2013-12-31…2014-01-02"),
+        ("2013-01-01T06", "2013-01-01T11", "2013-01-01T06…11"),
+        ("2013-01-01T06", "2013-01-02T05", "2013-01-01T06…02T05"),
+        ("0009", "0011", "0009…0011"),
+    ],
+)
+def test_a_range_in_short_says_what_its_ends_do_not_share(first: str, last: str, expected: str) -> None:
+    assert span_in_short(first, last) == expected

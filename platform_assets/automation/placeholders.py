@@ -10,6 +10,7 @@ import dagster as dg
 
 from platform_assets.base import naming
 from platform_assets.base.settings import only_product, shows_broken_products
+from platform_assets.base.wording import one_line
 from platform_assets.engine import product_files
 from platform_assets.engine.product_files import Broken
 from platform_assets.product.spec import Product
@@ -52,8 +53,10 @@ def placeholder(broken: Broken) -> dg.Definitions:
         group_name=naming.shortened(name),
         kinds={"broken"},
         owners=[naming.OWNER_DEFAULT],
-        description=f"This product's file is broken, so it has no assets and no sensor looks at it. {broken.error} "
-        "Its stored data is unchanged. Fix the file and reload the code location.",
+        # A list shows some fifty characters.
+        description=f"{type(broken.cause).__name__}: {one_line(str(broken.cause))}.\n\n{broken.error} "
+        "So this product has no assets and no sensor looks at it. Its stored data is unchanged. Fix the file and "
+        "reload the code location.",
         metadata={"file": dg.MetadataValue.path(broken.file), "error": broken.error, "traceback": error_text},
     )
     def broken_file() -> None:

@@ -14,13 +14,13 @@ UNPARTITIONED = "all"
 TAG_STAGE = "driftline/stage"
 TAG_PRODUCT = "driftline/product"
 TAG_KEYS = "driftline/keys"
-TAG_ATTEMPT = "driftline/attempt"
-# Digests and lists: Dagster's rows of runs hide tags that begin so.
+# Dagster's rows of runs hide tags that begin so: digests, lists, and what a person does not ask first.
+TAG_ATTEMPT = ".dagster/driftline_attempt"
 TAG_EPISODE = ".dagster/driftline_episode"
 TAG_SETTLED = ".dagster/driftline_settled"
 TAG_REQUESTED = ".dagster/driftline_asked"
+TAG_BY_KIND = ".dagster/driftline_by_kind"
 TAG_BY = "driftline/by"
-TAG_BY_KIND = "driftline/by_kind"
 """Who asked for a run, and whether that is a person: stamped by `platform_assets.instance.run_coordinator` alone."""
 
 DATA, TRAINING, SERVING, MONITORING = "data", "training", "serving", "monitor"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
@@ -26,6 +27,15 @@ def plural(noun: str) -> str:
 def span(keys: Sequence[str]) -> str:
     """Return contiguous keys by their ends: `2013-03-17`, `2013-03-17 to 2013-03-19`."""
     return keys[0] if keys[0] == keys[-1] else f"{keys[0]} to {keys[-1]}"
+
+
+def span_in_short(first: str, last: str) -> str:
+    """Return a range of keys for a narrow column: `2013-03-02…09`, without what the ends share."""
+    if first == last:
+        return first
+    parts, others = (re.split("(?<=[-T])", key) for key in (first, last))
+    shared = next(place for place, pair in enumerate(zip(parts, others, strict=False)) if len(set(pair)) == 2)
+    return f"{first}…{''.join(others[shared:])}"
 
 
 def one_line(message: str) -> str:

@@ -73,6 +73,8 @@ shop:
 DBT_MODEL = """
 select day, count(*) as orders, sum(amount) as amount from {{ ref('orders') }} group by day order by day
 """
+DBT_SALES = "select id, day::timestamp as at, amount from {{ ref('orders') }}"
+"""Rows of a product's source."""
 DBT_TESTS = """
 models:
   - name: days
@@ -239,6 +241,7 @@ def _dbt(folder: Path, python: Path) -> Host:
         "dbt_project.yml": DBT_PROJECT,
         "profiles.yml": DBT_PROFILE,
         "models/days.sql": DBT_MODEL,
+        "models/sales.sql": DBT_SALES,
         "models/tests.yml": DBT_TESTS,
         "seeds/orders.csv": DBT_SEED,
     }

@@ -100,6 +100,20 @@ def test_a_product_goes_from_raw_to_features(pair: Pair) -> None:
         )
 
 
+@pytest.mark.parametrize("pair", ["dbt"], indirect=True)
+def test_a_dbt_model_is_a_source(pair: Pair) -> None:
+    host, name, keys = pair.after, "sales_product", ("2026-01-01", "2026-01-02")
+    real_hosts.launch(host, host.job)
+    file = real_hosts.add(host, name)
+    table = f'HostAsset(path=("sales",), uri="duckdb:///{host.folder}/analytics/shop.duckdb", table="main.sales")'
+    text = file.read_text().replace("import DailyGrain,", "import DailyGrain, HostAsset,")
+    file.write_text(text.replace('schema=orders, known_at="at",', f'schema=orders, known_at="at", asset={table},'))
+    real_hosts.check(host)
+    real_hosts.launch(host, f"advance__{name}", keys=keys)
+    expected = dict(zip(keys, (2, 1), strict=True))
+    assert real_hosts.stored(host, name) == dict.fromkeys(("raw_orders", "validated_orders", "features"), expected)
+
+
 @contextmanager
 def served(host: Host) -> Iterator[str]:
     """Serve the product's release as a person does; yield the address of its service."""

@@ -111,7 +111,7 @@ def test_numbers_outside_of_the_json_grammar_are_refused(number: str) -> None:
         (b"[1]", "[0]: Expected `object`, got `int`"),
         (b"[[]]", "[0]: Expected `object`, got `array`"),
         (b"\xef\xbb\xbf{}", "cannot be read"),
-        (b'{"entity": "\xff"}', "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (b'{"entity": "\xff"}', "cannot be read: "),
         (b"[" * 100_000, "cannot be read"),
         (b'{"a":' * 100_000, "is longer than 29233 bytes; expected a shorter row"),
         (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, "a: Object contains unknown field `a`"),

@@ -37,7 +37,7 @@ from platform_assets.automation.sensors import (
 )
 from platform_assets.base import naming
 from platform_assets.base.keys import Grain
-from platform_assets.base.wording import counted, span
+from platform_assets.base.wording import counted, span, span_in_short
 from platform_assets.prediction_log.barrier import reason_to_wait
 from platform_assets.product import planned
 from platform_assets.store.artifacts import canonical, sha256
@@ -278,7 +278,7 @@ def _launch(
         tags={
             "dagster/asset_partition_range_start": work.first,
             "dagster/asset_partition_range_end": work.last,
-            naming.TAG_KEYS: work.first if work.first == work.last else f"{work.first}…{work.last}",
+            naming.TAG_KEYS: span_in_short(work.first, work.last),
             **episodes.tags(work.episode, step.attempt),
             **arriving.tags(keys, findings.settled, findings.requests),
         },
