@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -273,9 +274,13 @@ def _dev(settings: Settings, _options: argparse.Namespace) -> int:
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import check as checking
+    from platform_assets.data import newest_materialisations
+    from platform_assets.instance import home
 
+    place = home.existing(settings)
+    look = None if place is None else partial(newest_materialisations.newest, place)
     count = 0
-    for product, lines in checking.run(options.product, settings):
+    for product, lines in checking.run(options.product, settings, look):
         print(checking.as_text(product, lines), flush=True)
         count += sum(line.is_problem for line in lines)
     return 1 if count else 0
@@ -298,14 +303,17 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
 
     from platform_assets.automation import failed_runs
     from platform_assets.base.problems import LedgerProblem
+    from platform_assets.instance import home
     from platform_assets.operations import status
     from platform_assets.store import pulse
 
+    dagster = home.existing(settings)
     silence = pulse.silence(settings.root)
     states, damaged = [], []
     for product in _products(options.product):
         try:
-            states.append(status.read(settings, product, failed_runs.newest(settings.dagster_home, product.name)))
+            failed = None if dagster is None else failed_runs.newest(dagster, product.name)
+            states.append(status.read(settings, product, failed))
         except LedgerProblem as problem:  # the others still have a state
             damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:
@@ -541,8 +549,12 @@ def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
 def _env(settings: Settings, _options: argparse.Namespace) -> int:
     from platform_assets.instance import home
 
-    home.prepare(settings)
-    for name, value in settings.to_environment().items():
+    variables = settings.to_environment()
+    if home.SOURCE.exists():
+        home.prepare(settings)
+    else:
+        del variables["DAGSTER_HOME"]  # the project's own stays
+    for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 

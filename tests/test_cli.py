@@ -19,6 +19,7 @@ from platform_assets.base.settings import Settings
 from platform_assets.cli import main
 from platform_assets.engine import product_files
 from platform_assets.evaluation import releases
+from platform_assets.instance import home
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
@@ -447,3 +448,20 @@ def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeyp
 def test_a_product_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", ""]) == 1
     assert "'' is not the name of a product" in capsys.readouterr().err
+
+
+def test_in_another_project_its_own_dagster_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(home, "SOURCE", tmp_path / "nowhere" / "dagster.yaml")
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    assert home.existing(settings) is None
+    with pytest.raises(ValueError, match="DAGSTER_HOME is not set; set it to the folder of your project's Dagster"):
+        home.prepare(settings)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "theirs"))
+    assert home.prepare(settings) == home.existing(settings) == tmp_path / "theirs"
+    assert not (tmp_path / "theirs").exists()
+    assert main(["env"]) == 0
+    printed = capsys.readouterr().out
+    assert "export DRIFTLINE_ROOT=" in printed
+    assert "DAGSTER_HOME" not in printed

@@ -29,13 +29,7 @@ PARTITION_TAGS = (
 
 
 def newest(home: Path, product: str) -> Failure | None:
-    """Return a product's newest failed run in Dagster's storage on this machine; None without one.
-
-    Args:
-        home: Dagster's home; one that was never prepared has no runs.
-    """
-    if not (home / "dagster.yaml").exists():
-        return None
+    """Return a product's newest failed run in the storage of a Dagster's home; None without one."""
     from dagster import DagsterEventType, DagsterInstance, RunsFilter
 
     held = naming.job(VERIFY, product)  # fails while a key is held, which status names itself

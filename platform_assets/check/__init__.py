@@ -6,7 +6,9 @@ refused earlier, when the file is imported (`specs`). It reads no stored data an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from types import FunctionType
 from typing import Any
 
@@ -22,6 +24,7 @@ from platform_assets.engine.digests.modules import is_ours
 from platform_assets.launch import prices, rebuilding
 from platform_assets.launch.profiles import profile
 from platform_assets.product import planned
+from platform_assets.product.channels import Channel
 from platform_assets.product.spec import Product, RecordingMissing, Source
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import changes, versions
@@ -30,7 +33,13 @@ from platform_assets.training.learners.network import learner_of
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
 
-def run(product: str | None = None, settings: Settings | None = None) -> Iterator[tuple[str, list[Line]]]:
+Look = Callable[[Product, Settings], AbstractContextManager[Mapping[str, Channel]]]
+"""Gives channels of the sources that are assets; see `data.newest_materialisations`, which needs Dagster."""
+
+
+def run(
+    product: str | None = None, settings: Settings | None = None, look: Look | None = None
+) -> Iterator[tuple[str, list[Line]]]:
     """Yield the lines of each product, or of one; last, under `all products`, those about all of them together."""
     names = product_files.names()
     loaded: list[Product] = []
@@ -42,7 +51,7 @@ def run(product: str | None = None, settings: Settings | None = None) -> Iterato
         except ValueError as problem:
             yield name, [Line(check="file", message=str(problem), state="problem")]
         else:
-            yield name, list(of_product(loaded[-1], settings))
+            yield name, list(of_product(loaded[-1], settings, look))
     if product is None and len(loaded) == len(names):
         yield "all products", [_together(loaded)]
 
@@ -54,11 +63,12 @@ def as_text(product: str, lines: Sequence[Line]) -> str:
     return "\n".join([product, *rows])
 
 
-def of_product(spec: Product, settings: Settings | None = None) -> Iterator[Line]:
+def of_product(spec: Product, settings: Settings | None = None, look: Look | None = None) -> Iterator[Line]:
     """Yield the line of each check of a product; checks that depend on one with a problem are left out.
 
     Args:
         settings: where landed files are, for a product without a recording; by default those of the environment.
+        look: at the sources that are assets; without it, what runs took in of them is looked at.
     """
     count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
     yield Line(check="spec", message=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
@@ -80,8 +90,16 @@ def of_product(spec: Product, settings: Settings | None = None) -> Iterator[Line
     ended = clocks.ended(spec, now)
     if ended is not None:
         yield Line(check="clock", message=ended, state="note")
+    with nullcontext[Mapping[str, Channel]]({}) if look is None else look(spec, settings) as channels:
+        yield from _of_deliveries(spec, settings, channels, ended, now)
+
+
+def _of_deliveries(
+    spec: Product, settings: Settings, channels: Mapping[str, Channel], ended: str | None, now: datetime
+) -> Iterator[Line]:
+    """Yield the lines about what is delivered."""
     try:
-        available = deliveries.locate(spec, settings)
+        available = deliveries.locate(spec, settings, channels)
     except RecordingMissing as missing:
         yield from _only_declared(spec, {}, str(missing))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from platform_assets.base import naming
@@ -36,8 +37,11 @@ class Deliveries:
     origin: str = "deliver()"
 
 
-def locate(spec: Product, settings: Settings) -> Deliveries:
+def locate(spec: Product, settings: Settings, assets: Mapping[str, Channel] | None = None) -> Deliveries:
     """Return the recording's files, or for a product without one those of its channels and landing folders.
+
+    Args:
+        assets: channels of sources that are assets, by name, see `check.assets`; by default those of the store.
 
     Costs one listing per source for landed files.
 
@@ -45,7 +49,7 @@ def locate(spec: Product, settings: Settings) -> Deliveries:
         RecordingMissing: there is neither, or the store cannot be read; names the reason.
         Problem: the own channel of a source fails.
     """
-    return _landed(spec, settings.root) if spec.history is None else _recorded(spec, spec.history)
+    return _landed(spec, settings.root, assets or {}) if spec.history is None else _recorded(spec, spec.history)
 
 
 def _recorded(spec: Product, history: History) -> Deliveries:
@@ -54,9 +58,10 @@ def _recorded(spec: Product, history: History) -> Deliveries:
     return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
 
 
-def _landed(spec: Product, root: str) -> Deliveries:
-    channels, has_own = landing.channels(spec, root), any(source.channel is not None for source in spec.sources)
-    folders = ", ".join(channel.cite() for channel in channels.values())
+def _landed(spec: Product, root: str, assets: Mapping[str, Channel]) -> Deliveries:
+    channels = {**landing.channels(spec, root), **assets}
+    has_own = any(not source.is_landed for source in spec.sources)
+    folders = ", ".join(dict.fromkeys(channel.cite() for channel in channels.values()))
     if not has_own and not objects.is_there(root):
         raise RecordingMissing(f"there is no recording, and no file has landed: the folder {root} does not exist")
     landed = {source: _keys_of(spec, root, source, channels[source.name]) for source in spec.sources}
@@ -64,12 +69,14 @@ def _landed(spec: Product, root: str) -> Deliveries:
     complete = sorted(set.intersection(*keyed) if keyed else set(), key=spec.grain.index)
     if not complete:
         nothing = "nothing is delivered" if has_own else "no file has landed"
+        if any(source.asset is not None for source in spec.sources) and not assets:
+            nothing = "no run has taken in anything (and DAGSTER_HOME names no Dagster, to look at its assets)"
         reason = "no key has a file of each source" if keyed else nothing
         raise RecordingMissing(f"there is no recording, and {reason} in {folders}")
     keys = _newest(spec, complete)
     labelled = tuple(key for key in complete if key in set(landed[spec.label_source]) and key in set(keys))
     return Deliveries(
-        deliver=_Landing(spec, root).deliver,
+        deliver=_Landing(spec, root, channels).deliver,
         keys=keys,
         labelled=labelled,
         absent=tuple(source for source in spec.sources if not (labelled if source.is_label else landed[source])),
@@ -92,7 +99,7 @@ def _keys_of(spec: Product, root: str, source: Source, channel: Channel) -> list
 
     if source.channel is not None:
         keys = call(spec, f"{CHANNEL} {source.name}", channel.keys)
-    elif not objects.is_there(root):  # a listing would create it
+    elif source.asset is None and not objects.is_there(root):  # a listing would create it
         return []
     else:
         try:
@@ -107,8 +114,8 @@ def _keys_of(spec: Product, root: str, source: Source, channel: Channel) -> list
 class _Landing:
     """Reads deliveries."""
 
-    def __init__(self, spec: Product, root: str) -> None:
-        self._spec, self._channels, self._root = spec, landing.channels(spec, root), root
+    def __init__(self, spec: Product, root: str, channels: Mapping[str, Channel]) -> None:
+        self._spec, self._channels, self._root = spec, channels, root
 
     def deliver(self, source: str, key: str) -> bytes | None:
         """Return a delivery; raise `RecordingMissing` when the store cannot be read, `Problem` for an own channel."""

@@ -21,6 +21,7 @@ from platform_assets.data.validation import WrongColumns
 from platform_assets.engine.digests import modules, reads
 from platform_assets.product.recording import RecordingMissing
 from platform_assets.product.spec import FeatureTables, Product
+from platform_assets.store.host_rows import AssetProblem
 
 Result = TypeVar("Result")
 State = Literal["ok", "note", "skipped", "problem"]
@@ -108,7 +109,7 @@ def call(spec: Product, name: str, function: Callable[..., Result], *arguments: 
     try:
         with contextlib.nullcontext() if name.startswith(FREE) else reads.guarded(spec.module, _own(function)):
             return function(*arguments)
-    except (Problem, UnreadableFile, WrongColumns):
+    except (AssetProblem, Problem, UnreadableFile, WrongColumns):
         raise
     except _FAILURES as problem:
         if name == DELIVER and isinstance(problem, RecordingMissing):

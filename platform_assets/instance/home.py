@@ -1,8 +1,9 @@
-"""Create Dagster's home on this machine: the folder of its runs and events, with the repository's `dagster.yaml`."""
+"""Dagster's home on this machine, the folder of its runs and events: ours in a checkout, in another project its own."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from platform_assets.base.settings import REPOSITORY, Settings
@@ -10,8 +11,24 @@ from platform_assets.base.settings import REPOSITORY, Settings
 SOURCE = REPOSITORY / "deploy" / "dagster" / "dagster.yaml"
 
 
+def existing(settings: Settings) -> Path | None:
+    """Return the home of the Dagster that runs the products, None without one or on a cluster."""
+    if SOURCE.exists():
+        return settings.dagster_home if (settings.dagster_home / SOURCE.name).exists() else None
+    named = os.environ.get("DAGSTER_HOME")
+    return Path(named) if named and settings.environment == "local" else None
+
+
 def prepare(settings: Settings) -> Path:
-    """Create the home if it is missing, renew its `dagster.yaml`, and return the folder."""
+    """Create the home if it is missing, renew its `dagster.yaml`, and return the folder.
+
+    Raises:
+        ValueError: this is no checkout, and `DAGSTER_HOME` names no home; another project's own is left as it is.
+    """
+    if not SOURCE.exists():
+        if (own := existing(settings)) is None:
+            raise ValueError("DAGSTER_HOME is not set; set it to the folder of your project's Dagster.")
+        return own
     path = settings.dagster_home / SOURCE.name
     path.parent.mkdir(parents=True, exist_ok=True)
     # DAGSTER_HOME may be another folder where the file is read. A JSON text is a YAML text.

@@ -59,7 +59,9 @@ def asset_of(value: Any) -> HostAsset:
 
 
 def rows_of(data: bytes) -> pl.DataFrame:
-    """Read what the channel of an asset delivers: Parquet."""
+    """Read what the channel of an asset delivers: Parquet. Moments without a time zone are taken as UTC."""
     import polars as pl
 
-    return pl.read_parquet(BytesIO(data))
+    rows = pl.read_parquet(BytesIO(data))
+    naive = [name for name, dtype in rows.schema.items() if isinstance(dtype, pl.Datetime) and dtype.time_zone is None]
+    return rows.with_columns(pl.col(naive).dt.replace_time_zone("UTC"))

@@ -102,8 +102,12 @@ class AssetRows(Channel):
         return f"asset {self.asset.name}" + (f", {key}" if key else "")
 
     def keys(self) -> list[str]:
-        """Return nothing: partitions are not listed."""
-        return []
+        """Return the keys that were materialised. One listing."""
+        import obstore
+
+        folder = naming.ledger_path(self.product, f"{naming.MATERIALISED}/{self.source}")
+        listing = obstore.list_with_delimiter(objects.open_store(self.root), folder)
+        return [prefix.rpartition("/")[2] for prefix in listing["common_prefixes"]]
 
     def for_tick(self) -> Channel:
         """Return a channel that lists the records of a bucket once; in a folder a probe costs no request."""

@@ -5,8 +5,11 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,15 @@ import sqlalchemy
 from deltalake import write_deltalake
 
 from driftline import HostAsset
+from platform_assets import check
 from platform_assets.automation.factory import OUTSIDE, build_defs
 from platform_assets.automation.resources import replaced
 from platform_assets.automation.sensors import landings, materialisations
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.data import raw
+from platform_assets.data import newest_materialisations, raw
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.host_assets import rows_of
 from platform_assets.product.spec import Product
 from platform_assets.store import host_rows, landing
 from platform_assets.store.history.reader import History
@@ -544,3 +549,53 @@ def test_a_host_that_is_gone_after_it_was_read_costs_nothing(shop: Shop) -> None
     shutil.rmtree(Path(shop.uri).parent)
     assert shop.advance(KEYS[0]).success
     assert shop.amounts() == {KEYS[0]: [1.0, 12.0, 23.0]}
+
+
+def lines_of(shop: Shop, look: Any) -> dict[str, str]:
+    return {line.check: line.message for line in check.of_product(shop.spec, shop.settings, look)}
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_the_check_looks_at_what_was_materialised_before_a_run_took_it_in(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_whole: bool
+) -> None:
+    if is_whole:
+        uri = str(tmp_path / "orders.parquet")
+        by_column = replace(shop.spec.source("orders"), partition_by="at")
+        others = tuple(source for source in shop.spec.sources if source.name != "orders")
+        shop.spec = replace(shop.spec, sources=(by_column, *others), is_live=True, history=None)
+        shop.uri, shop.partitions, shop.metadata = uri, None, {"dagster/uri": uri}
+        shop.make(frame=pl.concat(rows(key) for key in KEYS))
+    else:
+        shop.spec = replace(shop.spec, is_live=True, history=None)
+        for key in KEYS:
+            shop.make(part=key, frame=rows(key))
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(shop.instance))
+    look = partial(newest_materialisations.newest, tmp_path)
+    assert lines_of(shop, look)["landing"].startswith(
+        "no recording; checked on 3 landed keys, 2026-01-01 to 2026-01-03"
+    )
+    without = lines_of(shop, None)["recording"]
+    assert "no run has taken in anything" in without
+    assert not Path(shop.settings.root, "ledgers").exists(), "the check notes nothing"
+
+
+def test_the_check_follows_what_was_overwritten_and_materialised_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shop.spec = replace(shop.spec, is_live=True, history=None)
+    for key in KEYS:
+        shop.make(part=key, frame=rows(key))
+    assert shop.advance(KEYS[0], KEYS[-1]).success
+    shop.make(part=KEYS[0], frame=rows(KEYS[0]).with_columns(amount=pl.lit(7.0)))
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(shop.instance))
+    found = lines_of(shop, partial(newest_materialisations.newest, tmp_path))
+    assert not [text for text in found.values() if "overwritten" in text], found
+    alone = lines_of(shop, None)
+    assert [text for text in alone.values() if text.startswith("asset orders: its rows at ")], alone
+
+
+def test_moments_without_a_zone_are_taken_as_utc() -> None:
+    data = BytesIO()
+    pl.DataFrame({"at": [datetime(2026, 1, 1, 5)]}).write_parquet(data)  # noqa: DTZ001 - what DuckDB's TIMESTAMP gives
+    assert rows_of(data.getvalue())["at"].to_list() == [datetime(2026, 1, 1, 5, tzinfo=UTC)]
