@@ -419,6 +419,18 @@ def test_each_mistake_in_the_labels_has_its_message(change: Any, check: str, sen
     assert sentence in problem(_labelled(_changed(change)), check)
 
 
+def test_labels_that_are_known_later_than_declared_are_noted_with_the_delay_of_all() -> None:
+    def later(rows: pl.DataFrame) -> pl.DataFrame:
+        third = pl.int_range(pl.len()) % 3 == 0
+        return rows.with_columns(known_at=pl.when(third).then(pl.col("known_at") + 2 * HOUR).otherwise("known_at"))
+
+    line = next(line for line in checking.of_product(_labelled(_changed(later))) if line.check == "label")
+    assert (line.state, SPEC.label_delay) == ("note", 1)
+    assert line.message.endswith("; 73 of them known later than label_delay=1 says; label_delay=3 covers all")
+    sound = next(line for line in checking.of_product(SPEC) if line.check == "label")
+    assert sound.state == "ok"
+
+
 def _yes_or_no(first_no: str) -> Product:
     """Return the product as a binary task whose labels are all 0 from a key on."""
 

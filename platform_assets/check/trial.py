@@ -217,7 +217,25 @@ class Trial:
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in task.summary(self.labelled["label"]).items()
         )
-        return f"{labels.height:,} of {counted(self.labelled.height, 'row')} have one: {summary}"
+        facts = f"{labels.height:,} of {counted(self.labelled.height, 'row')} have one: {summary}"
+        late = self._later_than_declared(labels)
+        return Note(f"{facts}; {late}") if late else facts
+
+    def _later_than_declared(self, labels: pl.DataFrame) -> str:
+        """Return which labels are known later than `label_delay` says, and the delay of all; empty without any."""
+        grain, delay = self.spec.grain.endless, self.spec.label_delay
+        known = labels.group_by("key").agg(pl.col("known_at").max(), pl.col("known_at").alias("each"))
+        late, most = 0, delay
+        for key, last, each in known.iter_rows():
+            due = grain.instant_after(grain.shift(key, delay))
+            if due is None:  # batches have no moments
+                return ""
+            late += sum(moment > due for moment in each)
+            while (end := grain.instant_after(grain.shift(key, most))) is not None and last > end:
+                most += 1
+        if not late:
+            return ""
+        return f"{late:,} of them known later than label_delay={delay} says; label_delay={most} covers all"
 
     def entities(self) -> str:
         """Compare the labels with the rows that they belong to."""
@@ -237,7 +255,7 @@ class Trial:
                 f"or asked_at in features(), in {self.file}."
             )
         share = both.height / labels.height
-        return f"{share:.1%} of the labelled ones have features; {later:,} labels are known only after `asked_at`"
+        return f"{share:.1%} of the labelled ones have features; {later:,} labels become known after `asked_at`"
 
     def model(self) -> str:
         """Build the network from the sample's rows and check its answers; fit any other model on them."""
