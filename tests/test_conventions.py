@@ -61,6 +61,10 @@ EXECUTED_ELSEWHERE = {
     "pip install 'driftline[lightgbm]'": "test_real_hosts.py",
     "dg scaffold defs driftline.ProductComponent churn": "test_real_hosts.py",
     "dg check defs": "test_real_hosts.py",
+    "driftline check churn": "test_real_hosts.py",
+    "dg launch --job advance__churn --partition-range 2026-01-01...2026-02-28": "test_real_hosts.py",
+    "dg launch --job retrain__churn --partition 2026-03-01": "test_real_hosts.py",
+    "driftline status churn": "test_real_hosts.py",
     "driftline stale > head.json": "other tests",
     "driftline stale --since base.json": "other tests",
 }

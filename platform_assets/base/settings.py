@@ -421,6 +421,12 @@ _NOT_EXPORTED = ("environment", "alert_webhook", "signing_key", "profiles", *_OF
 """Settings whose variables have other names, hold secrets, or name a file of this machine."""
 
 
+def dagster_home_named() -> Path | None:
+    """Return the home that Dagster's own variable names, None without one."""
+    named = os.environ.get("DAGSTER_HOME")
+    return Path(named) if named else None
+
+
 def variable(field: str) -> str:
     """Return the environment variable of a field, or the empty text for those that the S3 client's variables set."""
     if field in STORE_VARIABLES:

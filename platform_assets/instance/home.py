@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.base.settings import REPOSITORY, Settings, dagster_home_named
 
 SOURCE = REPOSITORY / "deploy" / "dagster" / "dagster.yaml"
 
@@ -15,8 +14,7 @@ def existing(settings: Settings) -> Path | None:
     """Return the home of the Dagster that runs the products, None without one or on a cluster."""
     if SOURCE.exists():
         return settings.dagster_home if (settings.dagster_home / SOURCE.name).exists() else None
-    named = os.environ.get("DAGSTER_HOME")
-    return Path(named) if named and settings.environment == "local" else None
+    return dagster_home_named() if settings.environment == "local" else None
 
 
 def prepare(settings: Settings) -> Path:

@@ -94,6 +94,7 @@ def test_a_run_of_the_host_has_equal_events_and_values(pair: Pair) -> None:
 def test_a_product_goes_from_raw_to_features(pair: Pair) -> None:
     keys = {real_hosts.day(0): real_hosts.A_DAY, real_hosts.day(1): real_hosts.A_DAY}
     for name in pair.names:
+        pair.after.run("driftline", "check", name)
         real_hosts.launch(pair.after, f"advance__{name}", keys=(real_hosts.day(0), real_hosts.day(1)))
         assert real_hosts.stored(pair.after, name) == dict.fromkeys(
             ("raw_orders", "validated_orders", "features"), keys
