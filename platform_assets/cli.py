@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from platform_assets.base.settings import Settings, is_address
+from platform_assets.base.settings import Settings, dagster_home_named, is_address
 
 if TYPE_CHECKING:
     from platform_assets.engine.product_files import Broken
@@ -227,6 +228,11 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     step.add_argument("--renew", action="store_true", help="make new keys; the present ones stay valid")
     step.add_argument("--revoke", action="store_true", help="delete the accounts' keys that are not in FILE")
     keys_of.set_defaults(run=_store_keys)
+
+    exporter = add("exporter", help="serve metrics of Dagster and of the products for Prometheus")
+    exporter.add_argument("--port", type=int, default=9464, metavar="N", help="port (default: 9464)")
+    exporter.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    exporter.set_defaults(run=_exporter)
 
     env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
     env.set_defaults(run=_env)
@@ -543,6 +549,20 @@ def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
     print(f"new keys: {', '.join(fresh) or 'none'}; in {file}: kubectl apply --server-side --filename {options.file}")
     if options.revoke:
         print(f"revoked: {', '.join(store_keys.revoke(settings, products, file)) or 'none'}")
+    return 0
+
+
+def _exporter(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.engine import product_files
+    from platform_assets.operations import exporter
+
+    loaded, broken = product_files.load_each()
+    home = dagster_home_named() or settings.dagster_home
+    server, thread = exporter.start(settings, [*loaded, *broken], home=home, host=options.host, port=options.port)
+    print(f"Metrics are at http://{options.host}:{server.server_port}/metrics.", flush=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: Thread(target=server.shutdown).start())
+    thread.join()
     return 0
 
 

@@ -32,6 +32,7 @@ CARRIES = {
     "platform_assets/automation/placeholders.py": "errors in a product's values are shown in its asset, or raised",
     "platform_assets/serving/follow/background.py": "what a job raises in its thread is raised again in its caller's",
     "platform_assets/serving/answer/slices_of_work.py": "what fails for the requests of one turn is raised by each",
+    "platform_assets/operations/exporter/parts.py": "a part that fails is served as a number, and logged",
     "platform_assets/automation/sensors/source_calls.py": "what a source raises is raised in the tick that asked it",
 }
 """Files that catch any exception without raising at once: path -> reason."""

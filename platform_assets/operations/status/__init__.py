@@ -55,7 +55,7 @@ from platform_assets.store.tables import PartitionRecord
 from platform_assets.training import versions
 from platform_assets.training.rare import AVERAGE_PRECISION, BASE_RATE
 
-__all__ = ["as_text", "newest_window", "of_broken", "of_product", "read"]
+__all__ = ["as_text", "newest_window", "of_broken", "of_product", "read", "refused"]
 
 OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
 OF_A_HOLD = ("source", "check", "why", "at_utc")
@@ -89,7 +89,7 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         if hold.is_excluded
     ]
     attendance = None if closed is None else history.attendance(closed)
-    refused, given_up = _refused(product), unlabelled.notes(tables)
+    refusal, given_up = refused(product), unlabelled.notes(tables)
     behind = versions.of_next_training(product)
     # The newest failure, of the product's records and of what Dagster knows.
     number, failure = history.failure() or (None, None)
@@ -115,13 +115,13 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         todo=[
             *todo.all_of(product, holds, decision),
             *todo.of_older(product, behind),
-            *todo.of_refused(product, refused),
+            *todo.of_refused(product, refusal),
             *serving.todos(product),
         ],
         automation=_automation(spec),
         heard=None if closed is None or attendance is None else Received(key=closed, **asdict(attendance)),
         rare=_rare(product),
-        refused=refused,
+        refused=refusal,
         older=None
         if behind is None
         else Older(
@@ -193,7 +193,7 @@ def _release(product: ProductStore, closed: str | None, now: datetime | None) ->
     )
 
 
-def _refused(product: ProductStore) -> Refused | None:
+def refused(product: ProductStore) -> Refused | None:
     """Return the newest evaluated model if its verdict refuses it and nobody released it all the same.
 
     Otherwise the newest one that was not released, because it does not answer logged requests.

@@ -1,0 +1,67 @@
+"""Metrics for Prometheus of any Dagster instance and of its products: `driftline exporter`.
+
+Each part reads in a thread of its own: one that hangs or fails leaves the others as they are, and is said by
+`driftline_exporter_part_up`. Counters begin at zero when the exporter starts and count what happens from then on.
+Gauges say when the newest event was, rather than how long ago, so that none depends on the interval of scrapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.process_collector import ProcessCollector
+
+from platform_assets.base.settings import Settings
+from platform_assets.operations.exporter.code_locations import OfLocations
+from platform_assets.operations.exporter.instance import OfInstance
+from platform_assets.operations.exporter.parts import Collect, Parts
+from platform_assets.operations.exporter.products import OfProducts
+
+if TYPE_CHECKING:
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+    from dagster import DagsterInstance
+
+    from platform_assets.engine.product_files import Broken
+    from platform_assets.product.spec import Product
+
+PRODUCTS_EVERY_S = 30.0
+"""A product's records are read no more often: a scrape in between gets the numbers of the last reading."""
+
+
+def start(
+    settings: Settings,
+    products: Sequence[Product | Broken],
+    *,
+    home: Path,
+    host: str,
+    port: int,
+) -> tuple[WSGIServer, Thread]:
+    """Serve `/metrics` until the server is shut down.
+
+    Args:
+        home: the folder with `dagster.yaml`, whose database is read.
+        port: 0 for a free one.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    parts: dict[str, Collect] = {"dagster": OfInstance(partial(_opened, home))}
+    if settings.dagster_url is not None:
+        parts["code_locations"] = OfLocations(settings.dagster_url)
+    if products:
+        parts["products"] = OfProducts(settings, products)
+    registry.register(Parts(parts, every_s={"products": PRODUCTS_EVERY_S}))
+    return start_http_server(port, addr=host, registry=registry)
+
+
+def _opened(home: Path) -> DagsterInstance:
+    from dagster import DagsterInstance
+
+    if not (home / "dagster.yaml").exists():
+        raise ValueError(f"there is no dagster.yaml in {home}; set DAGSTER_HOME to the folder that has it.")
+    return DagsterInstance.from_config(str(home))

@@ -1,0 +1,335 @@
+"""Metrics of any Dagster instance and of products: counts from zero, in parts that do not wait for each other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import httpx
+import psycopg2
+import pytest
+import yaml
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from platform_assets.base.settings import Settings
+from platform_assets.engine.product_files import Broken
+from platform_assets.operations import exporter
+from platform_assets.operations.exporter import parts as parts_module
+from platform_assets.operations.exporter.instance import OfInstance
+from platform_assets.operations.exporter.parts import Parts
+from platform_assets.operations.exporter.products import OfProducts
+from tests.doubles import postgres_server, recorded
+
+ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("there"), "__repository__"), "waits")
+LOCATION = """
+import dagster as dg
+
+@dg.op(pool="few")
+def work(): ...
+
+@dg.job
+def sound():
+    work()
+
+@dg.sensor(job=sound, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def asks(context):
+    if context.cursor is None:
+        context.update_cursor("asked")
+        return dg.RunRequest(run_key="only")
+    return dg.SkipReason("asked before")
+
+@dg.sensor(job=sound, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def fails():
+    raise RuntimeError("broken on purpose")
+
+defs = dg.Definitions(jobs=[sound], sensors=[asks, fails])
+"""
+
+
+class Numbers(dict[str, float]):
+    """Samples as Prometheus writes them: `dagster_runs{job="x",state="queued"}` without the location."""
+
+
+def read(*collectors: Any) -> Numbers:
+    """Scrape, and read what a scrape gives."""
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector if isinstance(collector, Parts) else as_collector(collector))
+    return parsed(generate_latest(registry).decode())
+
+
+def parsed(text: str) -> Numbers:
+    numbers = Numbers()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={sample.labels[name]}" for name in sorted(sample.labels) if name != "location")
+            numbers[f"{sample.name}{{{labels}}}"] = sample.value
+    return numbers
+
+
+def as_collector(collect: Callable[[], Any]) -> Collector:
+    class Once(Collector):
+        def collect(self) -> Any:
+            return collect()
+
+        def describe(self) -> Any:
+            return ()
+
+    return Once()
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as stored:
+        yield stored
+
+
+@dg.op
+def fine() -> None: ...
+
+
+@dg.op
+def broken() -> None:
+    raise RuntimeError("on purpose")
+
+
+@dg.job
+def sound() -> None:
+    fine()
+
+
+@dg.job
+def failing() -> None:
+    broken()
+
+
+def test_runs_are_counted_from_zero_once_each(instance: dg.DagsterInstance) -> None:
+    of = OfInstance(lambda: instance)
+    assert not any("runs_ended" in name for name in read(of))
+    sound.execute_in_process(instance=instance)
+    first = read(of)
+    assert first["dagster_runs_ended_total{job=sound,state=success}"] == 0.0, "a series begins at zero"
+    second = read(of)
+    assert second["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+    assert second["dagster_run_duration_seconds_count{job=sound}"] == 1.0
+    for _ in range(2):
+        sound.execute_in_process(instance=instance)
+    failing.execute_in_process(instance=instance, raise_on_error=False)
+    for _ in range(3):
+        last = read(of)
+    assert last["dagster_runs_ended_total{job=sound,state=success}"] == 3.0
+    assert last["dagster_runs_ended_total{job=failing,state=failure}"] == 1.0
+    assert last["dagster_runs_ended_total{job=failing,state=success}"] == 0.0
+    assert last["dagster_events_stored_total{}"] > 0
+
+
+def test_what_ended_before_the_exporter_started_is_not_counted_but_its_series_exist(
+    instance: dg.DagsterInstance,
+) -> None:
+    sound.execute_in_process(instance=instance)
+    of = OfInstance(lambda: instance)
+    for _ in range(2):
+        numbers = read(of)
+    assert numbers["dagster_runs_ended_total{job=sound,state=success}"] == 0.0
+    sound.execute_in_process(instance=instance)
+    assert read(of)["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+
+
+def test_waiting_runs_are_shown_with_the_moment_of_the_oldest(instance: dg.DagsterInstance) -> None:
+    of = OfInstance(lambda: instance)
+    assert read(of)["dagster_oldest_run_created_timestamp_seconds{state=queued}"] == 0.0
+    began_s = time.time()
+    for _ in range(3):
+        run = dg.DagsterRun(
+            job_name="waits", run_id=str(uuid4()), status=dg.DagsterRunStatus.QUEUED, remote_job_origin=ORIGIN
+        )
+        instance.add_run(run)
+    numbers = read(of)
+    assert numbers["dagster_runs{job=waits,state=queued}"] == 3.0
+    assert numbers["dagster_runs{job=waits,state=started}"] == 0.0
+    assert began_s - 1 <= numbers["dagster_oldest_run_created_timestamp_seconds{state=queued}"] <= time.time()
+
+
+def test_a_database_that_fails_is_opened_again(instance: dg.DagsterInstance) -> None:
+    opened: list[str] = []
+
+    def opening() -> dg.DagsterInstance:
+        opened.append("")
+        if len(opened) == 1:
+            raise OSError("the database is away")
+        return instance
+
+    collector = Parts({"dagster": OfInstance(opening)})
+    first = read(collector)
+    assert first["driftline_exporter_part_up{part=dagster}"] == 0.0
+    assert first["driftline_exporter_read_failures_total{part=dagster}"] == 1.0
+    assert "dagster_events_stored_total{}" not in first
+    second = read(collector)
+    assert second["driftline_exporter_part_up{part=dagster}"] == 1.0
+    assert "dagster_events_stored_total{}" in second
+
+
+def test_a_part_that_hangs_delays_a_scrape_no_longer_than_stated_and_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(parts_module, "PATIENCE_S", 0.2)
+    goes_on, readings = threading.Event(), []
+
+    def hangs() -> list[Any]:
+        readings.append("")
+        if len(readings) == 2:
+            goes_on.wait(30)
+        return [GaugeMetricFamily("driftline_slow", "Slow.", value=len(readings))]
+
+    collector = Parts({"slow": hangs, "fast": lambda: [GaugeMetricFamily("driftline_fast", "Fast.", value=1)]})
+    assert read(collector)["driftline_slow{}"] == 1.0
+    for _ in range(3):
+        numbers = read(collector)
+        assert (numbers["driftline_slow{}"], numbers["driftline_fast{}"]) == (1.0, 1.0), "what was read last"
+    assert len(readings) == 2, "a reading under way is not begun again"
+    monkeypatch.setattr(parts_module, "OLDEST_S", 0.0)
+    numbers = read(collector)
+    assert "driftline_slow{}" not in numbers, "old numbers are left out"
+    assert numbers["driftline_exporter_part_up{part=slow}"] == 0.0
+    goes_on.set()
+
+
+def test_a_part_is_read_no_more_often_than_stated() -> None:
+    readings: list[str] = []
+
+    def reads() -> list[Any]:
+        readings.append("")
+        return []
+
+    collector = Parts({"slow": reads}, every_s={"slow": 3600.0})
+    for _ in range(3):
+        assert read(collector)["driftline_exporter_part_up{part=slow}"] == 1.0
+    assert len(readings) == 1
+
+
+# products ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_product_without_any_key_has_its_series(settings: Settings) -> None:
+    numbers = read(OfProducts(settings, [recorded.SPEC]))
+    assert numbers["driftline_product_up{product=recorded}"] == 1.0
+    assert numbers["driftline_newest_key{product=recorded,stage=closed}"] == 0.0
+    assert numbers["driftline_release{product=recorded}"] == 0.0
+    assert numbers["driftline_decisions_total{action=retrain,product=recorded}"] == 0.0
+    assert numbers["driftline_held_keys{check=,product=recorded,source=}"] == 0.0
+
+
+def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_others(settings: Settings) -> None:
+    damaged = replace(recorded.SPEC, name="damaged")
+    ledger = Path(settings.root) / "ledgers" / "damaged" / "releases"
+    ledger.mkdir(parents=True)
+    (ledger / f"{1:08d}.json").write_text("{not json")
+    cause = ValueError("on purpose")
+    products = [damaged, Broken(name="broken", file="f", error="e", cause=cause), recorded.SPEC]
+    numbers = read(OfProducts(settings, products))
+    assert [numbers[f"driftline_product_up{{product={name}}}"] for name in ("damaged", "broken", "recorded")] == [
+        0,
+        0,
+        1,
+    ]
+
+
+# a real instance, and a database that it may only read ---------------------------------------------------------------
+
+
+@contextmanager
+def dagster_with_its_daemon(home: Path) -> Iterator[None]:
+    """Run a daemon on a location with a pool, a job, and two sensors, one of which fails."""
+    home.mkdir()
+    (home / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}}), encoding="utf-8")
+    (home / "location.py").write_text(LOCATION, encoding="utf-8")
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "PYTHONPATH": ""}
+    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-f", str(home / "location.py")]
+    with (home / "daemon.log").open("wb") as log:
+        daemon = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            daemon.send_signal(signal.SIGINT)
+            daemon.wait(60)
+
+
+@pytest.mark.slow
+def test_the_exporter_watches_a_dagster_that_has_no_product(settings: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with dagster_with_its_daemon(home):
+        server, thread = exporter.start(settings, [], home=home, host="127.0.0.1", port=0)
+        address = f"http://127.0.0.1:{server.server_port}/metrics"
+        expected = (
+            ("dagster_runs_ended_total{job=sound,state=success}", 1.0),
+            ("dagster_ticks_total{kind=sensor,name=fails,outcome=failure}", 2.0),
+            ("dagster_ticks_total{kind=sensor,name=asks,outcome=skipped}", 2.0),
+            ("dagster_daemon_heartbeat_timestamp_seconds{daemon=sensor}", 1.0),
+        )
+        try:
+            until_s = time.monotonic() + 120
+            while True:
+                text = httpx.get(address, timeout=30).text
+                numbers = parsed(text)
+                if all(numbers.get(name, 0.0) >= least for name, least in expected):
+                    break
+                assert time.monotonic() < until_s, {name: numbers.get(name) for name, _ in expected}
+                time.sleep(1)
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+    assert numbers["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+    assert numbers["dagster_runs_ended_total{job=sound,state=failure}"] == 0.0
+    assert numbers["dagster_instigator_running{kind=sensor,name=asks}"] == 1.0
+    assert numbers["dagster_daemon_required{daemon=scheduler}"] == 1.0
+    if promtool := shutil.which("promtool"):
+        checked = subprocess.run(
+            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        )
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
+def test_a_user_who_can_only_read_is_enough(monkeypatch: pytest.MonkeyPatch, repository: Path, tmp_path: Path) -> None:
+    with postgres_server.running() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        storage = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text())["storage"]
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"storage": storage, "telemetry": {"enabled": False}}))
+        with dg.DagsterInstance.from_config(str(tmp_path)) as owner:
+            sound.execute_in_process(instance=owner)
+            with closing(psycopg2.connect(**connection(server))) as database, database.cursor() as cursor:
+                cursor.execute("CREATE ROLE looks LOGIN PASSWORD 'looks'")
+                cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looks")
+                database.commit()
+            monkeypatch.setenv("DAGSTER_PG_USER", "looks")
+            monkeypatch.setenv("DAGSTER_PG_PASSWORD", "looks")
+            of = OfInstance(partial(dg.DagsterInstance.from_config, str(tmp_path)))
+            read(of)
+            sound.execute_in_process(instance=owner)
+            assert read(of)["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+
+
+def connection(server: postgres_server.PostgresServer) -> dict[str, Any]:
+    names = {"HOST": "host", "PORT": "port", "DB": "dbname", "USER": "user", "PASSWORD": "password"}
+    return {name: server.environment()[f"DAGSTER_PG_{variable}"] for variable, name in names.items()}
