@@ -14,9 +14,14 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.base.keys import DailyGrain as DailyGrain
     from platform_assets.base.keys import HourlyGrain as HourlyGrain
     from platform_assets.base.naming import UNPARTITIONED as UNPARTITIONED
+    from platform_assets.base.naming import snake_case as snake_case
     from platform_assets.base.settings import Settings as Settings
     from platform_assets.components import ProductComponent as ProductComponent
     from platform_assets.data import images as images
+    from platform_assets.data.channels.dealt_file import DealtFile as DealtFile
+    from platform_assets.data.channels.object_prefix import ObjectPrefix as ObjectPrefix
+    from platform_assets.data.channels.one_file import OneFile as OneFile
+    from platform_assets.data.channels.sql_window import SqlWindow as SqlWindow
     from platform_assets.data.delimited import read_csv as read_csv
     from platform_assets.data.feature_blocks import Timeline as Timeline
     from platform_assets.data.feature_blocks import cycle as cycle
@@ -31,9 +36,12 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.demo import replay as replay
     from platform_assets.engine.product_files import load as load_product
     from platform_assets.engine.store_resource import StoreResource as Store
+    from platform_assets.notebook import open_product as open  # noqa: A004  # one opens a product, as one opens a file
     from platform_assets.product.channels import Channel as Channel
     from platform_assets.product.channels import Landed as Landed
     from platform_assets.product.data_files import data_file as data_file
+    from platform_assets.product.derived import ABOUT as ABOUT
+    from platform_assets.product.derived import asked as asked
     from platform_assets.product.fields import Field as Field
     from platform_assets.product.host_assets import HostAsset as HostAsset
     from platform_assets.product.learner import Learner as Learner
@@ -70,6 +78,7 @@ if TYPE_CHECKING:  # for editors and type checkers; a test compares it with NAME
     from platform_assets.training.nets import TabularNet as TabularNet
 
 NAMES = {
+    "ABOUT": "platform_assets.product.derived:ABOUT",
     "BatchGrain": "platform_assets.base.keys:BatchGrain",
     "Binary": "platform_assets.product.tasks.binary:Binary",
     "Blend": "platform_assets.training.learners.blend:Blend",
@@ -78,6 +87,7 @@ NAMES = {
     "ConvNet": "platform_assets.training.image_nets:ConvNet",
     "CrossRule": "platform_assets.product.monitoring:CrossRule",
     "DailyGrain": "platform_assets.base.keys:DailyGrain",
+    "DealtFile": "platform_assets.data.channels.dealt_file:DealtFile",
     "Deliver": "platform_assets.product.recording:Deliver",
     "Estimator": "platform_assets.training.learners.estimator:Estimator",
     "FaultKind": "platform_assets.product.recording:FaultKind",
@@ -97,6 +107,8 @@ NAMES = {
     "Monitors": "platform_assets.product.monitoring:Monitors",
     "MultiClass": "platform_assets.product.tasks.multi_class:MultiClass",
     "Network": "platform_assets.training.learners.network:Network",
+    "ObjectPrefix": "platform_assets.data.channels.object_prefix:ObjectPrefix",
+    "OneFile": "platform_assets.data.channels.one_file:OneFile",
     "Pods": "platform_assets.product.pods:Pods",
     "Product": "platform_assets.product.spec:Product",
     "ProductComponent": "platform_assets.components:ProductComponent",
@@ -108,6 +120,7 @@ NAMES = {
     "Service": "platform_assets.product.modelling:Service",
     "Settings": "platform_assets.base.settings:Settings",
     "Source": "platform_assets.product.sources:Source",
+    "SqlWindow": "platform_assets.data.channels.sql_window:SqlWindow",
     "Store": "platform_assets.engine.store_resource:StoreResource",
     "Tables": "platform_assets.product.windows:Tables",
     "TabularNet": "platform_assets.training.nets:TabularNet",
@@ -116,6 +129,7 @@ NAMES = {
     "UNPARTITIONED": "platform_assets.base.naming:UNPARTITIONED",
     "UnreadableFile": "platform_assets.data.landed:UnreadableFile",
     "Window": "platform_assets.product.windows:Window",
+    "asked": "platform_assets.product.derived:asked",
     "build_defs": "platform_assets.automation.factory:build_defs",
     "cycle": "platform_assets.data.feature_blocks:cycle",
     "data_file": "platform_assets.product.data_files:data_file",
@@ -126,10 +140,12 @@ NAMES = {
     "minute_of_day": "platform_assets.data.feature_blocks:minute_of_day",
     "minutes_between": "platform_assets.data.feature_blocks:minutes_between",
     "null_together": "platform_assets.data.validation:null_together",
+    "open": "platform_assets.notebook:open_product",
     "open_spans": "platform_assets.data.feature_blocks:open_spans",
     "read_csv": "platform_assets.data.delimited:read_csv",
     "replay": "platform_assets.demo.replay:",
     "rule": "platform_assets.data.validation:rule",
+    "snake_case": "platform_assets.base.naming:snake_case",
 }
 """Public name -> module and name in it; no name where the module itself is public."""
 

@@ -19,6 +19,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from platform_assets.base import keys, kinds
 from platform_assets.base.wording import plural
+from platform_assets.data.channels.dealt_file import DealtFile
+from platform_assets.data.channels.object_prefix import ObjectPrefix
+from platform_assets.data.channels.one_file import OneFile
+from platform_assets.data.channels.sql_window import SqlWindow
 from platform_assets.product import channels, monitoring, spec
 from platform_assets.training.learners.blend import Blend
 from platform_assets.training.learners.boosted import LightGbm
@@ -32,6 +36,7 @@ TYPES: tuple[tuple[str, Sequence[type]], ...] = (
     ("The product", (spec.Product,)),
     ("Grain", (keys.DailyGrain, keys.HourlyGrain, keys.BatchGrain)),
     ("Sources", (spec.Source, spec.Column)),
+    ("Channels", (OneFile, DealtFile, SqlWindow, ObjectPrefix)),
     ("Fields", (spec.Field,)),
     ("Task", (spec.Binary, spec.MultiClass, spec.Regression)),
     ("Learners", (Network, LightGbm, Estimator, FinishedOnnx, Blend)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,9 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from platform_assets.base.settings import Settings, dagster_home_named, is_address
+from platform_assets.base.wording import meant
 
 if TYPE_CHECKING:
     from platform_assets.engine.product_files import Broken
@@ -80,8 +82,20 @@ def _advice(problem: Exception, settings: Settings) -> str:
     return f"Check that the folder {folder} exists, is writable, and has free space."
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the command that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one sentence instead of the list of all commands."""
+        if word := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
+            commands = re.findall(r"'?([a-z-]+)'?(?:, |\))", message.partition("(choose from ")[2])
+            message = f"{word[1]!r} is not a command.{meant(word[1], commands)} `driftline --help` lists them"
+            self.exit(2, f"driftline: {message}.\n")
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="driftline", description="Keep models fresh: data, training, release.")
+    parser = _Parser(prog="driftline", description="Keep models fresh: data, training, release.")
     parser.add_argument("--version", action="version", version=f"driftline {version('driftline')}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
@@ -102,9 +116,36 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     dev = add("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
     dev.set_defaults(run=_dev)
 
+    new = add("new", help="look at a table and write the file of a first product")
+    new.add_argument("name", metavar="NAME", help="what the product is called")
+    new.add_argument("--from", dest="table", required=True, metavar="FILE", help="CSV or Parquet; a URL with --query")
+    new.add_argument("--query", metavar="SQL", help="the SELECT that gives the rows, of the database at --from")
+    new.add_argument("--password-env", metavar="NAME", help="the environment's variable with the database's password")
+    new.add_argument("--label", required=True, metavar="COLUMN", help="what to predict")
+    new.add_argument("--time", metavar="COLUMN", help="the moment of a row (default: it has none)")
+    new.set_defaults(run=_new)
+
     check = add("check", help="try a product's file on its recording or landed files")
     _takes_product(check, "all")
     check.set_defaults(run=_check)
+
+    land = add("land", help="split one CSV or Parquet file into landed files, one per key; shows first what it will do")
+    land.add_argument("file", metavar="FILE", type=Path, help="a .csv or .parquet file with the rows of all keys")
+    _takes_product(land, "the only one with a source of the file's columns")
+    land.add_argument("--source", metavar="NAME", help="of the product (default: the only one with these columns)")
+    land.add_argument("--by", metavar="COLUMN", help="column with a row's moment (default: the source's)")
+    land.add_argument("--time-format", metavar="FORMAT", help="how CSV writes it, such as '%%d.%%m.%%Y' (default: ISO)")
+    land.add_argument("--write", action="store_true", help="write the files")
+    land.add_argument("--overwrite", action="store_true", help="write over landed files that have other rows")
+    land.set_defaults(run=_land)
+
+    explain = add("explain", help="print every value of a product, and why the file need not state it")
+    _takes_product(explain)
+    explain.set_defaults(run=_explain)
+
+    trying = add("try", help="check, train, judge, ask once and report in one process; nothing is released")
+    _takes_product(trying)
+    trying.set_defaults(run=_try)
 
     stale = add("stale", help="print each asset's code digest, or what a change since then makes again")
     stale.add_argument("--since", metavar="FILE", type=Path, help="what this command printed for another commit")
@@ -278,6 +319,16 @@ def _dev(settings: Settings, _options: argparse.Namespace) -> int:
     return dev.run(settings)
 
 
+def _new(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.scaffold import new
+    from platform_assets.scaffold.reading import Given
+
+    table = Given(place=options.table, query=options.query, password_env=options.password_env, time=options.time)
+    file, facts = new.write(options.name, table, label=options.label)
+    print(f"{file}: {facts}. Answer the questions in its comments.", flush=True)
+    return _check(settings, argparse.Namespace(product=options.name))
+
+
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import check as checking
     from platform_assets.data import newest_materialisations
@@ -290,6 +341,46 @@ def _check(settings: Settings, options: argparse.Namespace) -> int:
         print(checking.as_text(product, lines), flush=True)
         count += sum(line.is_problem for line in lines)
     return 1 if count else 0
+
+
+def _land(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.engine import product_files
+    from platform_assets.operations import land
+
+    products = product_files.load_each()[0] if options.product is None else [product_files.load(options.product)]
+    plan = land.plan(
+        products, settings, options.file, source=options.source, by=options.by, time_format=options.time_format
+    )
+    is_wanted = options.write or options.overwrite
+    is_refused = bool(plan.others) and not options.overwrite
+    if is_wanted and not is_refused:
+        plan.write()
+    print(plan.as_text(is_written=is_wanted and not is_refused))
+    return 1 if is_wanted and is_refused else 0
+
+
+def _explain(_settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.check import explained
+    from platform_assets.engine import product_files
+
+    print(explained.as_text(product_files.load(options.product)))
+    return 0
+
+
+def _try(settings: Settings, options: argparse.Namespace) -> int:
+    import webbrowser
+
+    from rich.console import Console
+
+    from platform_assets.base.settings import has_display
+    from platform_assets.demo import trying
+    from platform_assets.engine import product_files
+
+    _check_profiles()
+    tried = trying.run(product_files.load(options.product), settings, Console())
+    if sys.stdout.isatty() and has_display():
+        webbrowser.open(tried.report.as_uri())
+    return 0
 
 
 def _stale(_settings: Settings, options: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def run(*command: str, cwd: Path) -> str:
 
 ROOMS = ("base", "product", "store", "engine", "data", "training", "evaluation", "monitoring")
 AROUND = ("prediction_log", "serving", "launch", "kubernetes", "automation", "instance", "operations")
-TOP = ("check", "demo", "products", "defs", "cli", "components", "definitions")
+TOP = ("check", "demo", "scaffold", "products", "defs", "cli", "notebook", "components", "definitions")
 """Doors, and what looks on from outside: they may import anything, and nothing imports them."""
 MOST_SEAMS = 25
 

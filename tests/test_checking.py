@@ -753,7 +753,7 @@ def test_the_command_prints_one_line_per_check_and_ends_with_0(
     [
         ("import nothing_of_this_name\n", "cannot be loaded: ModuleNotFoundError: No module named 'nothing"),
         ("SPEC = (\n", "cannot be loaded: SyntaxError"),
-        ("from driftline import Produkt\n", "driftline.py). driftline has BatchGrain, Binary, "),
+        ("from driftline import Produkt\n", "driftline.py). driftline has ABOUT, BatchGrain, Binary, "),
         ("SPECS = 1\n", "has no SPEC; define `SPEC = Product(...)` at its end"),
         ("from tests.doubles.recorded import SPEC\n", "has SPEC.name 'recorded'; expected '{name}', the file's name"),
     ],

@@ -51,6 +51,10 @@ RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
 RUN_ON_A_CLUSTER = "<!-- run by tests/cluster/test_kubectl_page.py -->"
 EXECUTED_ELSEWHERE = {
     "make": "make setup",
+    # tests/scaffold/test_new.py
+    "make setup && source .venv/bin/activate": "make setup",
+    "driftline new returns --from orders.csv --time ordered_at --label returned": "other tests",
+    "driftline try returns": "other tests",
     "make demo": "make demo EXIT=1",
     "make demo PRODUCT=garment_photos": "make demo EXIT=1 PRODUCT=garment_photos",
     "make test": "make test",
@@ -66,6 +70,9 @@ EXECUTED_ELSEWHERE = {
     "dg launch --job advance__churn --partition-range 2026-01-01...2026-02-28": "test_real_hosts.py",
     "dg launch --job retrain__churn --partition 2026-03-01": "test_real_hosts.py",
     "driftline status churn": "test_real_hosts.py",
+    # tests/test_documents.py
+    "driftline land weather.csv rain_today --source weather": "other tests",
+    "driftline land weather.csv rain_today --source weather --write": "other tests",
     "driftline stale > head.json": "other tests",
     "driftline stale --since base.json": "other tests",
 }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import io
+import os
 import re
+import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,19 +18,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
+import httpx
 import polars as pl
 import pytest
+from rich.console import Console
 
 from platform_assets import check as checking
 from platform_assets import products as product_folder
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
-from platform_assets.demo import replay
+from platform_assets.cli import main
+from platform_assets.demo import replay, trying
 from platform_assets.engine import product_files
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product import spec as specs_base
 from platform_assets.product.spec import Product
+from platform_assets.serving.run import child
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
@@ -33,7 +42,7 @@ from platform_assets.store.records.faults import Fault
 from platform_assets.store.records.verdicts import VERDICTS
 from platform_assets.store.tables import TableStore
 from platform_assets.training.learners.network import learner_of
-from tests.doubles import instances
+from tests.doubles import instances, returned_orders
 from tests.doubles.launcher import InProcessLauncher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,10 +50,14 @@ DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rgl
 MARKED = re.compile(
     r"^<!-- run by tests/test_documents\.py: (\w+) -->\n```python\n(.*?)^```$", re.DOTALL | re.MULTILINE
 )
+COMMANDS = re.compile(r"^<!-- run by tests/test_documents\.py -->\n```bash\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MOST_LINES = 30
+MOST_WORDS_OF_A_PRODUCT = 12
+"""Names imported, values given and functions written, for a first product."""
 MOST_WORDS_OF_ARCHITECTURE = 3_300
 """Fifteen minutes at 220 words per minute."""
 MOST_WORDS_OF_GLOSSARY = 25
+MOST_WORDS_OF_CHANNELS = 700
 WEATHER = ("weather", "rain")
 NEW_YORK = "America/New_York"
 
@@ -54,7 +67,7 @@ def products(page: str) -> dict[str, str]:
     return dict(MARKED.findall((REPOSITORY / page).read_text(encoding="utf-8")))
 
 
-README, COOKBOOK = products("README.md"), products("docs/cookbook.md")
+README, COOKBOOK, CHANNELS = (products(page) for page in ("README.md", "docs/cookbook.md", "docs/channels.md"))
 
 
 @pytest.fixture
@@ -66,9 +79,9 @@ def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], Produc
     written: list[str] = []
 
     def file_of(name: str) -> Product:
-        text = README[name] if name in README else COOKBOOK[name]
-        if name in COOKBOOK and "Product(" not in text:
-            text = README["rain_today"] + text
+        text = (README | COOKBOOK | CHANNELS)[name]
+        if name not in README and "Product(" not in text:
+            text = COOKBOOK["rain_today"] + text
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
         written.append(name)
         return product_files.load(name)
@@ -100,17 +113,34 @@ def land(settings: Settings, spec: Product, last: str, period: str = "day") -> N
             continue
         rows = rows.sort("time_hour", "origin").drop("day", "hour")
         for source in spec.sources:
-            if source.channel is None or spec.name == "rain_by_day":
+            if source.channel is None:
                 path = landed(settings, spec, source.name, str(key), source.suffix)
                 if source.suffix == ".parquet":
                     typed = rows.with_columns(pl.col("temp", "humid", "pressure", "precip").cast(pl.Float64))
                     typed.with_columns(pl.col("time_hour").str.to_datetime(time_zone="UTC")).write_parquet(path)
-                elif spec.name == "rain_by_day":
-                    rows.drop("time_hour").unique("origin", maintain_order=True).write_csv(path)
                 else:
                     rows.write_csv(path)
                 if source.arrives == "marker":
                     path.with_name(f"{path.name}.done").touch()
+
+
+def export(folder: Path, last: str) -> None:
+    """Write all days up to `last` into one file, a database, and a folder of many files per day."""
+    rows = observations().filter(pl.col("day") <= last).sort("time_hour", "origin")
+    hours = rows.drop("day", "hour")
+    hours.write_csv(folder / "weather.csv")
+    connection = sqlite3.connect(folder / "weather.db")
+    connection.execute(f"create table hours ({', '.join(f'{name} text' for name in hours.columns)})")
+    connection.executemany(
+        f"insert into hours values ({', '.join('?' * hours.width)})", hours.sample(fraction=1, shuffle=True).rows()
+    )
+    connection.commit()
+    connection.close()
+    for (day, origin), part in rows.group_by("day", "origin", maintain_order=True):
+        file = folder / "export/weather" / str(day).replace("-", "/") / f"{origin}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.drop("day", "hour").write_csv(file)
+        file.with_name("_SUCCESS").touch()
 
 
 def landed(settings: Settings, spec: Product, source: str, key: str, suffix: str) -> Path:
@@ -164,11 +194,45 @@ def materialise(spec: Product, settings: Settings, first: str, last: str, cutoff
 # Products of the pages -----------------------------------------------------------------------------------------------
 
 
-def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
-    write: Callable[[str], Product], settings: Settings
+def test_the_readmes_product_goes_from_a_csv_file_to_a_served_answer(
+    write: Callable[[str], Product], settings: Settings, tmp_path: Path
 ) -> None:
-    assert list(README) == ["rain_today"]
-    assert len([line for line in README["rain_today"].splitlines() if line.strip()]) <= MOST_LINES
+    assert list(README) == ["returns"]
+    rows = returned_orders.rows(days=60, a_day=20).with_columns(pl.col("country").fill_null("DE"))
+    rows.write_csv(tmp_path / "products" / "orders.csv")
+    tried = trying.run(write("returns"), settings, Console(file=io.StringIO()))
+    assert tried.verdict.passed
+    assert tried.report.exists()
+    own = Settings(root=str(tried.report.parent / "store"), state=tried.report.parent)
+    url, port = "http://127.0.0.1:", child.free_port()
+    command = [sys.executable, "-m", "platform_assets.serving.run.host", "returns", "--memory-mb", "500"]
+    with subprocess.Popen([*command, "--port", str(port)], env=own.child_environment()) as process:
+        try:
+            child.Server(f"{url}{port}", f"{url}{port + 1}", process, Path(os.devnull)).wait_ready()
+            request = (tried.report.parent / "request.json").read_bytes()
+            head = {"Content-Type": "application/json"}
+            answer = httpx.post(f"{url}{port}/returns/predict", content=request, headers=head, timeout=60).json()
+        finally:
+            process.terminate()
+    assert answer["probability"] == pytest.approx(tried.answer["probability"], abs=1e-6)
+    assert answer["digest"] == tried.verdict.digest
+
+
+def test_the_readmes_product_takes_twelve_words_and_thirty_lines() -> None:
+    text = README["returns"]
+    tree = ast.parse(text)
+    names = {name.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for name in node.names}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    values = {
+        (ast.unparse(call.func), name)
+        for call in calls
+        for name in (*range(len(call.args)), *(keyword.arg for keyword in call.keywords))
+    }
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    assert len(names) + len(values) + len(functions) <= MOST_WORDS_OF_A_PRODUCT, (names, values, functions)
+
+
+def test_the_cookbooks_product_trains_a_model(write: Callable[[str], Product], settings: Settings) -> None:
     spec = write("rain_today")
     land(settings, spec, "2013-02-20")
     states = checked(spec, settings)
@@ -185,14 +249,16 @@ def test_the_readme_shows_a_product_in_30_lines_that_trains_a_model(
 @pytest.mark.parametrize(
     "name",
     [
-        *("rain_parquet", "rain_latin", "rain_one_file", "rain_by_day", "rain_live"),
+        *("rain_parquet", "rain_latin", "rain_live", *CHANNELS),
         pytest.param("rain_replayed", marks=pytest.mark.thorough),
     ],
 )
 def test_a_recipe_of_days_is_checked_and_materialised(
-    name: str, write: Callable[[str], Product], settings: Settings
+    name: str, write: Callable[[str], Product], settings: Settings, tmp_path: Path
 ) -> None:
     spec = write(name)
+    if name in CHANNELS:
+        export(tmp_path / "products", "2013-01-16")
     land(settings, spec, "2013-01-16")
     lines = checked(spec, settings)
     assert {lines[f"source {source}"] for source in WEATHER} == {"ok"}
@@ -236,6 +302,30 @@ def test_the_recipe_of_a_finished_file_names_the_file_that_is_not_there(
     assert "rain.onnx is not in" in line.message
 
 
+def test_the_page_of_channels_splits_a_file(
+    write: Callable[[str], Product],
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = write("rain_today")
+    export(tmp_path / "products", "2013-01-16")
+    monkeypatch.chdir(tmp_path / "products")
+    (block,) = COMMANDS.findall((REPOSITORY / "docs/channels.md").read_text(encoding="utf-8"))
+    for line in block.splitlines():
+        assert main(shlex.split(line)[1:]) == 0
+    shown, done = capsys.readouterr().out.split("Nothing was written; add --write to write.\n")
+    assert "16 new: 2013-01-01 to 2013-01-16" in shown
+    assert "Wrote 16 files." in done
+    assert landed(settings, spec, "weather", "2013-01-16", ".csv").exists()
+
+
+def test_the_page_of_channels_is_short() -> None:
+    assert list(CHANNELS) == ["rain_one_file", "rain_sql", "rain_objects"]
+    assert len((REPOSITORY / "docs/channels.md").read_text(encoding="utf-8").split()) <= MOST_WORDS_OF_CHANNELS
+
+
 def test_the_recipe_of_hours_accepts_an_empty_hour(write: Callable[[str], Product], settings: Settings) -> None:
     spec = write("rain_hourly")
     land(settings, spec, "2013-01-16T08", period="hour")
@@ -273,7 +363,7 @@ def test_a_training_script_becomes_a_learner_in_forty_lines() -> None:
 
 def test_every_recipe_is_tested() -> None:
     assert list(COOKBOOK) == [
-        *("rain_parquet", "rain_latin", "rain_one_file", "rain_hourly", "rain_by_day", "rain_live"),
+        *("rain_today", "rain_parquet", "rain_latin", "rain_hourly", "rain_live"),
         *("rain_trees", "rain_estimator", "rain_blend", "rain_given", "rain_own_loop"),
         *("rain_replayed", "day_or_night"),
     ]
@@ -321,11 +411,11 @@ def test_each_row_of_the_threat_model_names_its_tests() -> None:
 
 
 def test_the_readme_says_how_long_its_product_is() -> None:
-    block, text = products("README.md")["rain_today"], (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block, text = products("README.md")["returns"], (REPOSITORY / "README.md").read_text(encoding="utf-8")
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length=88", "-"]
     formatted = subprocess.run(command, input=block, capture_output=True, text=True, check=True).stdout
-    packed, lines = (sum(bool(line.strip()) for line in code.splitlines()) for code in (block, formatted))
-    assert packed <= 30 and f"({lines} lines as `ruff format` leaves it)" in text
+    lines = sum(bool(line.strip()) for line in formatted.splitlines())
+    assert lines <= MOST_LINES and f"({lines} lines as `ruff format` leaves it)" in text
 
 
 def test_files_that_the_pages_name_exist() -> None:

@@ -456,12 +456,13 @@ def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
         waiting.wait_for_outcome(ProductStore(SPEC, settings), "2020-01-13", check=servers_gone)
 
 
-def test_a_batch_of_broken_rows_only_ends_when_its_last_row_was_known() -> None:
+@pytest.mark.parametrize("zone", ["Z", "+00:00"])
+def test_a_batch_of_broken_rows_only_ends_when_its_last_row_was_known(zone: str) -> None:
     def deliver(source: str, key: str) -> bytes | None:
         if source == "catalogue":
             return batches.catalogue().encode()
         text = batches.readings(key) if source == "readings" else batches.verdicts(key)
-        return (text.replace("\ns", "\nno sensor ") if key == "0003" else text).encode()
+        return (text.replace("\ns", "\nno sensor ").replace("Z", zone) if key == "0003" else text).encode()
 
     spec = replace(batches.SPEC, history=History(deliver=deliver, demo_first="0001", demo_last="0006"))
     reader = replay.Reader(spec)

@@ -28,7 +28,7 @@ from platform_assets.monitoring import recent_latency
 from platform_assets.operations import status
 from platform_assets.operations.intervals import inside
 from platform_assets.operations.report import pages
-from platform_assets.operations.status import todo
+from platform_assets.operations.status import todo, waits
 from platform_assets.operations.status.state import Refused, State
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store.history.reader import History
@@ -268,6 +268,27 @@ def test_missing_labels_are_named_with_their_delivery_location(settings: Setting
     assert all(f"/{task.key}.csv" in task.text for task in tasks)
 
 
+def test_hundreds_of_keys_without_labels_are_one_line_and_one_thing_to_do(settings: Settings):
+    spec = replace(SPEC, grain=replace(SPEC.grain, start="2018-01-01"))
+    grain, newest = spec.grain, KEYS[-1]
+    reach = LATE_KEYS + spec.label_delay + spec.label_patience
+    old = [grain.shift(newest, -back) for back in range(reach + 399, reach - 1, -1)]
+    tables, ledgers = TableStore(settings.root, SPEC.name), Ledgers(settings.root, SPEC.name)
+    unlabelled.give_up(tables, old, cutoff=newest, why="late", at=datetime(2026, 1, 1, tzinfo=UTC))
+    ledgers.create(naming.DECISIONS, newest, documents.decision(newest))
+    tables.record("decision", newest, content_digest="d", inputs={}, code="0")
+    state = status.of_product(ProductStore(spec, settings))
+    assert len(state.unlabelled) == 400, "JSON has each"
+    (task,) = state.todo
+    ends = f"400 days, {old[0]} to {old[-1]}, have not arrived; trainings go on without them. Deliver them to "
+    assert task.text.startswith(f"The labels of {ends}")
+    assert f"/{old[-1]}.csv. The file needs the job below." in task.text
+    assert (task.key, task.steps[0].when) == (None, "after each delivery, with its key")
+    text = status.as_text(state)
+    assert f"no labels  400 days left out, {old[0]} to {old[-1]}\n" in text
+    assert sum(key in text for key in old) == 2, "only the first and the last are named"
+
+
 def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
     assert todo.TAKEN_IN_KEYS == LATE_KEYS
 
@@ -309,6 +330,24 @@ def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(sett
 
 
 # Quality --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_next_key_waits_for_is_its_end_its_files_or_a_sensor(settings: Settings):
+    product = ProductStore(SPEC, settings)
+    next_key = SPEC.grain.shift(KEYS[-1], 1)
+    over = SPEC.grain.instant_after(next_key)
+    assert waits.next_event(product, KEYS[-1], None) is None
+    assert waits.next_event(product, SPEC.grain.last, over) is None
+    assert waits.next_event(product, KEYS[-1], over - timedelta(hours=1)).startswith(f"the end of {next_key}, ")
+    missing = waits.next_event(product, KEYS[-1], over)
+    channels = [product.channels[source.name] for source in SPEC.feature_sources if not source.is_slow]
+    assert missing.startswith(" and ".join(channel.cite(next_key) for channel in channels))
+    assert f"without it {next_key} closes at " in missing
+    assert waits.next_event(product, KEYS[-1], over + timedelta(days=30)).startswith("a sensor, which closes")
+    for channel in channels:
+        channel.deliver(next_key, b"a\n")
+    assert waits.next_event(product, KEYS[-1], over).startswith(f"a sensor, which closes {next_key} ")
+    assert f"  waits for  {missing}" in status.as_text(structs.replace(status.of_product(product), waits_for=missing))
 
 
 def test_interval_stays_within_the_range_of_its_measure():

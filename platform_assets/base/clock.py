@@ -29,6 +29,11 @@ def now(settings: Settings, product: str, *, is_live: bool) -> datetime:
         ) from None
 
 
+def wall() -> datetime:
+    """Return the wall clock's moment in UTC, for the age of what changes outside of a product, such as a file."""
+    return datetime.now(UTC)
+
+
 def move(settings: Settings, product: str, moment: datetime) -> None:
     """Set a recording's clock to `moment` (aware), never backwards.
 

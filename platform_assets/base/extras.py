@@ -21,7 +21,7 @@ EXTRAS = {
     "optuna": "tuning",
     "PIL": "serve",
     "prometheus_client": "serve",
-    "psycopg2": "kubernetes",
+    "psycopg2": "sql",
     "pynvml": "torch",
     "safetensors": "lightgbm",
     "scipy": "lightgbm",

@@ -47,6 +47,13 @@ def check_name(value: str, label: str) -> str:
     return value
 
 
+def snake_case(name: str) -> str:
+    """Return a column's name as a field may be called: `Culmen Length (mm)` becomes `culmen_length_mm`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    plain = re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")[:50].strip("_")
+    return plain if plain[:1].isalpha() and plain not in RESERVED else f"column_{plain}".rstrip("_")
+
+
 def stage(name: str, source: str | None = None) -> str:
     """Return a stage's full name: `features`, or `raw_customers` for a stage of one source."""
     return f"{name}_{source}" if source else name
@@ -110,6 +117,19 @@ def ledger_path(product: str, ledger: str) -> str:
     """Return a ledger's path below the storage root; `ledger` is one of the names below."""
     return f"ledgers/{product}/{ledger}"
 
+
+RESERVED = (
+    "key",
+    "entity",
+    "service_time",
+    "asked_at",
+    "label",
+    "known_at",
+    "idempotency_key",
+    "source_offset",
+    "is_after_closing",
+)
+"""Columns with another meaning next to a product's fields."""
 
 # What a host may have too, such as a resource called `store` or a sensor called `alerts`, begins with `GUEST`.
 GUEST = "driftline_"

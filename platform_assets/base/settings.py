@@ -507,6 +507,12 @@ def only_product() -> str | None:
     return os.environ.get(ONLY_PRODUCT) or None
 
 
+def has_display(environ: Mapping[str, str] | None = None) -> bool:
+    """Return whether a browser that is started here can be seen."""
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
 def checks_per_key(environ: Mapping[str, str] | None = None) -> bool:
     """Return whether checks of keyed assets are recorded key by key; not only where definitions are made.
 

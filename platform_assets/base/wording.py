@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NOUNS = {"daily": "day", "hourly": "hour", "batch": "batch"}
 """What a key is called, by the kind of grain."""
@@ -15,6 +16,17 @@ _LEFT_OUT = " ... "
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun: `1 day`, `1,200 rows`, `2 batches`."""
     return f"{count:,} {noun if count == 1 else plural(noun)}"
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """Return the question which of the names was meant, after a space; nothing where none is similar."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def in_words(name: str) -> str:
+    """Return a name as the beginning of a sentence: `price_eur`, `Price eur`."""
+    return name.replace("_", " ").capitalize()
 
 
 def plural(noun: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from platform_assets.base import clock
 from platform_assets.base.settings import Settings
 from platform_assets.base.wording import counted, span
-from platform_assets.check import clocks, deliveries, monitored, requests
+from platform_assets.check import clocks, deliveries, monitored, names, requests
 from platform_assets.check.files import schema_of
 from platform_assets.check.messages import LABELS, Line, Problem, line_of
 from platform_assets.check.trial import Trial
@@ -41,18 +41,18 @@ def run(
     product: str | None = None, settings: Settings | None = None, look: Look | None = None
 ) -> Iterator[tuple[str, list[Line]]]:
     """Yield the lines of each product, or of one; last, under `all products`, those about all of them together."""
-    names = product_files.names()
+    known = product_files.names()
     loaded: list[Product] = []
-    if product is not None and product not in names:
+    if product is not None and product not in known:
         product_files.load(product)
-    for name in names if product is None else [product]:
+    for name in known if product is None else [product]:
         try:
             loaded.append(product_files.load(name))
         except ValueError as problem:
             yield name, [Line(check="file", message=str(problem), state="problem")]
         else:
             yield name, list(of_product(loaded[-1], settings, look))
-    if product is None and len(loaded) == len(names):
+    if product is None and len(loaded) == len(known):
         yield "all products", [_together(loaded)]
 
 
@@ -147,12 +147,14 @@ def _of_rows(spec: Product, trial: Trial, absent: Sequence[Source]) -> Iterator[
         yield line_of(spec, "lookback", trial.alone)
         yield line_of(spec, "point in time", trial.point_in_time)
         yield line_of(spec, "requests", requests.check_requests, spec, trial.built)
+        if about := names.notes(spec, trial.all_built):
+            yield Line(check="names", message=about, state="note")
         if spec.slices:
             yield line_of(spec, "slices", monitored.check_slices, spec, trial.built)
     if "skipped" in (built.state, labelled.state) and not built.is_problem and not labelled.is_problem:
         yield _skipped("entities", [source.name for source in absent])
         yield _skipped("model", [source.name for source in absent])
-    elif built.state == labelled.state == "ok":
+    elif built.state == "ok" and labelled.state in ("ok", "note"):
         yield line_of(spec, "entities", trial.entities)
         yield line_of(spec, "leaks", trial.leaks)
         yield line_of(spec, "model", trial.model)

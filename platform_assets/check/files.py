@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from platform_assets.check.messages import DELIVER, Problem, call, call_for_fram
 from platform_assets.data import columns, landed, validation
 from platform_assets.data.raw_maker import Landing
 from platform_assets.engine.digests import reads
+from platform_assets.product.derived import SomeColumns
 from platform_assets.product.spec import Product, Source
 
 if TYPE_CHECKING:
@@ -29,9 +32,12 @@ def schema_of(spec: Product, source: Source) -> pa.DataFrameSchema:
     import pandera.polars as pa
 
     function = f"{name_of(source.schema, 'schema')}()"
-    schema: object = call(spec, function, source.schema)
+    try:
+        schema: object = call(spec, function, source.schema)
+    except Problem as problem:
+        raise Problem(f"{problem}{_other_pandera(source)}") from problem
     if not isinstance(schema, pa.DataFrameSchema):
-        raise wrong_type(spec, function, schema, "a pandera DataFrameSchema")
+        raise wrong_type(spec, function, schema, f"a pandera DataFrameSchema of polars.{_other_pandera(source)}")
     with reads.guarded(spec.module):
         schema = source.columns()
     moments = {source.known_at, source.partition_by, *(source.known_at_of or {}).values()}
@@ -46,6 +52,17 @@ def schema_of(spec: Product, source: Source) -> pa.DataFrameSchema:
             )
         rows.check_type(name, dtype, f"{function} of {spec.name}", fix_in(spec))
     return schema
+
+
+def _other_pandera(source: Source) -> str:
+    """Return what to import where a schema is written with the pandera of pandas."""
+    try:
+        function = source.schema.schema if isinstance(source.schema, SomeColumns) else source.schema
+        text = inspect.getsource(inspect.getmodule(function) or function)
+    except (OSError, TypeError):
+        return ""
+    is_other = re.search(r"\bimport pandera\b(?!\.polars)|\bfrom pandera(\.pandas)? import\b|\bpandera\.pandas\b", text)
+    return " Write `import pandera.polars as pa`: `import pandera` is for pandas." if is_other else ""
 
 
 def read(spec: Product, available: Deliveries, source: Source, keys: Sequence[str]) -> tuple[pl.DataFrame, str]:

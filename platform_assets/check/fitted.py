@@ -54,7 +54,9 @@ def check_learner(spec: Product, built: pl.DataFrame, labelled: pl.DataFrame) ->
                 f"{kind} of {spec.name} is refused on {counted(count, 'row')}: {problem} {fix_in(spec)}"
             ) from None
 
-    learner = replace(learner_of(spec), validation_keys=min(learner_of(spec).validation_keys, max(0, len(keys) - 1)))
+    judging = min(learner_of(spec).validation_keys, max(0, len(keys) - 1))
+    endless = {} if judging or not hasattr(learner_of(spec), "patience") else {"patience": None}
+    learner = replace(learner_of(spec), validation_keys=judging, **endless)
     epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
     of_spec = Learning.for_product(spec)
     maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))

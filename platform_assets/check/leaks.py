@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ BINS, ROWS_PER_BIN = 50, 20
 
 
 def explaining_fields(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field, ...], *, is_number: bool) -> list[str]:
-    """Return the fields each of which alone explains almost the whole label [N].
+    """Return the fields each of which alone explains almost the whole label [N]."""
+    shares = explained(inputs, labels, fields, is_number=is_number)
+    return [name for name, share in shares.items() if share > ENOUGH]
+
+
+def explained(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], *, is_number: bool) -> dict[str, float]:
+    """Return which share of the label [N] each field alone explains; a field with too many values is left out.
 
     A number counts by its place among 50 groups of equal size, a category by itself. What is unknown about a number is
     its variance, about a class the rows that are not of the most frequent one.
@@ -27,18 +34,16 @@ def explaining_fields(inputs: Inputs, labels: NDArray[Any], fields: tuple[Field,
     texts = zip(categorical_columns(fields), inputs.categorical.T, strict=True)
     bins = min(BINS, len(labels) // ROWS_PER_BIN)
     if bins < 2:
-        return []
+        return {}
     groups = [(name, _binned(column, bins)) for name, column in numbers]
     groups += [(name, pl.Series(distinct(values)[1])) for name, values in texts]
     target = pl.Series("label", labels)
     whole = _unknown(target, pl.Series([0] * len(labels)), is_number=is_number)
-    return [
-        name
+    return {
+        name: 1 - _unknown(target, group, is_number=is_number) / whole
         for name, group in groups
-        if whole > 0
-        and group.n_unique() * ROWS_PER_BIN <= len(labels)
-        and 1 - _unknown(target, group, is_number=is_number) / whole > ENOUGH
-    ]
+        if whole > 0 and group.n_unique() * ROWS_PER_BIN <= len(labels)
+    }
 
 
 def _binned(column: NDArray[np.float32], bins: int) -> pl.Series:

@@ -18,6 +18,7 @@ import polars as pl
 from platform_assets.base import problems
 from platform_assets.data.landed import UnreadableFile
 from platform_assets.data.validation import WrongColumns
+from platform_assets.engine import product_files
 from platform_assets.engine.digests import modules, reads
 from platform_assets.product.recording import RecordingMissing
 from platform_assets.product.spec import FeatureTables, Product
@@ -133,14 +134,18 @@ def call_for_frame(spec: Product, name: str, function: Callable[..., pl.DataFram
     """Call a function of the product's file that must return a frame."""
     result: object = call(spec, name, function, *arguments)
     if not isinstance(result, pl.DataFrame):
-        hint = " (`.collect()` makes one)" if isinstance(result, pl.LazyFrame) else ""
+        is_pandas = type(result).__module__.partition(".")[0] == "pandas"
+        hint = " (`pl.from_pandas(...)` makes one)" if is_pandas else ""
+        hint = " (`.collect()` makes one)" if isinstance(result, pl.LazyFrame) else hint
         raise wrong_type(spec, name, result, A_FRAME + hint)
     return result
 
 
 def wrong_type(spec: Product, name: str, result: object, expected: str) -> Problem:
     """Return the problem that a function returns something of another type than expected."""
-    actual = "None: is a `return` missing? Expected" if result is None else f"{type(result).__name__}; expected"
+    kind, library = type(result), type(result).__module__.partition(".")[0]
+    named = f"{library}.{kind.__name__}" if library in ("pandas", "pandera") else kind.__name__
+    actual = "None: is a `return` missing? Expected" if result is None else f"{named}; expected"
     return Problem(f"{name} of {spec.name} returns {actual} {expected}. {fix_in(spec)}")
 
 
@@ -150,8 +155,8 @@ def first_line(problem: BaseException) -> str:
 
 
 def file_of(product: str) -> str:
-    """Return the path of a product's file in the checkout."""
-    return f"platform_assets/products/{product}.py"
+    """Return the path of a product's file, from the folder of a project that is not this checkout."""
+    return product_files.place_of(product)
 
 
 def fix_in(spec: Product) -> str:

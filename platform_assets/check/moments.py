@@ -21,10 +21,12 @@ def as_known(source: Source, rows: pl.DataFrame, moment: datetime) -> pl.DataFra
     """
     if source.known_at is not None:
         rows = rows.filter(pl.col(source.known_at) <= moment)
-    known_at = {column: at for column, at in (source.known_at_of or {}).items() if at is not None}
-    known_at = {at: at for at in known_at.values()} | known_at
+    given = {column: at for column, at in (source.known_at_of or {}).items() if at is not None}
+    known_at = {at: pl.col(at) for at in given.values() if isinstance(at, str)}
+    for column, at in given.items():
+        known_at[column] = pl.col(at) if isinstance(at, str) else pl.col(str(source.known_at)) + at
     return rows.with_columns(
-        pl.when(pl.col(at) <= moment).then(pl.col(column)).alias(column) for column, at in known_at.items()
+        pl.when(at <= moment).then(pl.col(column)).alias(column) for column, at in known_at.items()
     )
 
 
@@ -40,7 +42,7 @@ def undeclared(source: Source, rows: pl.DataFrame, asked_at: datetime) -> str:
         asked_at: of the earliest built row; a slow table without `known_at` is known from then.
     """
     declared = {source.known_at, source.partition_by, *(source.known_at_of or {})}
-    declared.update((source.known_at_of or {}).values())
+    declared.update(at for at in (source.known_at_of or {}).values() if isinstance(at, str))
     names = [name for name, kind in rows.schema.items() if kind in (pl.Date, pl.Datetime) and name not in declared]
     known_at = pl.lit(asked_at) if source.known_at is None else pl.col(source.known_at)
     known_s = known_at.dt.epoch("s")

@@ -6,6 +6,7 @@ A method returns a summary for the check's line, or raises what is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ from platform_assets.check.messages import (
     wrong_type,
 )
 from platform_assets.data import declared
-from platform_assets.product.spec import Product, Source, Tables, Window
+from platform_assets.product.spec import MultiClass, Product, Source, Tables, Window
 from platform_assets.store import landing
 from platform_assets.training import matrix, suspects
 from platform_assets.training.learners.network import Network, learner_of
@@ -202,7 +203,14 @@ class Trial:
                 f"label() of {spec.name}: 'label' is {labels.schema['label']}; a {task.kind} task takes "
                 f"{task.label_type()}. Cast it, or change task. {self._fix}"
             )
-        task.check_labels(task.labels_of(labels["label"]))
+        note = ""
+        try:
+            task.check_labels(task.labels_of(labels["label"]))
+        except ValueError as problem:
+            first = spec.grain.index(self.labelled_keys[0])
+            if self.available.is_recorded or first == 0 or len(values) < 2:
+                raise
+            note = f"; the keys before {self.labelled_keys[0]} were not looked at, and {problem}"
         if (count := labels["key"].n_unique()) < spec.min_keys and not is_short:
             raise Problem(f"keys of {spec.name} with a label: {count}; min_keys is {spec.min_keys}. {self._fix}")
         keys = self.labelled_keys[-spec.holdout :]
@@ -218,8 +226,9 @@ class Trial:
             for name, value in task.summary(self.labelled["label"]).items()
         )
         facts = f"{labels.height:,} of {counted(self.labelled.height, 'row')} have one: {summary}"
-        late = self._later_than_declared(labels)
-        return Note(f"{facts}; {late}") if late else facts
+        if late := self._later_than_declared(labels):
+            note += f"; {late}"
+        return Note(facts + note) if note else facts
 
     def _later_than_declared(self, labels: pl.DataFrame) -> str:
         """Return which labels are known later than `label_delay` says, and the delay of all; empty without any."""
@@ -238,20 +247,25 @@ class Trial:
         return f"{late:,} of them known later than label_delay={delay} says; label_delay={most} covers all"
 
     def entities(self) -> str:
-        """Compare the labels with the rows that they belong to."""
-        labels = self.labelled.filter(pl.col("key").is_in(self.window.keys)).drop_nulls("label")
-        both = labels.join(self.built, on=["key", "entity"])
+        """Compare the labels with the rows that they belong to, on the newest built keys with labels."""
+        built = pl.concat(part.select("key", "entity", "asked_at") for part in self.all_built or [self.built])
+        labels = self.labelled.drop_nulls("label").filter(pl.col("key").is_in(built["key"].unique().implode()))
+        if labels.is_empty():
+            raise Skipped("cannot be tried: no built row's key has a label yet")
+        keys = sorted(labels["key"].unique(), key=self.spec.grain.index)[-SAMPLE:]
+        labels = labels.filter(pl.col("key").is_in(keys))
+        both, names = labels.join(built, on=["key", "entity"]), " and ".join(keys)
         if both.is_empty():
             raise Problem(
-                f"none of the {labels.height:,} labelled entities of {' and '.join(self.window.keys)} is among those "
-                f"of features(), such as {self.built['entity'][0]!r}. Let features() and label() use the same entities "
-                f"and keys in {self.file}."
+                f"none of the {labels.height:,} labelled entities of {names} is among those of features(), such as "
+                f"{built.filter(pl.col('key').is_in(keys))['entity'][0]!r}. Let features() and label() use the same "
+                f"entities and keys in {self.file}."
             )
         later = both.filter(pl.col("known_at") > pl.col("asked_at")).height
         if (both["known_at"] < both["asked_at"]).all():
             raise Problem(
-                f"all {counted(both.height, 'label')} of {' and '.join(self.window.keys)} are known before `asked_at` "
-                "of their rows, so there is nothing to predict; expected a later `known_at`. Fix known_at in label(), "
+                f"all {counted(both.height, 'label')} of {names} are known before `asked_at` of their rows, "
+                "so there is nothing to predict; expected a later `known_at`. Fix known_at in label(), "
                 f"or asked_at in features(), in {self.file}."
             )
         share = both.height / labels.height
@@ -268,7 +282,7 @@ class Trial:
         inputs = matrix.inputs_of(self.built, spec.fields)
         learned = learn.learn(inputs, spec.fields, target=target)
         if not isinstance(learner := learner_of(spec), Network):
-            return fitted.check_learner(spec, self._with_all_classes(), self.labelled)
+            return fitted.check_learner(self._of_known_classes(), self._with_all_classes(), self.labelled)
         import torch
 
         network: object = call(spec, "model()", learner.model, learned, spec.training)
@@ -291,6 +305,15 @@ class Trial:
         count = sum(weights.numel() for weights in network.parameters())
         facts = fitted.check_learner(spec, self._with_all_classes(), self.labelled)
         return f"{count:,} weights, {counted(task.outputs, 'output')} per row; {facts}"
+
+    def _of_known_classes(self) -> Product:
+        """Return the product without the classes that only keys have which were not looked at; see `label`."""
+        task = self.spec.task
+        if not isinstance(task, MultiClass):
+            return self.spec
+        known = set(self.labelled["label"].drop_nulls())
+        classes = tuple(name for name in task.classes if name in known)
+        return self.spec if classes == task.classes else replace(self.spec, task=replace(task, classes=classes))
 
     def _with_all_classes(self) -> pl.DataFrame:
         """Return the sample's rows, and before them those of the newest key with each class that they lack."""

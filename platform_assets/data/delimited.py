@@ -17,11 +17,15 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from platform_assets.base.problems import Problem
 from platform_assets.base.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BROKEN = "broken_record"
 """A record that is not a row, as JSON: `reason`, `first_line` and `last_line` (the header's is 1), and `record`, its
@@ -210,3 +214,62 @@ def _quoted(text: bytes) -> str:
 
 def _decoded(text: bytes) -> str:
     return text.decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a file, or of some of its lines, see `records`.
+
+    Attributes:
+        cells: of one column, as text; null where it is empty or the record is not a row.
+        ends (bytes): where each record ends, int64, in order.
+        opens (bytes): where records begin that have a quote without its pair, in order. Text that follows the body
+            may close it, and then they and what follows them are other records.
+    """
+
+    cells: pl.Series
+    ends: np.ndarray
+    opens: Sequence[int]
+
+
+def names_of(header: bytes) -> list[str]:
+    """Return the columns of a header, with its line end.
+
+    Raises:
+        UnreadableFile: it is not one.
+    """
+    header = _unpacked(header)
+    return _parsed(header, _header(header)).columns
+
+
+def records(header: bytes, body: bytes, column: int, *, multiline: Collection[str] = ()) -> Records:
+    """Return where the records in the complete lines of a body are, and their cells in one column.
+
+    Letters beyond ASCII are question marks there.
+    """
+    import numpy as np
+
+    data = header.removeprefix(codecs.BOM_UTF8) + body
+    match, names = _header(data), names_of(header)
+    broken, eol = _broken(data, match, names, multiline), header[-1:]
+    sound, ends, at, start = list[bytes](), list[np.ndarray](), 0, match.end()
+    for item in [*broken, None]:
+        stop = len(data) if item is None else item.start
+        stretch = np.frombuffer(data, np.uint8, stop - max(at, start), max(at, start))
+        breaks = np.flatnonzero(stretch == eol[0])
+        if multiline:
+            # In sound records quotes come in pairs, so a line end after an odd number of them is inside a field.
+            breaks = breaks[np.cumsum(stretch == ord('"'))[breaks] % 2 == 0]
+        sound.append(data[at:stop])
+        ends.append(breaks + 1 + max(at, start))
+        if item is not None:
+            ends.append(np.array([item.end]))
+            at = item.end
+    text = (b"," * (len(names) - 1) + match[1]).join(sound).translate(_ASCII)
+    rows = pl.read_csv(io.BytesIO(text), columns=[column], infer_schema=False, eol_char=eol.decode())
+    opens = [item.start - start for item in broken if data.count(b'"', item.start, item.end) % 2]
+    return Records(cells=rows.to_series(), ends=np.concatenate(ends) - start, opens=opens)
+
+
+_ASCII = bytes(range(128)) + b"?" * 128
+"""Keeps the bytes of ASCII text in their places, whatever the rest is encoded in."""

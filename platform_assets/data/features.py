@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -58,9 +58,14 @@ Unreadable = dict[str, set[str]]
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's features asset."""
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return the product's features stage."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
-    return Stage(
+    stage: Stage[Any] = Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -74,7 +79,8 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
             for source in spec.feature_sources
         ],
         metadata=metadata.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
-    ).assets()
+    )
+    return [stage]
 
 
 class _FeaturesRun(KeyedRun[Building]):

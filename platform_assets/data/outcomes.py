@@ -6,6 +6,8 @@ Labels that arrive after they were given up are recorded as such, and later cuto
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from platform_assets.base import naming
@@ -24,13 +26,18 @@ STAGE = "outcomes"
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's outcomes asset."""
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return the product's outcomes stage."""
     descriptions = {
         "entity": "what the prediction was about",
         "label": spec.task.about()["label"],
         "known_at": "the moment from which the outcome was known (UTC)",
     }
     types = {"entity": "text", "label": str(spec.task.label_type()), "known_at": "moment"}
-    return Stage(
+    stage: Stage[Any] = Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -41,7 +48,8 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         outside=outside,
         deps=[dep(spec, "validated", spec.label_source.name)],
         metadata=metadata.column_schema(types, descriptions),
-    ).assets()
+    )
+    return [stage]
 
 
 class _OutcomesRun(KeyedRun[Labelling]):

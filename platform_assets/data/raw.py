@@ -35,9 +35,9 @@ from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
 from platform_assets.product.channels import Landed
+from platform_assets.product.sited import ChannelProblem
 from platform_assets.product.spec import Product, Source
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.host_rows import AssetProblem
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.tables import PartitionRecord
 
@@ -49,7 +49,12 @@ CHECK = "is_readable"
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return one asset per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return one stage per source."""
+    return [_stage(spec, source, outside) for source in spec.sources]
 
 
 def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Landing]:
@@ -101,6 +106,7 @@ class _RawRun(KeyedRun[Landing]):
         super().__init__(stage, context)
         self._intake = arrivals.Intake(context, self.product, self.source, self.code)
         self._kept: dict[str, str] = {}
+        self._new: dict[str, str] = {}
 
     def work(self) -> Iterator[Any]:
         """Look at the files of all keys first; one that nothing marks as complete is looked at again later."""
@@ -110,7 +116,10 @@ class _RawRun(KeyedRun[Landing]):
                 self._note()
             self._intake.look(self.keys)
             yield from super().work()
-        except (AssetProblem, owners.NameTaken) as problem:
+            if self.source.is_landed:
+                channel = self.product.channels[self.source.name]
+                landing_reports.report(self.context.instance, self.spec, self.source, channel, self._new)
+        except (ChannelProblem, owners.NameTaken) as problem:
             raise dg.Failure(f"{problem}", allow_retries=False) from problem
 
     def _note(self) -> None:
@@ -155,10 +164,7 @@ class _RawRun(KeyedRun[Landing]):
         records = done.records[self.name]
         kept = {key: {**records[key].notes, "kept": reason} for key, reason in self._kept.items()}
         notes = {key: Raw.of(record) for key, record in records.items()}
-        if self.source.is_landed:
-            new = {key: note.mark for key, note in notes.items() if note.mark and key not in done.memoised}
-            channel = self.product.channels[self.source.name]
-            landing_reports.report(self.context.instance, self.spec, self.source, channel, new)
+        self._new = {key: note.mark for key, note in notes.items() if note.mark and key not in done.memoised}
         unreadable = {key: note.unreadable for key, note in notes.items() if note.unreadable}
         unreadable |= self._kept if self.source.is_slow else {}
         checks = {
@@ -249,7 +255,8 @@ class _RawRun(KeyedRun[Landing]):
         for key in keys:
             names = notes[key]["undeclared"]
             assert isinstance(names, list)
-            if names != [*before]:
+            names = [name for name in names if name not in self.spec.declared_by_twins(self.source)]
+            if names and names != [*before]:
                 self.context.log.warning(
                     f"{self.source.name} of {key} has columns that its schema does not declare: {in_short(names)}. "
                     "They are left out, from this key on without another warning. Declare them to use them."

@@ -6,6 +6,8 @@ others is a check that warns and blocks nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from platform_assets.base import naming
@@ -35,7 +37,12 @@ ABOUT_QUARANTINED = {
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return two assets per source."""
-    return [asset for source in spec.sources for asset in _stage(spec, source, outside).assets()]
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return one stage per source."""
+    return [_stage(spec, source, outside) for source in spec.sources]
 
 
 def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Validation]:

@@ -21,6 +21,7 @@ from platform_assets.demo.loop import DemoProblem
 from platform_assets.demo.processes import Children, MemoryWatch, tree_cpu_s
 from platform_assets.demo.replay import Player
 from platform_assets.demo.runs import Dagster
+from platform_assets.demo.stillness import Stillness
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import policy
 from platform_assets.operations.report import pages
@@ -67,7 +68,7 @@ def _run(product: ProductStore, plan: Plan, lock: int, *, is_staying: bool, star
     environment = served.child_environment({ONLY_PRODUCT: product.name})
     with MemoryWatch() as memory, Children(environment, logs, keeps=(lock,)) as children:
         with servers.dagster(settings, children) as dagster:
-            check = loop.unless_given_up(product, children.check)
+            check = loop.unless_given_up(product, Stillness(children.check, dagster))
             land(product, cutoff)
             materialise(product, dagster, check, cutoff)
             address = serve(product, children, cutoff)

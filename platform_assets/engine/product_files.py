@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 
+from platform_assets.base.wording import meant
 from platform_assets.engine import project
 from platform_assets.engine.digests import modules, reads
+from platform_assets.product.sited import project_of
 from platform_assets.product.spec import Product
 
 FOLDER = "platform_assets.products"
@@ -39,6 +42,7 @@ class Broken:
     cause: BaseException = field(repr=False, compare=False)
 
 
+_UNKNOWN = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _MODULES: dict[str, str] = {}
 """Modules of the products that lie elsewhere and were loaded, by product."""
 
@@ -53,10 +57,10 @@ def load(product: str) -> Product:
     if module := _elsewhere().get(product):
         return load_module(module)
     if product not in _own_names():
-        known = ", ".join(names())
+        known = names()
         raise ValueError(
-            f"{product!r} is not the name of a product; expected one of {known}. Fix the name, or add the "
-            f"product: {PLACES}."
+            f"{product!r} is not the name of a product; expected one of {', '.join(known)}.{meant(product, known)} Fix "
+            f"the name, or add the product: {PLACES}."
         )
     spec = load_module(f"{FOLDER}.{product}")
     if spec.name != product:
@@ -148,8 +152,21 @@ def broken_by(module: str, problem: BaseException) -> Broken:
     first, *more = str(problem).splitlines() or ["no message"]
     error = f"{file}{at} cannot be loaded: {type(problem).__name__}: {first.rstrip('.')}{' ...' if more else ''}."
     if isinstance(problem, ImportError) and problem.name == modules.PUBLIC:
-        error += f" {modules.PUBLIC} has {', '.join(dir(importlib.import_module(modules.PUBLIC)))}."
+        public = dir(importlib.import_module(modules.PUBLIC))
+        word = re.search(r"cannot import name '(\w+)'", first)
+        error += f" {modules.PUBLIC} has {', '.join(public)}.{meant(word[1], public) if word else ''}"
+    elif isinstance(problem, TypeError) and (unknown := _UNKNOWN.search(first)):
+        error += _fields_meant(*unknown.groups())
     return Broken(name=_name_of(module), file=file, error=error, cause=problem)
+
+
+def _fields_meant(name: str, word: str) -> str:
+    """Return which fields one of our types has, and which of them was meant."""
+    kind = getattr(importlib.import_module(modules.PUBLIC), name, None)
+    if kind is None or not is_dataclass(kind):
+        return ""
+    names = [item.name for item in fields(kind)]
+    return f"{meant(word, names)} {name} has {', '.join(names)}."
 
 
 def problem_of(broken: Iterable[Broken]) -> ValueError:
@@ -165,7 +182,7 @@ def check_together(specs: tuple[Product, ...]) -> tuple[Product, ...]:
             raise ValueError(f"two products are called {spec.name!r}; rename one, and its file.")
         for source in spec.sources:
             folder, owner = spec.landing_of(source), f"{spec.name}, source {source.name}"
-            if folder in owners:
+            if folder in owners and not owners[folder].startswith(f"{spec.name}, "):  # `Product` judges its own
                 raise ValueError(
                     f"two products land in one folder, landing/{folder}: {owners[folder]}; and {owner}. Give one of "
                     "them another `landing` in its product's file."
@@ -193,6 +210,16 @@ def _name_of(module: str) -> str:
     """Return what a product is called that could not be loaded: its file's name, or its folder's for `product.py`."""
     package, _, name = module.rpartition(".")
     return package.rpartition(".")[2] if name == "product" else name
+
+
+def place_of(product: str) -> str:
+    """Return the path of a product's file as a person in its project writes it."""
+    module = _elsewhere().get(product)
+    path = None if module is None else modules.path_of(module)
+    if path is None:
+        return f"{FOLDER.replace('.', '/')}/{product}.py"
+    folder = project_of(str(module))
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _file_of(module: str) -> str:

@@ -39,10 +39,13 @@ class Project:
         return self.defs_module.startswith("platform_assets.")
 
 
-@lru_cache(maxsize=8)
 def found(folder: Path | None = None) -> Project | None:
     """Return the project of a folder, by default of the current one; None without one."""
-    start = (folder or Path.cwd()).absolute()
+    return _found((folder or Path.cwd()).absolute())
+
+
+@lru_cache(maxsize=8)
+def _found(start: Path) -> Project | None:
     for place in (start, *start.parents):
         if (file := place / "pyproject.toml").is_file():
             section = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("dg", {}).get("project")

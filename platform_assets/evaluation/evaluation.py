@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -41,7 +42,12 @@ class Judged:
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's evaluation asset."""
-    return Stage(
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return the product's evaluation stage."""
+    stage: Stage[Any] = Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -52,7 +58,8 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         outside=outside,
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
-    ).assets()
+    )
+    return [stage]
 
 
 class _EvaluationRun(CutoffRun[Evaluating]):

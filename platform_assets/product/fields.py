@@ -6,23 +6,13 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-from platform_assets.base import kinds, naming
+from platform_assets.base import kinds, naming, wording
+from platform_assets.base.naming import RESERVED
+from platform_assets.product.later import LATER
 
 MOST_FIELDS = 1_000
 """Per product. More fields are an image, or a table that nobody has reviewed; both have better representations."""
 MOST_PIXELS = 1_000_000
-RESERVED = (
-    "key",
-    "entity",
-    "service_time",
-    "asked_at",
-    "label",
-    "known_at",
-    "idempotency_key",
-    "source_offset",
-    "is_after_closing",
-)
-"""Columns with another meaning next to the fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +23,7 @@ class Field:
         name: of the input, in requests and in the columns of `features`.
         dtype: `float` and `int` are sent as numbers, `bool` as true or false, `category` as text, `image` as the base64
             text of a PNG or JPEG file, or as rows of grey levels. In tables an image is the bytes of its rows.
-        description: what the value means; shown in the service's OpenAPI page.
+        description: what the value means; shown in the service's OpenAPI page. By default the name, in words.
         is_nullable: whether null is a valid value.
         low (the field's own): smallest valid value; a request below it is refused.
         high (the field's own): largest valid value; a request above it is refused.
@@ -44,7 +34,7 @@ class Field:
 
     name: str
     dtype: Literal["float", "int", "bool", "category", "image"]
-    description: str
+    description: str = LATER
     is_nullable: bool = False
     low: float | None = None
     high: float | None = None
@@ -60,6 +50,8 @@ class Field:
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Field.name")
+        if self.description is LATER:
+            object.__setattr__(self, "description", wording.in_words(self.name))
         kinds.check(self, f"field {self.name!r}: ")
         if self.name in RESERVED:
             raise ValueError(

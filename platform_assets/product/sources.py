@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
-from platform_assets.base import kinds, naming
+from platform_assets.base import kinds, naming, wording
 from platform_assets.product.channels import Channel
+from platform_assets.product.fields import Field
 from platform_assets.product.host_assets import HostAsset, asset_of, rows_of
+from platform_assets.product.later import LATER
+from platform_assets.product.sited import SitedChannel
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -72,16 +75,22 @@ class Source:
 
     Attributes:
         name: as in asset keys: `weather` gives `raw_weather`.
-        description: the page in Dagster's catalog: what it is, who delivers it, how often, its licence, known gaps.
-        schema: returns the pandera schema of typed rows, with rules across columns.
+        description: the page in Dagster's catalog: what it is, who delivers it, how often, its licence, known gaps. By
+            default the name, in words.
+        schema: returns the pandera schema of typed rows, with rules across columns. By default the types of the
+            product's fields, of the label if it is a column, of `entity` and of the moments.
+        entity: column with the id of what a row is about, for `features` and `label` that are columns; None for the
+            row's place in its key's delivery, which later deliveries may not move.
+        fields: its columns, where the product's fields are computed from them; only for a source without a schema.
         schema_version (number): raise it with every change of `schema`; every quarantined row carries it.
         known_at: column with the UTC moment from which a row was known; None for a slow source, unless its rows have
-            one.
-        known_at_of: columns that were known later than their row, each with the column of its moment (UTC); a moment
-            that is known when it comes names itself. None for a moment after `known_at` that was known with its row, as
-            a plan is; that of `partition_by` is taken for one. Only `driftline check` reads it.
+            one. By default the column by which a channel of one table finds the rows of a key.
+        known_at_of: columns that were known later than their row, each with the column of its moment (UTC), or with how
+            long after its row; a moment that is known when it comes names itself. None for a moment after `known_at`
+            that was known with its row, as a plan is; that of `partition_by` is taken for one. Only `driftline check`
+            reads it.
         partition_by: UTC column whose moment, in the grain's time zone, gives the row's key; None where the file's own
-            key does (batches, slow sources).
+            key does (batches, slow sources). By default as for `known_at`.
         unique: columns that no two rows of a key may share.
         content: columns that carry what a row says; a delivery that repeats an earlier one is detected by them. None
             takes all columns except `unique` and moments.
@@ -115,11 +124,13 @@ class Source:
     """
 
     name: str
-    description: str
-    schema: Callable[[], pa.DataFrameSchema]
+    description: str = LATER
+    schema: Callable[[], pa.DataFrameSchema] = LATER
+    entity: str | None = None
+    fields: tuple[Field, ...] | None = None
     schema_version: int = 1
     known_at: str | None = None
-    known_at_of: Mapping[str, str | None] | None = field(default=None, hash=False)
+    known_at_of: Mapping[str, str | timedelta | None] | None = field(default=None, hash=False)
     partition_by: str | None = None
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] | None = None
@@ -142,17 +153,28 @@ class Source:
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Source.name")
         self._take_asset()
-        kinds.check(self, f"source {self.name!r}: ", Channel=Channel, Column=Column, HostAsset=HostAsset)
+        if self.description is LATER:
+            object.__setattr__(self, "description", wording.in_words(self.name))
+        if self.known_at is None and (by := getattr(self.channel, "by", None)) is not None:
+            object.__setattr__(self, "known_at", by)
+            object.__setattr__(self, "partition_by", self.partition_by or by)
+        kinds.check(self, f"source {self.name!r}: ", Channel=Channel, Column=Column, Field=Field, HostAsset=HostAsset)
         if not self.is_slow and self.known_at is None:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
         pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
         for column, at in pairs.items():
-            if not (isinstance(column, str) and isinstance(at, str | None)):
+            if not (isinstance(column, str) and isinstance(at, str | timedelta | None)):
                 raise ValueError(
                     f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}}; expected the name of a column, with "
-                    "that of the column of its moment, or None where it was known with its row."
+                    "that of the column of its moment, how long after its row it was known, or None where it was "
+                    "known with its row."
+                )
+            if isinstance(at, timedelta) and self.known_at is None:
+                raise ValueError(
+                    f"source {self.name!r} has known_at_of={{{column!r}: {at!r}}} and no known_at, after which that "
+                    "is; expected the name of the column of its moment."
                 )
             if column == self.known_at:
                 raise ValueError(
@@ -185,11 +207,17 @@ class Source:
             raise ValueError(
                 f"source {self.name!r} has a channel and {other}, which only landed files have; drop one of the two."
             )
+        if isinstance(self.channel, SitedChannel):
+            object.__setattr__(self, "read", self.channel.reader(self.read, self.schema, self.multiline))
+            if self.channel.lag < timedelta(0):
+                raise ValueError(
+                    f"source {self.name!r} has a channel with lag={self.channel.lag}; expected at least 0."
+                )
         if self.arrives is not None and self.arrives not in get_args(Arrives):
             raise ValueError(
                 f"source {self.name!r} has arrives={self.arrives!r}; expected one of {', '.join(get_args(Arrives))}."
             )
-        if self.multiline and self.read is not None:
+        if self.multiline and self.read is not None and not isinstance(self.channel, SitedChannel):
             raise ValueError(
                 f"source {self.name!r} has multiline and a read of its own, which alone decides what a line is; drop "
                 "multiline, or pass it on in read: `read_csv(data, multiline=...)`."
@@ -214,6 +242,11 @@ class Source:
         object.__setattr__(self, "read", self.read or rows_of)
 
     @property
+    def patience(self) -> timedelta:
+        """How long after the end of a key its delivery may still come: the deadline runs after a channel's lag."""
+        return self.deadline + (self.channel.lag if isinstance(self.channel, SitedChannel) else timedelta(0))
+
+    @property
     def is_landed(self) -> bool:
         """Whether its deliveries are files below `landing/`."""
         return self.asset is None and self.channel is None
@@ -235,7 +268,7 @@ class Source:
             "read",
             "multiline",
         )
-        for name in (*loading, "known_at_of", "partial_columns", "unreadable"):
+        for name in (*loading, "entity", "fields", "known_at_of", "partial_columns", "unreadable"):
             object.__setattr__(bare, name, getattr(Source, name))
         return bare
 
@@ -245,9 +278,10 @@ class Source:
         named = {
             "known_at": () if self.known_at is None else (self.known_at,),
             "known_at_of": tuple(
-                name for pair in (self.known_at_of or {}).items() for name in pair if name is not None
+                name for pair in (self.known_at_of or {}).items() for name in pair if isinstance(name, str)
             ),
             "partition_by": () if self.partition_by is None else (self.partition_by,),
+            "entity": () if self.entity is None else (self.entity,),
             "unique": self.unique,
             "content": self.content or (),
             "multiline": self.multiline,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.base import kinds, naming
 from platform_assets.base.keys import Grain, KeyProblem
 from platform_assets.base.wording import counted
+from platform_assets.product import defaults
 from platform_assets.product.data_files import data_file
+from platform_assets.product.derived import LabelColumn, RowsAsDelivered
 from platform_assets.product.fields import MOST_FIELDS, Field
+from platform_assets.product.later import LATER
 from platform_assets.product.learner import Learner
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
@@ -30,6 +33,11 @@ from platform_assets.product.windows import FeatureTables, Tables, Window
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from platform_assets.product.channels import Channel
+    from platform_assets.product.defaults import Given
+
+    Label = Callable[[pl.DataFrame], pl.DataFrame]
 
 __all__ = [
     "Binary",
@@ -74,27 +82,34 @@ class Product:
     Attributes:
         name: equal to the name of the file, without `.py`.
         short_name: at most 8 letters, for Dagster's groups (`flights_training`); None for the first words of the name.
-        title: one line for the UI, the report and `driftline status`.
-        description: what is predicted, about what and when, in a sentence or two.
+        title: one line for the UI, the report and `driftline status`. By default the name, in words.
+        description: what is predicted, about what and when, in a sentence or two. By default the title.
         owner: who is responsible, shown on every asset: an e-mail address or `team:name`.
         grain: the one ordered sequence of partition keys.
-        sources: what the upstream systems deliver, in order of display; exactly one of them brings the labels.
+        sources: what the upstream systems deliver, in order of display; exactly one of them brings the labels. A
+            channel alone is one source, named after its file.
         lookback (keys): how many keys before a key `features` reads.
         features: `(validated tables, window) -> rows` with `key`, `entity`, `service_time`, `asked_at` and one column
-            per field; rows in a fixed order. It reads nothing that became known after `asked_at`.
-        fields: the model's inputs, in order: the request contract.
-        entity: what one prediction is about (`flight`); its id is in the column `entity`.
+            per field; rows in a fixed order. It reads nothing that became known after `asked_at`. By default the rows
+            of the one source that brings no labels, asked about at their `known_at`.
+        fields: the model's inputs, in order: the request contract. Without ranges, descriptions and nulls a mapping
+            such as `{"price": "float"}` says as much.
         label: `(validated label rows) -> rows` with `key`, `entity`, `label` (of the task's type, null when there is
-            none) and `known_at`.
-        label_delay (keys): how many keys after its own a key's labels are known.
+            none) and `known_at`. Or the name of a column of the source with `is_label`, or else of the one source, in
+            whose rows `features` does not see it.
+        entity: what one prediction is about (`flight`); its id is in the column `entity`.
+        label_delay (keys): how many keys after its own a key's labels are known. By default 1 day, 24 hours, or 0
+            batches.
         task: the kind of answer: `Binary`, `MultiClass` or `Regression`.
-        model: `(learned preprocessing, training) -> torch module`, see `training.nets`; or a learner.
+        model: `(learned preprocessing, training) -> torch module`, see `training.nets`; or a learner. By default
+            LightGBM's trees, which stop where the last third of the fewest training keys sees no more gain.
         training: profile, seed and hyperparameters of a training.
         search: what `driftline tune` varies, one `Range` or `Choice` per setting; nothing else reads it.
         window (keys): how many keys before a cutoff a model sees; None for all.
         holdout (keys): how many of the last labelled keys are never trained on; at least 2, because an interval needs
-            two.
-        min_keys (keys): the fewest labelled keys, holdout included, with which a training is allowed.
+            two. By default 7 days, 168 hours or 4 batches.
+        min_keys (keys): the fewest labelled keys, holdout included, with which a training is allowed. By default 28
+            days, 672 hours or 12 batches.
         gates: what a challenger must show before it may be released.
         service: how the product answers requests.
         pods: what the service gets on Kubernetes.
@@ -102,31 +117,39 @@ class Product:
         monitors: what counts as a fault, and what as drift.
         retraining: when the model is trained again.
         history: a recording that `driftline demo` and `driftline check` play; None for none.
-        is_live: whether keys follow the wall clock; False for a recording, whose clock is replayed.
+        is_live: whether keys follow the wall clock; False for a recording, whose clock is replayed. By default True
+            where there is no history, and the grain has no end or its batches come by channels.
         moved_from: the package in which the product was defined when the store took its first rows in; None for the one
             it is in now.
     """
 
     name: str
     short_name: str | None = None
-    title: str
-    description: str
+    title: str = LATER
+    description: str = LATER
     owner: str = naming.OWNER_DEFAULT
     grain: Grain
-    sources: tuple[Source, ...]
-    lookback: int
-    features: Callable[[Tables, Window], pl.DataFrame]
-    fields: tuple[Field, ...]
-    entity: str
-    label: Callable[[pl.DataFrame], pl.DataFrame]
-    label_delay: int
+    if TYPE_CHECKING:
+        sources: Given[Channel | tuple[Source, ...], tuple[Source, ...]] = Given()
+    else:
+        sources: tuple[Source, ...]
+    lookback: int = 0
+    features: Callable[[Tables, Window], pl.DataFrame] = LATER
+    if TYPE_CHECKING:
+        fields: Given[Mapping[str, str] | tuple[Field, ...], tuple[Field, ...]] = Given()
+        label: Given[Label | str, Label] = Given()
+    else:
+        fields: tuple[Field, ...]
+        label: Callable[[pl.DataFrame], pl.DataFrame]
+    entity: str = "row"
+    label_delay: int = LATER
     task: Task = field(default_factory=Binary)
-    model: Callable[[Any, Training], Any] | Learner
+    model: Callable[[Any, Training], Any] | Learner = LATER
     training: Training = field(default_factory=Training)
     search: tuple[Setting, ...] = ()
     window: int | None = None
-    holdout: int
-    min_keys: int
+    holdout: int = LATER
+    min_keys: int = LATER
     gates: Gates = field(default_factory=Gates)
     service: Service = field(default_factory=Service)
     pods: Pods = field(default_factory=Pods)
@@ -134,11 +157,12 @@ class Product:
     monitors: Monitors = field(default_factory=Monitors)
     retraining: Retraining = field(default_factory=Retraining)
     history: History | None = None
-    is_live: bool = False
+    is_live: bool = LATER
     moved_from: str | None = None
 
     def __post_init__(self) -> None:
         naming.check_name(self.name, "Product.name")
+        defaults.fill(self)
         kinds.check(self, f"{self.name}: ", **_CLASSES)
         short, most = self.short_name, naming.MOST_IN_GROUP
         if short is not None and len(naming.check_name(short, f"{self.name}: short_name")) > most:
@@ -229,7 +253,10 @@ class Product:
     def _check_owner_and_landing(self) -> None:
         if not _OWNER.fullmatch(self.owner):
             raise ValueError(f"{self.name}: owner is {self.owner!r}; expected an e-mail address or 'team:name'.")
-        folders = [self.landing_of(source) for source in self.sources]
+        shares = isinstance(self.label, LabelColumn)  # then labels are read from the rows' own files
+        folders = [
+            self.landing_of(source) for source in self.sources if not (shares and source.name == defaults.LABELS)
+        ]
         if shared := next((folder for folder in folders if folders.count(folder) > 1), None):
             names = [source.name for source in self.sources if self.landing_of(source) == shared]
             raise ValueError(
@@ -278,6 +305,8 @@ class Product:
     def module(self) -> str:
         """The name of the module that defines the product's functions: its file."""
         function: Any = self.features
+        if isinstance(function, RowsAsDelivered):
+            return function.module
         while isinstance(function, functools.partial):
             function = function.func
         return str(getattr(function, "__module__", type(function).__module__))
@@ -325,10 +354,19 @@ class Product:
                 return source
         raise ValueError(f"{self.name} has no source {name!r}; it has {', '.join(s.name for s in self.sources)}.")
 
+    def declared_by_twins(self, source: Source) -> frozenset[str]:
+        """Return the columns that other sources of the same deliveries declare, such as the label of a row."""
+
+        def deliveries(one: Source) -> object:
+            return one.channel or one.asset or self.landing_of(one)
+
+        twins = [one for one in self.sources if one is not source and deliveries(one) == deliveries(source)]
+        return frozenset(name for one in twins for name in defaults.column_names(one))
+
     def due_at(self, source: Source, key: str) -> datetime | None:
         """Return the moment after which a key closes without this source; None if it is always awaited (batches)."""
         over = self.grain.instant_after(key)
-        return None if over is None else over + source.deadline
+        return None if over is None else over + source.patience
 
     def taken_from(self, source: Source, key: str) -> datetime | None:
         """Return the moment from which a key's delivery may be taken in: the end of its period; None for any moment."""

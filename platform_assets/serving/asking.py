@@ -1,10 +1,10 @@
-"""Ask the live model about a file, without a server and without a log: `driftline predict`."""
+"""Ask the live model about a file or a table, without a server and without a log."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,23 +53,31 @@ def answers(product: ProductStore, file: Path, about: About | None = None) -> It
         ValueError: nothing is released, or the file cannot be read or does not follow the contract.
         ArtifactProblem: the model is damaged.
     """
-    live = _live(product)
-    contract, predictor = live.model.contract, Predictor(Unlogged(file.parent))
-    first = 0
-    for body, query in _bodies(contract, file, about or About()):
-        status, answer, rows = predictor.answer(live, body, perf_counter(), query)
-        if status != 200:
-            problem = msgspec.json.decode(answer)["error"]
-            place = f"{file}, rows from {first}" if first else str(file)
-            raise ValueError(f"{place}: {problem}")
-        decoded = msgspec.json.decode(answer)
-        for one in decoded if isinstance(decoded, list) else [decoded]:
-            del one["prediction_id"]
-            yield one
-        first += rows
+    model = live(product)
+    yield from _answered(model, _bodies(model.model.contract, file, about or About()), str(file), file.parent)
 
 
-def _live(product: ProductStore) -> Live:
+def table_answers(
+    model: Live, columns: Mapping[str, Sequence[Any]], title: str, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Return a model's answers to rows; see `answers`.
+
+    Args:
+        columns: values by column, all equally many; those that the contract does not name are left out.
+        title: what messages call the rows.
+        folder: where a log would be.
+    """
+    bodies = ((body, None) for body in _table_bodies(model.model.contract, columns, title))
+    yield from _answered(model, bodies, title, folder)
+
+
+def live(product: ProductStore) -> Live:
+    """Load the live model.
+
+    Raises:
+        ValueError: nothing is released, or this code cannot load it.
+        ArtifactProblem: the model is damaged.
+    """
     newest = product.history.live()
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is no model to ask yet.")
@@ -78,6 +86,22 @@ def _live(product: ProductStore) -> Live:
         return Live(Model.load(ArtifactStore(product.settings.root), release.digest), number, "release")
     except ModelProblem as problem:
         raise ValueError(f"release {number} of {product.name} cannot be loaded: {problem}") from problem
+
+
+def _answered(
+    model: Live, bodies: Iterable[tuple[bytes, bytes | None]], title: str, folder: Path
+) -> Iterator[dict[str, Any]]:
+    predictor, first = Predictor(Unlogged(folder)), 0
+    for body, query in bodies:
+        status, answer, rows = predictor.answer(model, body, perf_counter(), query)
+        if status != 200:
+            problem = msgspec.json.decode(answer)["error"]
+            raise ValueError(f"{title}, rows from {first}: {problem}" if first else f"{title}: {problem}")
+        decoded = msgspec.json.decode(answer)
+        for one in decoded if isinstance(decoded, list) else [decoded]:
+            del one["prediction_id"]
+            yield one
+        first += rows
 
 
 def _bodies(contract: Contract, file: Path, about: About) -> Iterator[tuple[bytes, bytes | None]]:
@@ -96,8 +120,8 @@ def _bodies(contract: Contract, file: Path, about: About) -> Iterator[tuple[byte
             raise ValueError(f"{file} has no rows.")
         yield from ((body, None) for body in _lists(contract, [bytes(row) for row in rows]))
     elif suffix in TABLES:
-        documents = _documents(contract, _table(file), file)
-        yield from ((body, None) for body in _lists(contract, [msgspec.json.encode(row) for row in documents]))
+        columns = _table(file).to_dict(as_series=False)
+        yield from ((body, None) for body in _table_bodies(contract, columns, str(file)))
     elif suffix in IMAGES:
         now = datetime.now(UTC).isoformat()
         head = (about.entity or file.stem, about.service_time or now, about.asked_at or now)
@@ -125,30 +149,32 @@ def _table(file: Path) -> pl.DataFrame:
     return table
 
 
-def _documents(contract: Contract, table: pl.DataFrame, file: Path) -> Iterator[dict[str, Any]]:
+def _table_bodies(contract: Contract, columns: Mapping[str, Sequence[Any]], title: str) -> Iterator[bytes]:
+    documents = _documents(contract, columns, title)
+    yield from _lists(contract, [msgspec.json.encode(row) for row in documents])
+
+
+def _documents(contract: Contract, columns: Mapping[str, Sequence[Any]], title: str) -> Iterator[dict[str, Any]]:
     """Return a table's rows as requests. Columns that the contract does not name are left out."""
     fields = {item.name: item for item in contract.fields}
-    missing = [name for name in (*_HEAD, *fields) if name not in table.columns]
+    missing = [name for name in (*_HEAD, *fields) if name not in columns]
     if missing:
-        raise ValueError(f"{file} has no column {', '.join(missing)}; expected {', '.join((*_HEAD, *fields))}.")
-    cells = {name: _cells(table[name], _READERS[item.dtype], file) for name, item in fields.items()}
-    heads = {name: _cells(table[name], _text, file) for name in _HEAD}
-    if _KEY in table.columns:
-        heads[_KEY] = _cells(table[_KEY], _text, file)
-    for index in range(table.height):
-        head = {name: values[index] for name, values in heads.items()}
-        yield {**head, "features": {name: values[index] for name, values in cells.items()}}
+        raise ValueError(f"{title} has no column {', '.join(missing)}; expected {', '.join((*_HEAD, *fields))}.")
+    cells = {name: _cells(name, columns[name], _READERS[item.dtype], title) for name, item in fields.items()}
+    head = (*_HEAD, _KEY) if _KEY in columns else _HEAD
+    heads = {name: _cells(name, columns[name], _text, title) for name in head}
+    for index in range(len(heads["entity"])):
+        row = {name: values[index] for name, values in heads.items()}
+        yield {**row, "features": {name: values[index] for name, values in cells.items()}}
 
 
-def _cells(column: pl.Series, read: Callable[[Any], Any], file: Path) -> list[Any]:
+def _cells(name: str, column: Sequence[Any], read: Callable[[Any], Any], title: str) -> list[Any]:
     values = []
     for index, cell in enumerate(column):
         try:
             values.append(None if cell is None else read(cell))
         except (ValueError, TypeError) as problem:
-            raise ValueError(
-                f"{file}, row {index} (counted from 0): {column.name} is {cell!r}; {problem}."
-            ) from problem
+            raise ValueError(f"{title}, row {index} (counted from 0): {name} is {cell!r}; {problem}.") from problem
     return values
 
 

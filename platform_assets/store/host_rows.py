@@ -15,14 +15,14 @@ from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.base import naming
-from platform_assets.base.keys import Grain, KeyProblem
-from platform_assets.base.problems import Problem
+from platform_assets.base.keys import Grain
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.host_assets import HostAsset
-from platform_assets.store import objects
+from platform_assets.product.sited import ChannelProblem
+from platform_assets.store import objects, rows_by_key
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.materialisations import MATERIALISED, Materialised
@@ -40,11 +40,9 @@ _OBJECTS = ("s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://", "file://
 PAGE = 1_000
 """Number of objects in one listing."""
 _KEY = "driftline_key"
-_ROUNDED = "15m"
-"""Keys change at no other moments: every time zone's offset is a multiple of it."""
 
 
-class AssetProblem(Problem, ValueError):
+class AssetProblem(ChannelProblem):
     """An asset cannot be read as a source; the message names it."""
 
 
@@ -216,26 +214,18 @@ class TableRows(AssetRows):
 
     def _by_key(self, rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Split rows by the key of their moment; those without one, or outside of the grain, belong to none."""
-        import polars as pl
-
         if self.by not in rows.columns:
             raise AssetProblem(
                 f"asset {self.asset.name} has no column {self.by!r}, by which {self.source} of {self.product} assigns "
                 f"rows to keys; it has {', '.join(rows.columns)}. Fix partition_by in the product's file."
             )
-        moments = _utc(rows[self.by], self.asset.name).dt.truncate(_ROUNDED)
-        known = {moment: self._key_of(moment) for moment in moments.unique().drop_nulls()}
-        keys = moments.replace_strict(known, default=None, return_dtype=pl.String) if known else None
-        named = rows.with_columns(pl.lit(keys, pl.String).alias(_KEY)).drop_nulls(_KEY)
+        try:
+            keys = rows_by_key.keys_of(rows_by_key.utc(rows[self.by]), self.grain)
+        except ValueError as problem:
+            raise AssetProblem(f"asset {self.asset.name}: column {self.by!r} {problem}") from None
+        named = rows.with_columns(keys.alias(_KEY)).drop_nulls(_KEY)
         parts = named.partition_by(_KEY, as_dict=True, include_key=False, maintain_order=True)
         return {f"{key}": part for (key,), part in parts.items()}
-
-    def _key_of(self, moment: datetime) -> str | None:
-        try:
-            key: str = self.grain.key_of(moment)  # type: ignore[attr-defined]  # batches have no moments, and no `by`
-        except KeyProblem:
-            return None
-        return key if self.grain.contains(key) else None
 
     @cached_property
     def _tables(self) -> dict[int, dict[str, pl.DataFrame]]:
@@ -408,22 +398,3 @@ def filled(uri: str, asset: str) -> str:
 
 def _quoted(table: str) -> str:
     return ".".join('"{}"'.format(part.replace('"', '""')) for part in table.split("."))
-
-
-def _utc(moments: Any, asset: str) -> Any:
-    """Return a column's moments in UTC; text, days and moments without a time zone are taken as moments of UTC."""
-    import polars as pl
-
-    kind = moments.dtype
-    if kind == pl.String:
-        moments = moments.str.to_datetime(time_unit="us", time_zone="UTC")
-    elif kind == pl.Date:
-        moments = moments.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    elif isinstance(kind, pl.Datetime):
-        moments = moments.cast(pl.Datetime("us", kind.time_zone))
-        moments = moments.dt.replace_time_zone("UTC") if kind.time_zone is None else moments.dt.convert_time_zone("UTC")
-    else:
-        raise AssetProblem(
-            f"asset {asset}: column {moments.name!r} is {kind}; expected moments, to assign rows to keys."
-        )
-    return moments

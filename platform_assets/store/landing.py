@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.base import naming
 from platform_assets.product.channels import Channel, Landed
+from platform_assets.product.sited import Site, SitedChannel, project_of
 from platform_assets.store import objects
 from platform_assets.store.host_rows import AssetRows, TableRows
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from obstore.store import ObjectStore
 
@@ -166,13 +168,24 @@ class _Page:
         return self.first <= path and (self.last is None or path <= self.last)
 
 
-def channels(spec: Product, root: str) -> dict[str, Channel]:
-    """Open the channel of each source, by source name: its own, or landed files below a storage root."""
+def channels(spec: Product, root: str, scratch: Path | None = None) -> dict[str, Channel]:
+    """Open the channel of each source, by source name: its own, or landed files below a storage root.
+
+    Args:
+        scratch: a local folder for files that may be lost.
+    """
     opened = shared(root)
-    return {source.name: _channel(spec, source, root, opened) for source in spec.sources}
+    return {source.name: _channel(spec, source, root, opened, scratch) for source in spec.sources}
 
 
-def _channel(spec: Product, source: Source, root: str, opened: Callable[[], ObjectStore]) -> Channel:
+def _channel(
+    spec: Product, source: Source, root: str, opened: Callable[[], ObjectStore], scratch: Path | None
+) -> Channel:
+    if isinstance(source.channel, SitedChannel):
+        folder = project_of(spec.module)
+        return source.channel.at(
+            Site(grain=spec.grain, source=source.name, folder=folder, multiline=source.multiline, scratch=scratch)
+        )
     if source.asset is not None:
         at: dict[str, Any] = {"root": root, "product": spec.name, "source": source.name, "asset": source.asset}
         if source.partition_by is not None:

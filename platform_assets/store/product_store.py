@@ -91,4 +91,4 @@ class ProductStore:
     @cached_property
     def channels(self) -> dict[str, Channel]:
         """Access to the deliveries of each source, by source name."""
-        return landing.channels(self.spec, self.settings.root)
+        return landing.channels(self.spec, self.settings.root, self.settings.scratch)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import msgspec
@@ -59,9 +60,18 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     Raises:
         ValueError: the product expects a training to take longer than any can.
     """
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return the product's checkpoint stage.
+
+    Raises:
+        ValueError: the product expects a training to take longer than any can.
+    """
     outside.budget.check(spec)  # here and not in `Product`, whose class is digested: prices would be in the digest
     window = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
-    return Stage(
+    stage: Stage[Any] = Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -74,7 +84,8 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         config=CheckpointConfig,
         needs=[naming.LAUNCHER],
         pool=naming.pool(spec.training.profile),
-    ).assets()
+    )
+    return [stage]
 
 
 class _CheckpointRun(CutoffRun[Learning]):

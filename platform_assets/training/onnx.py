@@ -6,6 +6,8 @@ The bundle's digest is the model's name everywhere: verdicts, releases, predicti
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 import msgspec
 
@@ -28,7 +30,12 @@ STEP = "platform_assets.training.steps.export"
 
 def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
     """Return the product's onnx asset."""
-    return Stage(
+    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
+
+
+def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
+    """Return the product's onnx stage."""
+    stage: Stage[Any] = Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -40,7 +47,8 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         deps=[dep(spec, "checkpoint")],
         needs=[naming.LAUNCHER],
         pool=naming.pool(spec.training.profile),
-    ).assets()
+    )
+    return [stage]
 
 
 class _OnnxRun(CutoffRun[Exporting]):

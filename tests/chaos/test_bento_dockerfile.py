@@ -106,7 +106,7 @@ def test_the_dockerfile_of_a_bento_builds_and_its_image_serves(image: str) -> No
     )
     one, several, refused = json.loads(ran.stdout)
     assert one["probability"] == pytest.approx(models.expected(1.0), abs=1e-6)
-    assert "features.wind is -1; expected a number of at least 0" in refused
+    assert "features.wind: Expected `float` >= 0.0" in refused
     status, fast = server.predict(models.row())
     assert (status, fast["probability"]) == (200, one["probability"])
     log = Settings.from_environment({"DRIFTLINE_STATE": STATE}).prediction_log

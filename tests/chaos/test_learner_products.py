@@ -21,7 +21,7 @@ from platform_assets.store.artifacts import sha256
 from tests.doubles.checkout import copied
 
 ORIGINAL = Path(__file__).parents[1] / "doubles" / "products" / "live_parts.py"
-IMPORT = "from platform_assets.base.keys import BatchGrain\n"
+IMPORT = "import polars as pl\n"
 TREES = 'LightGbm(rounds=60, settings={"num_leaves": 15, "min_data_in_leaf": 10, "learning_rate": 0.2})'
 FOREST = """
 def forest(context: Any) -> Any:
@@ -32,22 +32,10 @@ def forest(context: Any) -> Any:
 
 SPEC ="""
 MODELS = {
-    "boosted_parts": ("from platform_assets.training.learners.boosted import LightGbm\n", TREES),
-    "estimated_parts": (
-        "from platform_assets.training.learners.estimator import Estimator\n",
-        "Estimator(make=forest)",
-    ),
-    "finished_parts": (
-        "from platform_assets.training.learners.finished import FinishedOnnx\n",
-        'FinishedOnnx(place="PLACE", file="given.onnx", sha256="SHA256")',
-    ),
-    "blended_parts": (
-        """from platform_assets.training.learners.blend import Blend
-from platform_assets.training.learners.boosted import LightGbm
-from platform_assets.training.learners.network import Network
-""",
-        f"Blend(learners=(Network(model=model), {TREES}))",
-    ),
+    "boosted_parts": ("LightGbm", TREES),
+    "estimated_parts": ("Estimator", "Estimator(make=forest)"),
+    "finished_parts": ("FinishedOnnx", 'FinishedOnnx(place="PLACE", file="given.onnx", sha256="SHA256")'),
+    "blended_parts": ("Blend, LightGbm, Network", f"Blend(learners=(Network(model=model), {TREES}))"),
 }
 
 
@@ -79,9 +67,11 @@ def finished(folder: Path) -> dict[str, str]:
 
 def written(checkout: Path, name: str, place: dict[str, str]) -> str:
     """Write a product's file; return what differs from the original's."""
-    imports, model = MODELS[name]
+    names, model = MODELS[name]
     before = ORIGINAL.read_text(encoding="utf-8")
-    text = before.replace('name="live_parts"', f'name="{name}"').replace(IMPORT, IMPORT + imports)
+    assert before.count(IMPORT) == 1
+    text = before.replace('name="live_parts"', f'name="{name}"')
+    text = text.replace(IMPORT, f"{IMPORT}\nfrom driftline import {names}\n")
     text = text.replace(
         "    model=model,\n",
         f"    model={model.replace('PLACE', place['place']).replace('SHA256', place['sha256'])},\n",

@@ -54,6 +54,15 @@ def test_rows_vanish_at_their_known_at_and_a_moment_may_be_known_at_another_one(
     assert moments.as_known(slow, table, at(0)).equals(table)
 
 
+def test_a_fact_known_some_time_after_its_row_is_blanked_until_then() -> None:
+    table = pl.DataFrame({"known_at_utc": [at(0), at(1), at(2)], "a": [1, 2, 3]})
+    declared = source(known_at_of={"a": timedelta(hours=2)})
+    assert moments.as_known(declared, table, at(3)).rows() == [(at(0), 1), (at(1), 2), (at(2), None)]
+    assert moments.undeclared(declared, table, at(0)) == ""
+    with pytest.raises(ValueError, match="and no known_at, after which that is"):
+        source(known_at=None, is_slow=True, known_at_of={"a": timedelta(hours=2)})
+
+
 @pytest.mark.parametrize(
     ("moment", "is_late"),
     [

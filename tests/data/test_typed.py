@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from platform_assets.base.keys import DailyGrain
+from platform_assets.data.delimited import read_csv
 from platform_assets.data.validation import Split, key_column, rule, split, split_keys
 from tests.volume import draws
 
@@ -94,6 +95,70 @@ def test_a_value_within_the_type_is_a_good_row(delivered: pl.Series, dtype: Any,
     assert result.quarantined.is_empty(), result.quarantined["reason"].to_list()
     assert result.good.schema["value"] == dtype
     assert result.good["value"].to_list() == expected
+
+
+FIVE = datetime(2013, 3, 1, 5, tzinfo=UTC)
+QUARTER = FIVE.replace(microsecond=250_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2013-03-01T05:00:00+00:00", FIVE),
+        ("2013-03-01 05:00:00+00:00", FIVE),
+        ("2013-03-01 05:00:00Z", FIVE),
+        ("2013-03-01 05:00:00 UTC", FIVE),
+        ("2013-03-01 06:30:00+0130", FIVE),
+        ("2013-02-28T23:00:00.000000000-06", FIVE),
+        ("2013-03-01T05:00:00.25Z", QUARTER),
+        ("2013-03-01 05:00:00.250000+00", QUARTER),
+    ],
+)
+def test_a_text_with_an_offset_is_the_instant_it_says(text: str, expected: datetime) -> None:
+    delivered = pl.Series([text, "2013-03-01T05:00:00Z", None])
+    for dtype in (MOMENT, pl.Datetime("ms", "UTC"), pl.Datetime("us", "America/New_York"), pl.Datetime("us")):
+        result = split_column(delivered, dtype)
+        assert result.quarantined.is_empty(), result.quarantined["reason"].to_list()
+        assert result.good.schema["value"] == dtype
+        zone = None if dtype.time_zone is None else UTC
+        assert result.good["value"].to_list() == [expected.replace(tzinfo=zone), FIVE.replace(tzinfo=zone), None]
+
+
+@given(st.lists(st.tuples(st.datetimes(datetime(1800, 1, 1), datetime(2199, 1, 1)), st.integers(-840, 840))))  # noqa: DTZ001  # each gets its offset
+@settings(max_examples=draws(100))
+def test_any_moment_that_python_writes_with_an_offset_is_read_as_python_reads_it(
+    moments: list[tuple[datetime, int]],
+) -> None:
+    written = [at.replace(tzinfo=timezone(timedelta(minutes=offset))) for at, offset in moments]
+    texts = pl.Series([str(at) if at.minute % 2 else at.isoformat() for at in written], dtype=pl.String)
+    assert split_column(texts, MOMENT).good["value"].to_list() == written
+
+
+EXAMPLE = "which is not a moment such as 2013-03-01T05:00:00Z"
+
+
+def test_each_row_of_a_column_with_several_formats_says_what_it_has_and_what_is_expected() -> None:
+    reasons = {
+        "2013-03-01 05:00:00": f"{EXAMPLE}: it names no time zone, as Z or +01:00 do",
+        "2013-03-01T05:00:00.5": f"{EXAMPLE}: it names no time zone, as Z or +01:00 do",
+        "2013-03-01T05:00:00.0000001Z": f"{EXAMPLE}: its second has more than 6 digits",
+        "03/01/2013 05:00": EXAMPLE,
+        "2013-03-01T05:00:00+99:00": EXAMPLE,
+        "2013-02-30T05:00:00+01:00": EXAMPLE,
+        "2013-03-01": EXAMPLE,
+    }
+    data = "\n".join(["at,day", "2013-03-01 05:00:00+00,2013-03-01", *(f"{text},01.03.2013" for text in reasons), ""])
+    raw = read_csv(data.encode()).with_row_index("source_offset")
+    schema = pa.DataFrameSchema({"at": pa.Column(MOMENT), "day": pa.Column(pl.Date)})
+    result = split(raw, schema, schema_version=1, key=KEY)
+    assert result.good["source_offset"].to_list() == [0]
+    of_day = "day is '01.03.2013', which is not a date such as 2013-03-01"
+    assert result.quarantined["reason"].to_list() == [
+        f"at is '{text}', {reason}; {of_day}" for text, reason in reasons.items()
+    ]
+    assert set(result.kinds) == {
+        f"at {reason.removeprefix('which ')}; day is not a date such as 2013-03-01" for reason in reasons.values()
+    }
 
 
 def test_a_refused_row_keeps_all_its_values_and_no_other_row_is_refused() -> None:

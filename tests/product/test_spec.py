@@ -88,7 +88,7 @@ def test_training_and_holdout_are_disjoint_contiguous_and_older_than_the_cutoff(
         ({"label_delay": -1}, "label_delay is -1"),
         ({"holdout": 1}, "holdout is 1"),
         ({"min_keys": 3}, "nothing would be left to train on"),
-        ({"grain": DailyGrain(start="2013-01-01")}, "state the last key"),
+        ({"grain": DailyGrain(start="2013-01-01"), "is_live": False}, "state the last key"),
     ],
 )
 def test_a_wrong_spec_names_field_and_value(changes: dict[str, Any], message: str) -> None:

@@ -28,7 +28,7 @@ from platform_assets.store.objects import open_store
 from platform_assets.store.partition_records import PartitionRecord
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
-from tests.doubles import recorded
+from tests.doubles import instances, recorded
 
 KEY = "2020-01-01"
 LINES = recorded.deliver("readings", KEY)
@@ -352,12 +352,12 @@ def test_a_pipe_at_its_deadline_is_a_gap(settings: Settings, tables: TableStore,
 
 
 def test_a_run_reports_the_file_that_it_takes_in_before_a_sensor_has_looked(settings: Settings, take: Take) -> None:
-    instance = dg.DagsterInstance.ephemeral()
-    put(settings.root, LINES)
-    for _ in range(2):
-        assert take(remembering=instance).success
-    records = instance.fetch_materializations(dg.AssetKey(["recorded", "landing_readings"]), limit=9).records
-    channel = landing.channels(recorded.SPEC, settings.root)["readings"]
-    reported = [(record.partition_key, record.asset_materialization.tags) for record in records]  # type: ignore[union-attr]
-    assert reported == [(KEY, {"dagster/data_version": channel.probe(KEY)})]
-    assert records[0].run_id == "", "an event without a run: the run makes the rows, not the file"
+    with instances.ephemeral() as instance:
+        put(settings.root, LINES)
+        for _ in range(2):
+            assert take(remembering=instance).success
+        records = instance.fetch_materializations(dg.AssetKey(["recorded", "landing_readings"]), limit=9).records
+        channel = landing.channels(recorded.SPEC, settings.root)["readings"]
+        reported = [(record.partition_key, record.asset_materialization.tags) for record in records]  # type: ignore[union-attr]
+        assert reported == [(KEY, {"dagster/data_version": channel.probe(KEY)})]
+        assert records[0].run_id == "", "an event without a run: the run makes the rows, not the file"

@@ -36,7 +36,7 @@ def policies(spec: Product) -> dict[str, dg.FreshnessPolicy]:
     if not spec.is_live or over is None:
         return {}
     period = over - spec.grain.instant(spec.grain.first)
-    latest = period + max((source.deadline for source in spec.feature_sources), default=timedelta())
+    latest = period + max((source.patience for source in spec.feature_sources), default=timedelta())
     life = (spec.retraining.max_age + spec.retraining.decide_every) * period
     data = dg.FreshnessPolicy.time_window(warn_window=latest, fail_window=latest + period)
     model = dg.FreshnessPolicy.time_window(warn_window=life, fail_window=life + period)

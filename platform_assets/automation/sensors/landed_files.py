@@ -13,6 +13,7 @@ from typing import TypeVar
 from platform_assets.automation.sensors import closed_keys, source_calls
 from platform_assets.base import naming
 from platform_assets.product.channels import Channel, Landed
+from platform_assets.product.sited import ChannelProblem
 from platform_assets.product.spec import Source
 from platform_assets.store.landing import LandedFiles
 from platform_assets.store.objects import first_line
@@ -116,7 +117,8 @@ class Marks:
         except Exception as error:
             if source.channel is None:
                 raise
-            self.problems[source.name] = f"cannot be asked: {type(error).__name__}: {first_line(error)}"
+            name = "" if isinstance(error, ChannelProblem) else f"{type(error).__name__}: "
+            self.problems[source.name] = f"cannot be asked: {name}{first_line(error)}"
             raise source_calls.SourceProblem(self.problems[source.name]) from error
         finally:
             waited.seconds += time.perf_counter() - began_s

@@ -19,11 +19,15 @@ Question = tuple[str, ...]
 WAIT_S = 3.0
 """How long ticks wait for one call."""
 KEPT, KEPT_S = 4, 600.0
-"""How many late results of a source are kept, and for how long."""
+"""How many late results of a source are kept, and for how long; a call that takes longer is given up."""
 
 
 class SourceProblem(Problem):
     """A source did not answer or failed; the message continues the source's name."""
+
+
+class Unanswered(SourceProblem):
+    """It has not answered in `WAIT_S`, and goes on."""
 
 
 class OutOfTime(Problem):
@@ -39,27 +43,31 @@ class _Call:
     error: BaseException | None = None
 
 
-class _Line:
-    """The calls of one source, one at a time."""
+class Line:
+    """Calls that are made one at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._call: _Call | None = None
         self._late: dict[Question, _Call] = {}
 
-    def ask(self, question: Question, function: Callable[[], T], until_s: float) -> T:
+    def ask(self, question: Question, function: Callable[[], T], until_s: float, wait_s: float | None = None) -> T:
+        """Call a function, or take the late result of its question; see `ask`. None waits for `WAIT_S`."""
+        wait_s = WAIT_S if wait_s is None else wait_s
         while True:
             with self._lock:
                 call = self._late.pop(question, None)
                 if call is not None and time.perf_counter() - call.begun_s < KEPT_S:
                     break
+                if self._call is not None and time.perf_counter() - self._call.begun_s > KEPT_S:
+                    self._call = None
                 call = self._call or self._begin(question, function)
-            limit_s = min(until_s, call.begun_s + WAIT_S)
+            limit_s = min(until_s, call.begun_s + wait_s)
             if not call.is_over.wait(max(0.0, limit_s - time.perf_counter())):
                 waited_s = time.perf_counter() - call.begun_s
-                if waited_s < WAIT_S:
+                if waited_s < wait_s:
                     raise OutOfTime(f"waited {waited_s:.1f} s for it in this tick")
-                raise SourceProblem(f"has not answered for {counted(round(waited_s), 'second')}")
+                raise Unanswered(f"has not answered for {counted(round(waited_s), 'second')}")
         if call.error is not None:
             raise call.error
         result: T = call.result
@@ -80,11 +88,12 @@ class _Line:
             self._late[call.question] = call
             while len(self._late) > KEPT:
                 del self._late[next(iter(self._late))]
-            self._call = None
+            if self._call is call:
+                self._call = None
         call.is_over.set()
 
 
-_LINES: dict[tuple[str, str, str], _Line] = {}
+_LINES: dict[tuple[str, str, str], Line] = {}
 _LOCK = threading.Lock()
 
 
@@ -97,9 +106,9 @@ def ask(root: str, product: str, source: str, question: Question, function: Call
         until_s: of `time.perf_counter`, when the tick must go on.
 
     Raises:
-        SourceProblem: a call of this source has not returned in `WAIT_S`; it goes on.
+        Unanswered: a call of this source has not returned in `WAIT_S`; it goes on.
         OutOfTime: the tick must go on before that.
     """
     with _LOCK:
-        line = _LINES.setdefault((root, product, source), _Line())
+        line = _LINES.setdefault((root, product, source), Line())
     return line.ask(question, function, until_s)

@@ -19,6 +19,7 @@ import msgspec
 from platform_assets.automation.alerting import AlertsResource
 from platform_assets.automation.resources import Resources, defaults
 from platform_assets.automation.sensors import episodes
+from platform_assets.automation.sensors.late_looks import Context, LateLooks
 from platform_assets.base import naming
 from platform_assets.base.problems import LedgerProblem
 from platform_assets.engine.store_resource import StoreResource
@@ -76,7 +77,7 @@ class Tick:
         until_s: of `time.perf_counter`, when it must be over.
     """
 
-    context: dg.SensorEvaluationContext
+    context: Context
     resources: Resources
     specs: tuple[Product, ...]
     until_s: float
@@ -296,12 +297,17 @@ class Sensor(Generic[L]):
         look, products = self.look, tuple(specs)
         assert look is not None  # it decorates one
         names = {naming.job(self.verb, spec.name) for spec in products} if self.verb else set[str]()
+        looks = LateLooks()
 
-        def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        def look_at_all(context: Context) -> dg.SensorResult:
             tick = Tick(context=context, resources=shared, specs=products, until_s=time.perf_counter() + BUDGET_S)
             if not self.is_patient:
                 return self.cursor.evaluate(tick, look)
             return patiently(lambda: self.cursor.evaluate(tick, look), tick.store.settings.sensor_patience_s)
+
+        def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+            # In a host, whose own sensors wait for ours; an instance in memory has no other way to be opened.
+            return looks.tick(context, look_at_all) if prefix and context.instance_ref else look_at_all(context)
 
         return dg.sensor(
             name=prefix + self.name,

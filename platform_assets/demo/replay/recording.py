@@ -44,7 +44,7 @@ class Reader:
         """Return when a file's last good row was known, or its last broken one if none is good; None for neither."""
         import polars as pl
 
-        from platform_assets.data.validation import MOMENT_FORMAT
+        from platform_assets.data import typed
 
         rows = self.rows(source, key)
         if rows is None or source.known_at is None:
@@ -55,7 +55,8 @@ class Reader:
             assert data is not None  # it has rows, if only broken ones
             moments = self._parsed(source, key, data)[source.known_at]
             if moments.dtype == pl.String:  # null where they are not moments
-                moments = moments.str.to_datetime(MOMENT_FORMAT, time_unit="us", time_zone="UTC", strict=False)
+                parsed = typed.parsed(moments.name, pl.Datetime("us", "UTC"))
+                moments = moments.to_frame().select(parsed.alias(moments.name)).to_series()
         newest = moments.max()
         return newest if isinstance(newest, datetime) else None
 

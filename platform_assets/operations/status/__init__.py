@@ -20,7 +20,7 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch import rebuilding
 from platform_assets.monitoring import performance_policy, recent_latency
 from platform_assets.operations.intervals import inside
-from platform_assets.operations.status import serving, slices, todo
+from platform_assets.operations.status import serving, slices, todo, waits
 from platform_assets.operations.status.state import (
     BrokenFile,
     BrokenState,
@@ -101,6 +101,7 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         is_live=spec.is_live,
         now_utc=now.isoformat() if now else None,
         newest_closed_key=closed,
+        waits_for=waits.next_event(product, closed, now),
         release=_release(product, closed, now),
         quality=None if window is None else _quality(product, window, [hold.key for hold in held]),
         drift=_drift(product),
@@ -293,7 +294,12 @@ def _undeclared(product: ProductStore, key: str) -> list[Undeclared]:
     for source in product.spec.sources:
         source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
         records = product.tables.records(naming.stage("raw", source.name), source_keys)
-        columns = {at: Raw.of(records[at]).undeclared for at in source_keys if at in records}
+        declared = product.spec.declared_by_twins(source)
+        columns = {
+            at: tuple(name for name in Raw.of(records[at]).undeclared if name not in declared)
+            for at in source_keys
+            if at in records
+        }
         newest = next((at for at in reversed(columns) if columns[at]), None)
         if newest is not None:
             result.append(Undeclared(source=source.name, columns=columns[newest], newest=newest))

@@ -225,8 +225,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class,
     `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
-    `snapshots` while keys keep older ones, `slow` while sources hold the ticks up, `undeclared` while deliveries have
-    columns that nothing declares.
+    `waits_for` while more keys can come, `snapshots` while keys keep older ones, `slow` while sources hold the ticks
+    up, `undeclared` while deliveries have columns that nothing declares.
     """
 
     product: str
@@ -254,6 +254,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshots: list[Snapshot] = msgspec.field(default_factory=list)
     slow: list[SlowSource] | None = None
     undeclared: list[Undeclared] = []
+    waits_for: str | None = None
 
 
 class BrokenFile(msgspec.Struct, frozen=True, kw_only=True):

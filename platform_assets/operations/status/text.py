@@ -58,6 +58,7 @@ def as_text(state: State | BrokenState) -> str:
         f"{state.product}: {state.title}" + (f"; held: {list_keys(held)}" if held else ""),
         f"  clock      {state.now_utc or 'never set'} ({clock})",
         *([f"  automation {state.automation}"] if state.automation else []),
+        *([f"  waits for  {state.waits_for}"] if state.waits_for else []),
         *_release_lines(state),
         f"  quality    {_describe_quality(state.quality, state.grain)}",
     ]
@@ -104,7 +105,7 @@ def as_text(state: State | BrokenState) -> str:
         for item in state.undeclared
     ]
     if state.unlabelled:
-        lines.append(f"  no labels  {_describe_unlabelled(state.unlabelled)}")
+        lines.append(f"  no labels  {_describe_unlabelled(state.unlabelled, state.grain)}")
     for slow in state.slow or ():
         problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
         lines.append(f"  sources    {slow.source} {problem} (first at {slow.at_utc})")
@@ -261,13 +262,16 @@ def _describe_snapshot(one: Snapshot, state: State) -> str:
     return f"{older}; rebuild {one.rebuild} {left}"
 
 
-def _describe_unlabelled(unlabelled: Sequence[Unlabelled]) -> str:
-    newest = []
-    for one in unlabelled[-KEYS_SHOWN:]:
+def _describe_unlabelled(unlabelled: Sequence[Unlabelled], grain: str) -> str:
+    if len(unlabelled) > KEYS_SHOWN:
+        later = sum(one.until_cutoff is not None for one in unlabelled)
+        ends = f"{counted(len(unlabelled), NOUNS[grain])} left out, {span([one.key for one in unlabelled])}"
+        return ends + (f"; labels of {later:,} arrived later" if later else "")
+    keys = []
+    for one in unlabelled:
         arrived = f", arrived later and used from cutoff {one.until_cutoff} on" if one.until_cutoff else ""
-        newest.append(f"{one.key} left out from cutoff {one.from_cutoff} on{arrived}")
-    more = f"; and {len(unlabelled) - KEYS_SHOWN} earlier" if len(unlabelled) > KEYS_SHOWN else ""
-    return "; ".join(newest) + more
+        keys.append(f"{one.key} left out from cutoff {one.from_cutoff} on{arrived}")
+    return "; ".join(keys)
 
 
 def _todo_lines(product: str, todo: Sequence[Todo]) -> list[str]:

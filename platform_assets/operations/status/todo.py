@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.base import naming
+from platform_assets.base.wording import NOUNS, counted, span
 from platform_assets.data import unlabelled
 from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.launch import rebuilding
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from platform_assets.store.product_store import ProductStore
     from platform_assets.store.records.decisions import Decision
 
+FEW = 3
+"""More keys without labels than this, of the same kind, are one thing to do, named by first, last and number."""
 TAKEN_IN_KEYS = 31
 """After labels are late, a file is taken in without a job for this many keys:
 `platform_assets.automation.sensors.changes.LATE_KEYS`.
@@ -138,17 +141,28 @@ def _missing_labels(product: ProductStore, decision: Decision | None) -> list[To
         awaited = awaited - set(product.tables.records("outcomes", awaited))
     newest = None if decision is None else grain.index(decision.key)
     reach = TAKEN_IN_KEYS + spec.label_delay + spec.label_patience
-    todo = []
+    groups = dict[tuple[bool, bool], list[str]]()
     for key in sorted([*given_up, *awaited], key=grain.index):
-        path = product.channels[spec.label_source.name].cite(key)
         is_recent = newest is None or newest - grain.index(key) < reach
-        wait = "trainings go on without them" if key in given_up else "a training waits for them"
+        groups.setdefault((key in given_up, is_recent), []).append(key)
+    todo = []
+    for (is_given_up, is_recent), keys in groups.items():
+        wait = "trainings go on without them" if is_given_up else "a training waits for them"
         taken = "The platform takes the file in by itself." if is_recent else "The file needs the job below."
-        text = f"The labels of {key} have not arrived; {wait}. Deliver them to {path}. {taken}"
-        step = Step(when="after the delivery", command=_launch(product, "repair", key=key, why="labels delivered"))
-        if is_recent:
-            step = Step(when="to see when they are taken in", command=shlex.join(["driftline", "status", product.name]))
-        todo.append(Todo(about="missing_label", key=key, text=text, steps=[step]))
+        for some in [keys] if len(keys) > FEW else [[key] for key in keys]:
+            path = product.channels[spec.label_source.name].cite(some[-1])
+            ends = span(some) if len(some) == 1 else f"{counted(len(some), NOUNS[grain.kind])}, {span(some)},"
+            text = f"The labels of {ends} have not arrived; {wait}. Deliver them to {path}. {taken}"
+            step = Step(
+                when="after the delivery" if len(some) == 1 else "after each delivery, with its key",
+                command=_launch(product, "repair", key=some[-1], why="labels delivered"),
+            )
+            if is_recent:
+                step = Step(
+                    when="to see when they are taken in", command=shlex.join(["driftline", "status", product.name])
+                )
+            key_of = some[0] if len(some) == 1 else None
+            todo.append(Todo(about="missing_label", key=key_of, text=text, steps=[step]))
     return todo
 
 

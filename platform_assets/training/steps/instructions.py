@@ -19,7 +19,7 @@ from dagster_pipes import (
 
 from platform_assets.base import extras
 from platform_assets.base.problems import Problem
-from platform_assets.engine import digests
+from platform_assets.engine import digests, product_files
 from platform_assets.product import data_files
 from platform_assets.store.records.values import member, text, texts
 from platform_assets.training import libraries
@@ -112,12 +112,20 @@ def check_maker(extras: object, maker: object) -> None:
     other = sorted(name for name in {*files, *expected} if files.get(name) != expected.get(name))
     here, there = digests.parts(maker), texts(extras, "maker", "parts")
     other += sorted({name.partition(":")[0] for name in {*here, *there} if here.get(name) != there.get(name)})
-    other = other or ["the product's file"]
+    other = other or [_product_of(extras)]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
         "the code of this step differs from that of the run that started it; different or missing here: "
         f"{named}. {_FIX}"
     )
+
+
+def _product_of(extras: object) -> str:
+    """Return where the product lies: its definitions are digested together, so none of them can be named."""
+    module = text(extras, "module")
+    if module.startswith(f"{product_files.FOLDER}."):
+        return "the product's file"
+    return f"module {module}, or one of {module.partition('.')[0]} that it imports"
 
 
 def _files(maker: object) -> dict[str, str]:

@@ -59,10 +59,17 @@ def test_other_code_is_refused_by_name() -> None:
     assert "build the image again (`make images`)" in str(caught.value)
 
 
-def test_another_product_is_refused_although_its_modules_are_the_same() -> None:
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [
+        ("platform_assets.products.recorded", r"the product's file\."),
+        ("shop.defs.churn.product", r"module shop\.defs\.churn\.product, or one of shop that it imports\."),
+    ],
+)
+def test_another_product_is_refused_by_where_it_lies(module: str, place: str) -> None:
     other = Learning.for_product(replace(SPEC, training=replace(SPEC.training, seed=SPEC.training.seed + 1)))
-    with pytest.raises(instructions.OtherCode, match="different or missing here: the product's file"):
-        instructions.check_maker(extras(), other)
+    with pytest.raises(instructions.OtherCode, match=f"different or missing here: {place}"):
+        instructions.check_maker(extras() | {"module": module}, other)
 
 
 def test_a_long_list_is_cut() -> None:

@@ -1,0 +1,307 @@
+"""Tell what a column holds: its kind, nulls, range, format of dates, and spellings that only this file knows.
+
+Pure functions on one polars column each. Text of a CSV file and typed columns of Parquet or a database give the same
+record where they hold the same values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import time
+from typing import Any, Literal
+
+import polars as pl
+
+Kind = Literal["moment", "number", "flag", "category", "id", "text", "constant", "empty"]
+"""A `flag` is true or false. An `id` names something and means nothing; `text` has too many values for a category."""
+
+NULL_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
+FORMATS = (
+    "%Y-%m-%dT%H:%M:%SZ",
+    "%Y-%m-%dT%H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%d",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d/%m/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M",
+    "%d/%m/%Y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+    "%b %d %Y",
+    "%d %b %Y",
+    "%d-%b-%Y",
+    "%B %d, %Y",
+    "%b %d, %Y",
+)
+"""Formats of a moment, the first one that fits all values counts. Without a zone a moment is taken as UTC."""
+BARE_FORMATS = ("%Y%m%d", "%Y")
+"""Formats of digits alone; they are numbers unless somebody says that they are moments."""
+
+FLAGS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"})
+MOST_CATEGORIES, LEAST_PER_CATEGORY = 500, 5
+"""A category has at most so many values, and at least so many rows each on average."""
+MOST_LENGTH = 40
+"""Characters of a category on average; what is longer is text."""
+MOST_SHOWN = 20
+FEW_CATEGORIES = 10
+"""So many values are a category, however few rows they have."""
+
+_ID = re.compile(r"(^|[\W_])(id|ids|uuid|guid|key|code|nr|no|number|index|rownames|unnamed[\W_]*\d*)$|^$")
+_ID_VALUE = re.compile(r"^(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{16,})$")
+_WHOLE, _LEADING_ZERO = r"^[+-]?\d{1,18}$", r"^[+-]?0\d"
+_DECIMALS = re.compile(r"\.(\d+?)0*$")
+MOST_DECIMALS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What a column holds.
+
+    Attributes:
+        name: as the file writes it.
+        kind: what its values are.
+        rows: of the table.
+        nulls: rows without a value, null words included.
+        distinct: different values, nulls left out.
+        is_whole: whether all numbers are whole.
+        decimals: of the numbers, at most `MOST_DECIMALS`; None where some have more.
+        low: the smallest number, or the first moment as ISO text.
+        high: the largest number, or the last moment.
+        values: as text, the most frequent first, at most `MOST_SHOWN`.
+        format: of the moments' text; None for typed moments.
+        other_format: that the rest of the moments has, where one does not fit all.
+        has_hours: whether some moments are within a day, not at its beginning.
+        is_ambiguous: whether month and day could change places in every moment.
+        null_words: that stand for null, as found.
+        is_text: whether the file delivers it as text.
+    """
+
+    name: str
+    kind: Kind
+    rows: int
+    nulls: int = 0
+    distinct: int = 0
+    is_whole: bool = False
+    decimals: int | None = None
+    low: Any = None
+    high: Any = None
+    values: tuple[str, ...] = ()
+    format: str | None = None
+    other_format: str | None = None
+    has_hours: bool = False
+    is_ambiguous: bool = False
+    null_words: tuple[str, ...] = ()
+    is_text: bool = True
+
+
+def profile(frame: pl.DataFrame, *, moments: Sequence[str] = ()) -> dict[str, Column]:
+    """Return the record of each column.
+
+    Args:
+        frame: the table's rows, of text or typed values.
+        moments: columns that somebody says are moments, digits alone included.
+    """
+    return {name: profile_column(frame[name], is_moment=name in moments) for name in frame.columns}
+
+
+def profile_column(column: pl.Series, *, is_moment: bool = False) -> Column:
+    """Return the record of one column."""
+    name, rows, is_text = column.name, len(column), column.dtype in (pl.String, pl.Categorical, pl.Enum)
+    words: tuple[str, ...] = ()
+    if is_text:
+        column = column.cast(pl.String).str.strip_chars()
+        words = tuple(word for word in NULL_WORDS if (column == word).any())
+        column = without_words(column, words)
+    present = column.drop_nulls()
+    if present.dtype.is_float():
+        present = present.filter(present.is_finite())
+    about: dict[str, Any] = {
+        "name": name,
+        "rows": rows,
+        "nulls": rows - len(present),
+        "distinct": present.n_unique() if _is_plain(present.dtype) else 0,
+        "null_words": words,
+        "is_text": is_text,
+    }
+    if present.is_empty():
+        return Column(kind="empty", **about)
+    if not _is_plain(present.dtype):
+        return Column(kind="text", **about)
+    moment = _moment(present, is_moment=is_moment)
+    if moment is not None:
+        return Column(kind="moment", **about, **moment)
+    if about["distinct"] == 1 and not about["nulls"]:  # whether there is a value may say something
+        return Column(kind="constant", **about, values=(str(present[0]),))
+    if present.dtype == pl.Boolean:
+        return Column(kind="flag", **about, values=("true", "false"))
+    texts = present.cast(pl.String)
+    values = tuple(
+        texts.value_counts(sort=True, name="n").sort("n", name, descending=[True, False])[name].head(MOST_SHOWN)
+    )
+    numbers = _numbers(present)
+    if numbers is not None:
+        is_whole = bool((numbers == numbers.round()).all())
+        return Column(
+            kind="id" if is_whole and _is_id(name, numbers, rows) else "number",
+            **about,
+            is_whole=is_whole,
+            decimals=_decimals(present),
+            low=number(numbers.min()),
+            high=number(numbers.max()),
+            values=values,
+        )
+    kind: Kind = _kind_of_text(name, texts, about["distinct"])
+    return Column(kind=kind, **about, values=values)
+
+
+def without_words(column: pl.Series, words: Sequence[str]) -> pl.Series:
+    """Return the column with null where its text is empty or one of these words."""
+    return column.replace(["", *words], [None] * (len(words) + 1))
+
+
+def as_moments(column: pl.Series, profile: Column) -> pl.Series:
+    """Return a column's moments in UTC; null where its text has another format."""
+    if profile.format is None:
+        return _in_utc(column)
+    texts = without_words(column.cast(pl.String).str.strip_chars(), profile.null_words)
+    return _parsed(texts, profile.format)
+
+
+def as_numbers(column: pl.Series, profile: Column) -> pl.Series:
+    """Return a column's numbers; null where there is none."""
+    if profile.is_text:
+        column = without_words(column.cast(pl.String).str.strip_chars(), profile.null_words)
+    numbers = column.cast(pl.Float64, strict=False)
+    return numbers.to_frame().select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
+
+
+def is_id_name(name: str) -> bool:
+    """Tell whether a name says that the column names something: `order_id`, `Customer ID`, `customerId`."""
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return _ID.search(snake.strip()) is not None
+
+
+def is_truth(values: Sequence[str]) -> bool:
+    """Tell whether two texts are yes and no, as a source without a schema reads them by itself."""
+    return {value.lower() for value in values} in (*FLAGS, {"1", "0"}, {"1.0", "0.0"})
+
+
+def _is_plain(dtype: pl.DataType) -> bool:
+    return not (dtype.is_nested() or dtype in (pl.Object, pl.Binary))
+
+
+def _moment(present: pl.Series, *, is_moment: bool) -> dict[str, Any] | None:
+    """Return a moment's part of the record, or None where the column holds no moments."""
+    if present.dtype in (pl.Date, pl.Datetime):
+        return _edges(_in_utc(present))
+    if present.dtype == pl.Time or present.dtype == pl.Boolean or present.dtype.is_float():
+        return None
+    texts = present.cast(pl.String)
+    if not is_moment and texts.head(1_000).str.contains(r"^[\d.+-]+$").all() and not _has_date_shape(texts):
+        return None
+    shares: dict[str, float] = {
+        form: float(_parsed(texts, form).is_not_null().sum()) / len(texts)
+        for form in _candidates(texts, is_moment=is_moment)
+    }
+    best = max(shares, key=lambda form: shares[form], default=None)
+    if best is None or shares[best] < (0.5 if is_moment else 0.9):
+        return None
+    moments = _parsed(texts, best)
+    rest = texts.filter(moments.is_null())
+    other = next((form for form in FORMATS if len(rest) and _parsed(rest, form).is_not_null().all()), None)
+    if len(rest) and other is None and not is_moment:
+        return None
+    return {
+        **_edges(moments),
+        "format": best,
+        "other_format": other or (f"{rest[0]!r}" if len(rest) else None),
+        "is_ambiguous": "/" in best and sum(share == shares[best] for share in shares.values()) > 1,
+    }
+
+
+def _edges(moments: pl.Series) -> dict[str, Any]:
+    first, last = (pl.Series([edge]).dt.to_string("iso:strict")[0] for edge in (moments.min(), moments.max()))
+    return {"low": first, "high": last, "has_hours": bool((moments.dt.time() != time(0)).any())}
+
+
+def _candidates(texts: pl.Series, *, is_moment: bool) -> list[str]:
+    """Return the formats that fit some of the first values; the rest need not be tried on all."""
+    head = texts.head(200)
+    formats = (*FORMATS, *BARE_FORMATS) if is_moment else FORMATS
+    return [form for form in formats if _parsed(head, form).is_not_null().any()]
+
+
+def _has_date_shape(texts: pl.Series) -> bool:
+    return bool(texts.head(1_000).str.contains(r"^\d{4}-\d{1,2}-\d{1,2}$|^\d{1,2}\.\d{1,2}\.\d{4}$").any())
+
+
+def _parsed(texts: pl.Series, form: str) -> pl.Series:
+    if form == "%Y":
+        return _parsed(texts.str.extract(r"^(\d{4})$") + "-01-01", "%Y-%m-%d")
+    if "%Y" in form:  # polars takes 24 for the year 24
+        texts = texts.to_frame().select(pl.when(pl.first().str.contains(r"\d{4}")).then(pl.first())).to_series()
+    if "%H" not in form:
+        return texts.str.to_date(form, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    if form.endswith("Z") or "z" not in form:
+        return texts.str.to_datetime(form, time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    return texts.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+
+
+def _in_utc(moments: pl.Series) -> pl.Series:
+    moments = moments.cast(pl.Datetime("us")) if moments.dtype == pl.Date else moments.dt.cast_time_unit("us")
+    zone = moments.dtype.time_zone if isinstance(moments.dtype, pl.Datetime) else None
+    return moments.dt.replace_time_zone("UTC") if zone is None else moments.dt.convert_time_zone("UTC")
+
+
+def _numbers(present: pl.Series) -> pl.Series | None:
+    if present.dtype.is_numeric():
+        return present.cast(pl.Float64)
+    if present.dtype != pl.String or present.str.contains(_LEADING_ZERO).any():  # 00123 is a name
+        return None
+    numbers = present.cast(pl.Float64, strict=False)
+    return numbers if numbers.is_not_null().all() and numbers.is_finite().all() else None
+
+
+def number(value: Any) -> float:
+    """Return a statistic of numbers, which polars types as anything."""
+    return float(value)
+
+
+def _decimals(present: pl.Series) -> int | None:
+    found = [_DECIMALS.search(text) for text in present.head(10_000).cast(pl.String)]
+    most = max((len(match[1]) for match in found if match), default=0)
+    return most if most <= MOST_DECIMALS else None
+
+
+def _is_id(name: str, numbers: pl.Series, rows: int) -> bool:
+    """Whether whole numbers are names: by the column's name, or because they count the rows."""
+    is_counting = rows > 2 and numbers.n_unique() == len(numbers) == number(numbers.max()) - number(numbers.min()) + 1
+    return is_counting or (is_id_name(name) and numbers.n_unique() > FEW_CATEGORIES)
+
+
+def _kind_of_text(name: str, texts: pl.Series, distinct: int) -> Kind:
+    if distinct == 2 and {value.lower() for value in texts.unique()} in FLAGS:
+        return "flag"
+    if texts.head(100).str.contains(_ID_VALUE.pattern).all():
+        return "id"
+    if distinct > FEW_CATEGORIES and (
+        is_id_name(name) or (distinct == len(texts) and number(texts.str.len_chars().max()) <= 20)
+    ):
+        return "id"
+    is_short = number(texts.str.len_chars().mean()) <= MOST_LENGTH
+    is_few = distinct <= FEW_CATEGORIES or (distinct <= MOST_CATEGORIES and distinct * LEAST_PER_CATEGORY <= len(texts))
+    return "category" if is_short and is_few else "text"
