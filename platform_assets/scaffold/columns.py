@@ -18,7 +18,7 @@ Kind = Literal["moment", "number", "flag", "category", "id", "text", "constant",
 """A `flag` is true or false. An `id` names something and means nothing; `text` has too many values for a category."""
 
 NULL_WORDS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?")
-FORMATS = (
+ISO_FORMATS = (
     "%Y-%m-%dT%H:%M:%SZ",
     "%Y-%m-%dT%H:%M:%S%.f%#z",
     "%Y-%m-%d %H:%M:%S%.f%#z",
@@ -27,6 +27,10 @@ FORMATS = (
     "%Y-%m-%d %H:%M",
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%d",
+)
+"""Formats of moments that a source without a schema reads by itself."""
+FORMATS = (
+    *ISO_FORMATS,
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M",
     "%Y/%m/%d",

@@ -30,17 +30,6 @@ _CALLED = (
 """What a file may call of driftline."""
 FEW_FIELDS = 3
 """With fewer fields of its own, a table's time is worth some."""
-OWN_FORMATS = (
-    "%Y-%m-%dT%H:%M:%SZ",
-    "%Y-%m-%dT%H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%d",
-)
-"""Formats of moments that a source without a schema reads by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +222,7 @@ class _File:
             changes += [f"pl.col({layout.text(self.label)}).map_elements(snake_case, pl.String)"]
         if self.guess.positive is not None and not columns.is_truth(self.guess.label.values):
             changes += [f"pl.col({layout.text(self.label)}) == {layout.text(self.guess.positive)}"]
-        own = (None, *OWN_FORMATS)
+        own = (None, *columns.ISO_FORMATS)
         if (steps or changes) and self.moment is not None and self.moment.format not in own:
             changes += [_parsed(self.time, self.moment.format or "")]
         return [] if not steps and not changes else self._reading(steps, changes)
@@ -324,7 +313,7 @@ class _File:
             password = self.origin.password_env
             secret = [f"password_env={layout.text(password)}"] if password else []
             return Call(f"{head}SqlWindow", [place, "QUERY", *by, order, *secret])
-        if guess.time is not None and guess.time.format not in (None, *OWN_FORMATS):
+        if guess.time is not None and guess.time.format not in (None, *columns.ISO_FORMATS):
             by += [f"time_format={layout.text(str(guess.time.format))}"]
         return Call(f"{head}OneFile", [place, *by])
 
