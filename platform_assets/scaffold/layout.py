@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len  # as ruff does, a Chinese letter counts for two columns
+
 WIDTH = 88
 
 
@@ -30,10 +32,10 @@ class Call:
     def lines(self, indent: int = 0, tail: str = "") -> list[str]:
         """Return its lines, each in full, with what follows it."""
         pad, inner = " " * indent, " " * (indent + 4)
-        if len(whole := f"{pad}{self}{tail}") <= WIDTH:
+        if cell_len(whole := f"{pad}{self}{tail}") <= WIDTH:
             return [whole]
         one = f"{inner}{', '.join(map(str, self.arguments))}"
-        if len(one) <= WIDTH and not self.is_tuple:
+        if cell_len(one) <= WIDTH and not self.is_tuple:
             return [f"{pad}{self.head}(", one, f"{pad}){tail}"]
         items = [
             line
@@ -51,7 +53,7 @@ def comment(text: str, *, indent: int = 0) -> list[str]:
 
 def noted(line: str, note: str) -> list[str]:
     """Return a line with a comment, next to it or above it."""
-    if len(whole := f"{line}  # {note}") <= WIDTH:
+    if cell_len(whole := f"{line}  # {note}") <= WIDTH:
         return [whole]
     return [*comment(note[0].upper() + note[1:], indent=len(line) - len(line.lstrip())), line]
 
