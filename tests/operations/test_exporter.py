@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import psycopg2
 import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from msgspec import structs
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,7 +38,11 @@ from platform_assets.operations.exporter import parts as parts_module
 from platform_assets.operations.exporter.instance import OfInstance
 from platform_assets.operations.exporter.parts import Parts
 from platform_assets.operations.exporter.products import OfProducts
-from tests.doubles import postgres_server, recorded
+from platform_assets.store.history.reader import History
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.decisions import DECISIONS, Latency, Skew
+from platform_assets.store.segments import Kind
+from tests.doubles import postgres_server, recorded, s3_server, shipped, watched
 
 ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("there"), "__repository__"), "waits")
 LOCATION = """
@@ -188,10 +195,10 @@ def test_a_database_that_fails_is_opened_again(instance: dg.DagsterInstance) -> 
 
 
 def test_a_part_that_hangs_delays_a_scrape_no_longer_than_stated_and_leaves_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(parts_module, "PATIENCE_S", 0.2)
-    goes_on, readings = threading.Event(), []
+    goes_on, readings = threading.Event(), list[str]()
 
     def hangs() -> list[Any]:
         readings.append("")
@@ -205,6 +212,8 @@ def test_a_part_that_hangs_delays_a_scrape_no_longer_than_stated_and_leaves_the_
         numbers = read(collector)
         assert (numbers["driftline_slow{}"], numbers["driftline_fast{}"]) == (1.0, 1.0), "what was read last"
     assert len(readings) == 2, "a reading under way is not begun again"
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["slow has not answered within 0.2 s; what was read before is served until it does"]
     monkeypatch.setattr(parts_module, "OLDEST_S", 0.0)
     numbers = read(collector)
     assert "driftline_slow{}" not in numbers, "old numbers are left out"
@@ -250,6 +259,94 @@ def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_othe
         0,
         1,
     ]
+
+
+def test_the_newest_decision_says_what_is_suspected(settings: Settings) -> None:
+    keys = recorded.GRAIN.span("2020-01-11", "2020-01-16")
+    watched.write(settings, recorded.SPEC, keys)
+    of = OfProducts(settings, [recorded.SPEC])
+    kinds = ("drift", "decay", "skew", "slow_answers")
+    assert suspected(read(of), kinds) == [0, 0, 0, 0]
+    decision = History(settings.root, "recorded").decision(keys[-1])
+    assert decision is not None
+    numbers = structs.replace(
+        decision.numbers, verdict="drift", skew=Skew(rows=9, share=0.5, limit=0.9, is_skewed=True)
+    )
+    latency = Latency(
+        first=keys[0], last=keys[-1], keys=6, limit_ms=100, requests=999, slow=9, stalls=0, share=0.01, p_value=0.001,
+        is_slow=True,
+    )  # fmt: skip
+    later = recorded.GRAIN.key_at(recorded.GRAIN.index(keys[-1]) + 1)
+    changed = structs.replace(
+        decision, key=later, numbers=numbers, measured=structs.replace(decision.measured, latency=latency)
+    )
+    Ledgers(settings.root, "recorded").of(DECISIONS).create(later, changed)
+    numbers_then = read(of)
+    assert suspected(numbers_then, kinds) == [1, 0, 1, 1]
+    assert numbers_then[f"driftline_decisions_total{{action={decision.action},product=recorded}}"] == 1.0
+
+
+def suspected(numbers: Numbers, kinds: tuple[str, ...]) -> list[float]:
+    return [numbers[f"driftline_suspicions{{kind={kind},product=recorded}}"] for kind in kinds]
+
+
+def test_answers_that_a_process_has_not_sent_are_as_old_as_its_last_segment_says(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    sends = settings.model_copy(update={"serving_ships": True})
+    covered = {
+        "pod-7-0000000a": timedelta(seconds=20),
+        "pod-7-0000000b": timedelta(minutes=9),
+        "pod-7-0000000c": timedelta(minutes=30),
+    }
+    for process, age in covered.items():
+        kind: Kind = "goodbye" if process == "pod-7-0000000c" else "heartbeat"
+        shipped.ship(settings.root, now - age, b"", process=process, kind=kind, covers_until=now - age)
+    numbers = read(OfProducts(sends, [recorded.SPEC]))
+    assert numbers["driftline_shipping_processes{product=recorded}"] == 2.0, "one said goodbye"
+    until = numbers["driftline_answers_shipped_until_timestamp_seconds{product=recorded}"]
+    assert until == pytest.approx((now - covered["pod-7-0000000b"]).timestamp(), abs=1.0)
+    assert "driftline_shipping_processes{product=recorded}" not in read(OfProducts(settings, [recorded.SPEC]))
+
+
+@pytest.mark.slow
+def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reader of a bucket has all rights but those to the fault ledgers."""
+    local = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
+    watched.write(local, recorded.SPEC, recorded.GRAIN.span("2020-01-11", "2020-01-16"))
+    (tmp_path / "server").mkdir()
+    with s3_server.running(tmp_path / "server", users=["looks"]) as server:
+        server.make_bucket("seen")
+        for path in (tmp_path / "store").rglob("*"):
+            if path.is_file():
+                name = f"store/{path.relative_to(tmp_path / 'store')}"
+                server.client().put_object(Bucket="seen", Key=name, Body=path.read_bytes())
+        server.put_policy("seen", json.dumps({"Version": "2012-10-17", "Statement": STATEMENTS}))
+        for name, value in server.environment(access_key="looks").items():
+            monkeypatch.setenv(name, value)
+        of = OfProducts(Settings(root="s3://seen/store", state=tmp_path / "state"), [recorded.SPEC])
+        numbers = read(of)
+        read(of)
+    assert numbers["driftline_product_up{product=recorded}"] == 0.0
+    assert numbers["driftline_release{product=recorded}"] == 1.0
+    assert "driftline_held_keys{check=,product=recorded,source=}" not in numbers
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("recorded cannot be read: ")
+    assert "ledgers/recorded/faults" in said
+
+
+STATEMENTS = [
+    {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/looks"}, "Action": action, "Resource": of}
+    for action, of in (("s3:ListBucket", "arn:aws:s3:::seen"), ("s3:GetObject", "arn:aws:s3:::seen/*"))
+] + [
+    {
+        "Effect": "Deny",
+        "Principal": {"AWS": "arn:aws:iam::000000000000:user/looks"},
+        "Action": "s3:GetObject",
+        "Resource": "arn:aws:s3:::seen/store/ledgers/recorded/faults/*",
+    }
+]
 
 
 # a real instance, and a database that it may only read ---------------------------------------------------------------

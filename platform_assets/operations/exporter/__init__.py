@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from platform_assets.engine.product_files import Broken
     from platform_assets.product.spec import Product
 
-PRODUCTS_EVERY_S = 30.0
+PRODUCTS_EVERY_S = 60.0
 """A product's records are read no more often: a scrape in between gets the numbers of the last reading."""
 
 

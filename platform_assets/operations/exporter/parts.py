@@ -25,10 +25,12 @@ class _Part:
     """One part with what it read last.
 
     Attributes:
+        name: for the log.
         every_s: it is read no more often.
         read_at_s: of `time.monotonic`, when the last good reading ended; None before.
     """
 
+    name: str
     collect: Collect
     every_s: float
     metrics: Sequence[Metric] = ()
@@ -37,6 +39,7 @@ class _Part:
     duration_s: float = 0.0
     failures: int = 0
     is_up: bool = False
+    said: str = ""
     thread: threading.Thread | None = field(default=None)
 
     def begin(self) -> None:
@@ -53,11 +56,18 @@ class _Part:
         except Exception as problem:  # noqa: BLE001 - whatever a part raises, the others are served
             self.failures, self.is_up = self.failures + 1, False
             first = next(iter(f"{problem}".splitlines()), "")
-            logging.getLogger(__name__).warning("cannot be read: %s: %s", type(problem).__name__, first)
+            self.say(f"cannot be read: {type(problem).__name__}: {first}")
         else:
+            self.said = ""
             self.read_at_s, self.read_at_unix_s, self.is_up = time.monotonic(), time.time(), True
         finally:
             self.duration_s = time.monotonic() - began_s
+
+    def say(self, problem: str) -> None:
+        """Log a problem once, until a reading succeeds."""
+        if problem != self.said:
+            self.said = problem
+            logging.getLogger(__name__).warning("%s %s", self.name, problem)
 
 
 class Parts(Collector):
@@ -70,7 +80,7 @@ class Parts(Collector):
             parts: by name, for the label `part`.
             every_s: the least seconds between two readings of a part; 0 by default.
         """
-        self._parts = {name: _Part(collect, (every_s or {}).get(name, 0.0)) for name, collect in parts.items()}
+        self._parts = {name: _Part(name, collect, (every_s or {}).get(name, 0.0)) for name, collect in parts.items()}
 
     def describe(self) -> Sequence[Metric]:
         """Return nothing, so that registering reads nothing."""
@@ -84,6 +94,8 @@ class Parts(Collector):
         for part in self._parts.values():
             if part.thread is not None:
                 part.thread.join(max(0.0, until_s - time.monotonic()))
+                if part.thread.is_alive():
+                    part.say(f"has not answered within {PATIENCE_S:g} s; what was read before is served until it does")
         up = GaugeMetricFamily("driftline_exporter_part_up", "1 while a part's numbers are current.", labels=["part"])
         read = GaugeMetricFamily(
             "driftline_exporter_read_timestamp_seconds", "When a part was last read, 0 for never.", labels=["part"]

@@ -1,12 +1,20 @@
-"""What the records say of each product. Reading is bounded, however long the history: some thirty small reads each."""
+"""What the records say of each product. Reading is bounded, however long the history: some forty requests each.
+
+Products are read side by side. A part of a product's records that cannot be read is `driftline_product_up` 0 and one
+sentence in the log; the other parts and products stay.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, get_args
 
 import obstore
@@ -21,12 +29,13 @@ from platform_assets.launch import costs
 from platform_assets.monitoring import performance_policy
 from platform_assets.operations import status
 from platform_assets.operations.intervals import inside
+from platform_assets.prediction_log.barrier import Listener
 from platform_assets.product.spec import Product
 from platform_assets.store.history.alerts import Alerts
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.decisions import Action
+from platform_assets.store.records.decisions import Action, Decision
 from platform_assets.training import versions
 
 if TYPE_CHECKING:
@@ -34,6 +43,12 @@ if TYPE_CHECKING:
 
 ALERTS_BACK = 20
 """How many of the newest alerts are looked at."""
+SHIPPED_BACK = timedelta(hours=1)
+"""A service's process that sent nothing for so long is no longer waited for."""
+OLDER_EVERY_S = 600.0
+"""Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
+AT_A_TIME = 8
+"""How many products are read side by side: a store answers in tens of milliseconds, and does little."""
 GAUGES = {
     "driftline_product_info": ("1, with the owner of the product's file.", ("owner",)),
     "driftline_product_up": ("1 while a product's file and records can be read.", ()),
@@ -43,6 +58,10 @@ GAUGES = {
     "driftline_faults": ("Checks that the newest judged key fails.", ()),
     "driftline_drift_percentile_ratio": ("Drift of the newest judged key among windows of the training rows.", ()),
     "driftline_drift_limit_ratio": ("Above this it is drift.", ()),
+    "driftline_suspicions": (
+        "1 while the newest decision suspects it: drift, decay of the model, skew of callers' features, slow answers.",
+        ("kind",),
+    ),
     "driftline_failing_promises": ("Tests of the model's promises that fail on its newest labelled answers.", ()),
     "driftline_quality": ("Measured quality on the newest labelled answers.", ("measure",)),
     "driftline_quality_low": ("Lower end of its interval.", ("measure",)),
@@ -58,6 +77,11 @@ GAUGES = {
     "driftline_older_keys": ("Keys of the next training that an earlier version of the product made.", ()),
     "driftline_month_spent_usd": ("What the trainings of the newest decision's month have cost.", ()),
     "driftline_month_budget_usd": ("What they may cost.", ()),
+    "driftline_shipping_processes": ("Processes of the service that sent something to the store in this hour.", ()),
+    "driftline_answers_shipped_until_timestamp_seconds": (
+        "Every answer before it is in the store; of the process of this hour that is furthest behind.",
+        (),
+    ),
     "driftline_unsent_alerts": (f"Alerts among the newest {ALERTS_BACK} that no receiver got.", ()),
 }
 COUNTERS = {
@@ -68,33 +92,56 @@ Sample = tuple[str, tuple[str, ...], float]
 """Name, values of labels besides the product's, and number."""
 
 
+PROBLEMS = (Problem, OSError, ValueError, LookupError, obstore.exceptions.BaseError)
+
+
 @dataclass
 class _Followed:
-    """A product, the newest closed key that was seen, and the decisions after the first one."""
+    """A product, the newest closed key that was seen, and the decisions after the first one.
+
+    Attributes:
+        problems: what could not be read last; said once.
+    """
 
     store: ProductStore
-    closed: int | None = None
+    closed: str | None = None
+    decision: Decision | None = None
     decisions: Counter[str] = field(default_factory=Counter)
+    problems: tuple[str, ...] = ()
+    older: int = 0
+    older_at_s: float = -math.inf
 
-    def follow(self) -> str | None:
-        """Go on to the newest closed key and return it; None before the first."""
+    @cached_property
+    def listener(self) -> Listener:
+        return Listener(self.store.settings.root, self.store.name)
+
+    def follow(self) -> None:
+        """Go on to the newest closed key; there is none before the first."""
         grain, history = self.store.spec.grain, self.store.history
         if self.closed is None:
             known = [grain.index(key) for key in self.store.tables.records("decision") if grain.contains(key)]
             if not known:
-                return None
-            self.closed = max(known)
-        while grain.size is None or self.closed + 1 < grain.size:
-            decision = history.decision(grain.key_at(self.closed + 1))
+                return
+            self.closed = grain.key_at(max(known))
+        self.decision = history.decision(self.closed)
+        index = grain.index(self.closed) + 1
+        while grain.size is None or index < grain.size:
+            decision = history.decision(grain.key_at(index))
             if decision is None:
                 break
-            self.closed += 1
+            self.closed, self.decision, index = decision.key, decision, index + 1
             self.decisions[decision.action] += 1
-        return grain.key_at(self.closed)
+
+    def count_older(self) -> int:
+        """Return how many keys of the next training an earlier version of the product made, as of lately."""
+        if self.closed is not None and time.monotonic() - self.older_at_s > OLDER_EVERY_S:
+            behind = versions.of_next_training(self.store)
+            self.older, self.older_at_s = 0 if behind is None else len(behind.keys), time.monotonic()
+        return self.older
 
 
 class OfProducts:
-    """The numbers of products. One that cannot be read is `driftline_product_up` 0, and the others stay."""
+    """The numbers of products."""
 
     def __init__(self, settings: Settings, products: Sequence[Product | Broken]) -> None:
         """Prepare without reading."""
@@ -117,51 +164,74 @@ class OfProducts:
         }
         for name in self._broken:
             families["driftline_product_up"].add_metric([name], 0.0)
-        for followed in self._followed:
-            product = followed.store.name
-            try:
-                samples = [*_samples(followed)]
-            except (Problem, OSError, ValueError, LookupError, obstore.exceptions.BaseError) as problem:
-                logging.getLogger(__name__).warning("%s cannot be read: %s", product, f"{problem}".partition("\n")[0])
-                samples = [("driftline_product_up", (), 0.0)]
-            for metric, labels, value in samples:
-                families[metric].add_metric([product, *labels], value)
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
+            for followed, samples in zip(self._followed, threads.map(_read, self._followed), strict=True):
+                for metric, labels, value in samples:
+                    families[metric].add_metric([followed.store.name, *labels], value)
         return [*families.values()]
 
 
-def _samples(followed: _Followed) -> Iterator[Sample]:
-    store = followed.store
-    spec, history = store.spec, store.history
-    closed = followed.follow()
-    yield "driftline_product_up", (), 1.0
+def _read(followed: _Followed) -> list[Sample]:
+    samples, problems = list[Sample](), list[str]()
+    for part in PARTS:
+        try:
+            samples += part(followed)
+        except PROBLEMS as problem:
+            problems.append(f"{problem}".partition("\n")[0])
+    found = tuple(dict.fromkeys(problems))
+    if found and found != followed.problems:
+        logging.getLogger(__name__).warning("%s cannot be read: %s", followed.store.name, "; ".join(found))
+    followed.problems = found
+    return [*samples, ("driftline_product_up", (), float(not problems))]
+
+
+def _of_decisions(followed: _Followed) -> Iterator[Sample]:
+    store, spec = followed.store, followed.store.spec
+    followed.follow()
     yield "driftline_product_info", (spec.owner,), 1.0
     yield "driftline_label_patience_keys", (), spec.label_patience
     yield "driftline_refused_models", (), float(status.refused(store) is not None)
     for action in get_args(Action):
         yield "driftline_decisions", (action,), followed.decisions[action]
-    held = [hold.record.present(("source", "check")) for hold in history.holds().values() if hold.is_held]
+    yield "driftline_older_keys", (), followed.count_older()
+    if (decision := followed.decision) is not None:
+        numbers, latency = decision.numbers, decision.measured.latency
+        yield "driftline_awaited_labels_keys", (), len(numbers.unlabelled)
+        yield "driftline_training_waited_keys", (), numbers.waited_keys
+        suspicions = {
+            "drift": numbers.verdict == "drift",
+            "decay": bool(numbers.performance and numbers.performance.failing),
+            "skew": bool(numbers.skew and numbers.skew.is_skewed),
+            "slow_answers": bool(latency and latency.is_slow),
+        }
+        for kind, is_suspected in suspicions.items():
+            yield "driftline_suspicions", (kind,), float(is_suspected)
+
+
+def _of_holds(followed: _Followed) -> Iterator[Sample]:
+    holds = followed.store.history.holds().values()
+    held = [hold.record.present(("source", "check")) for hold in holds if hold.is_held]
     where = Counter((f"{fault.get('source') or ''}", f"{fault.get('check') or ''}") for fault in held)
     yield "driftline_held_keys", ("", ""), where.pop(("", ""), 0)
     for place, count in where.items():
         yield "driftline_held_keys", place, count
-    yield from _of_release(store, closed)
-    yield from _of_money(store, closed)
-    alerts = Alerts(store.settings.root, store.name)
+
+
+def _of_alerts(followed: _Followed) -> Iterator[Sample]:
+    alerts = Alerts(followed.store.settings.root, followed.store.name)
     newest = alerts.newest_queued(ALERTS_BACK)
     yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(alert) for alert in newest)
+
+
+def _of_keys(followed: _Followed) -> Iterator[Sample]:
+    spec, closed = followed.store.spec, followed.closed
     if closed is None:
         yield "driftline_newest_key", ("closed",), 0.0
         return
-    behind = versions.of_next_training(store)
-    yield "driftline_older_keys", (), 0 if behind is None else len(behind.keys)
-    decision = history.decision(closed)
-    if decision is not None:
-        yield "driftline_awaited_labels_keys", (), len(decision.numbers.unlabelled)
-        yield "driftline_training_waited_keys", (), decision.numbers.waited_keys
     back = spec.retraining.performance_window + spec.label_delay + spec.label_patience
     keys = spec.grain.with_lookback((closed,), back)
-    judged = _newest(spec, store.tables.records("drift", keys))
-    numbers = store.tables.records("performance", keys)
+    judged = _newest(spec, followed.store.tables.records("drift", keys))
+    numbers = followed.store.tables.records("performance", keys)
     window = _newest(spec, {key: record for key, record in numbers.items() if measured(record).window})
     newest_keys = (closed, None if judged is None else judged.key, None if window is None else window.key)
     for stage, key in zip(("closed", "judged", "measured"), newest_keys, strict=True):
@@ -174,7 +244,20 @@ def _samples(followed: _Followed) -> Iterator[Sample]:
         yield from _of_window(spec, window)
 
 
-def _of_release(store: ProductStore, closed: str | None) -> Iterator[Sample]:
+def _of_answers(followed: _Followed) -> Iterator[Sample]:
+    """What a service's processes sent; nothing where the platform reads their logs' folder."""
+    if not followed.store.settings.serving_ships:
+        return
+    processes = followed.listener.processes(datetime.now(UTC) - SHIPPED_BACK)
+    waited_for = [process.covers_until for process in processes if not process.has_left]
+    yield "driftline_shipping_processes", (), len(waited_for)
+    if waited_for:
+        # A process whose header could not be read is known for its first segment only.
+        yield "driftline_answers_shipped_until_timestamp_seconds", (), max(0.0, min(waited_for).timestamp())
+
+
+def _of_release(followed: _Followed) -> Iterator[Sample]:
+    store, closed = followed.store, followed.closed
     latest = store.history.live()
     yield "driftline_release", (), 0 if latest is None else latest[0]
     yield "driftline_model_age_limit_keys", (), store.spec.retraining.max_age
@@ -185,12 +268,11 @@ def _of_release(store: ProductStore, closed: str | None) -> Iterator[Sample]:
             yield "driftline_model_age_keys", (), age
 
 
-def _of_money(store: ProductStore, closed: str | None) -> Iterator[Sample]:
-    spec, attempts = store.spec, store.history.attempts()
-    yield "driftline_cost_usd", (), costs.total_usd(attempts)
-    decision = None if closed is None else store.history.decision(closed)
-    if decision is not None:
-        yield "driftline_month_spent_usd", (), decision.measured.spent_usd
+def _of_money(followed: _Followed) -> Iterator[Sample]:
+    spec = followed.store.spec
+    yield "driftline_cost_usd", (), costs.total_usd(followed.store.history.attempts())
+    if followed.decision is not None:
+        yield "driftline_month_spent_usd", (), followed.decision.measured.spent_usd
     if spec.retraining.monthly_budget_usd is not None:
         yield "driftline_month_budget_usd", (), spec.retraining.monthly_budget_usd
 
@@ -218,3 +300,15 @@ def _of_window(spec: Product, record: PartitionRecord) -> Iterator[Sample]:
 
 def _newest(spec: Product, records: dict[str, PartitionRecord]) -> PartitionRecord | None:
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
+
+
+PARTS: tuple[Callable[[_Followed], Iterator[Sample]], ...] = (
+    _of_decisions,
+    _of_holds,
+    _of_release,
+    _of_money,
+    _of_alerts,
+    _of_keys,
+    _of_answers,
+)
+"""In order: the first one finds the newest closed key."""

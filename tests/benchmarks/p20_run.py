@@ -1,0 +1,24 @@
+"""Serve metrics of so many products until killed, reading everything at every scrape: a process of row P20."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from platform_assets.base.settings import Settings
+from platform_assets.operations import exporter
+from platform_assets.operations.exporter import parts
+from tests.doubles import recorded
+
+
+def named(count: int) -> list[str]:
+    """Return the names of the products."""
+    return [f"shop_{number}" for number in range(count)]
+
+
+if __name__ == "__main__":
+    exporter.PRODUCTS_EVERY_S, parts.PATIENCE_S = 0.0, 600.0
+    home, port, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    products = [replace(recorded.SPEC, name=name) for name in named(count)]
+    exporter.start(Settings.from_environment(), products, home=home, host="127.0.0.1", port=port)[1].join()
