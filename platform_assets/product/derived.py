@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from platform_assets.product.moments import moments_of, moments_or_text
+
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
@@ -92,22 +94,12 @@ def _flag(name: str) -> pl.Expr:
 
 
 def _moment(cells: pl.Series) -> pl.Series:
-    """Return moments in UTC; where a text is none, all as texts of the form that a schema parses."""
     import polars as pl
 
     dtype = cells.dtype
     if dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None):
         return cells.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    if dtype != pl.String:
-        return cells
-    text = cells.str.strip_chars().str.replace(" ", "T", literal=True)
-    text = text.str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00")
-    text = text.str.replace(r"^(.{10}T\d\d:\d\d)([Z+-]|$)", "${1}:00$2").str.replace(r"(T[\d:.]+)$", "${1}Z")
-    moments = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    if moments.null_count() == cells.null_count():
-        return moments
-    plain = moments.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return pl.select(pl.coalesce(plain, cells)).to_series().alias(cells.name)
+    return moments_or_text(moments_of(cells), cells) if dtype == pl.String else cells
 
 
 @dataclass(frozen=True, kw_only=True)

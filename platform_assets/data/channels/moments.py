@@ -7,47 +7,15 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from platform_assets.product.moments import moments_of, moments_or_text
 from platform_assets.store import rows_by_key
 
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
 
-_ISO = r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(\.\d{1,9})?)? ?(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?$"
 _DATED = r"^\d{1,4}[./ -](\d{1,2}|[A-Za-z]{3,9})[./ -]\d{1,4}\b"
 """How a moment in some format begins."""
-
-
-def moments_of(cells: pl.Series, time_format: str | None = None) -> pl.Series:
-    """Return the moments of text in UTC, null where it is not one.
-
-    Args:
-        cells: text.
-        time_format: as polars and chrono write it, such as `%d.%m.%Y %H:%M`; None: ISO 8601, with a space or a T, to
-            the day, minute, second or fraction. Without an offset it is UTC.
-    """
-    import polars as pl
-
-    text = cells.cast(pl.String).str.strip_chars()
-    if time_format is not None:
-        if any(code in time_format for code in ("%z", "%#z", "%:z", "%s", "%+")):
-            return text.str.to_datetime(time_format, time_unit="us", strict=False, time_zone="UTC")
-        if not any(code in time_format for code in ("%H", "%I", "%T", "%R", "%X", "%c")):
-            return text.str.to_date(time_format, strict=False).cast(pl.Datetime("us", "UTC"))
-        return text.str.to_datetime(time_format, time_unit="us", strict=False).dt.replace_time_zone("UTC")
-    if text.is_empty():
-        return text.cast(pl.Datetime("us", "UTC"))
-    day, minute, second, fraction, offset = (pl.col(name) for name in "12345")
-    parts = text.alias("text").to_frame().select(pl.col("text").str.extract_groups(_ISO)).unnest("text")
-    whole = pl.concat_str(
-        day,
-        pl.lit("T"),
-        minute.fill_null("00:00"),
-        second.fill_null(":00"),
-        fraction.fill_null(""),
-        offset.replace(["Z", "z", "UTC"], "+00:00").fill_null("+00:00"),
-    )
-    return parts.select(whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)).to_series()
 
 
 def is_dated(cells: pl.Series) -> pl.Series:
@@ -100,10 +68,7 @@ def as_moments(rows: pl.DataFrame, schema: pa.DataFrameSchema, formats: Mapping[
         if not isinstance(typed.get(name), pl.Datetime) or rows.schema[name] != pl.String:
             continue
         moments = _as(moments_of(rows[name], formats.get(name)), typed[name])
-        if (moments.is_null() & rows[name].is_not_null()).any():
-            canonical = moments.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-            moments = pl.select(pl.coalesce(canonical, rows[name])).to_series()
-        rows = rows.with_columns(moments.alias(name))
+        rows = rows.with_columns(moments_or_text(moments, rows[name]))
     return rows
 
 

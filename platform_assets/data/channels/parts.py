@@ -21,6 +21,7 @@ from platform_assets.base.keys import Grain
 from platform_assets.base.problems import Problem
 from platform_assets.data import delimited
 from platform_assets.data.channels import moments
+from platform_assets.product.moments import moments_of
 from platform_assets.product.sited import ChannelProblem
 from platform_assets.store import rows_by_key
 
@@ -288,7 +289,7 @@ class _Owners:
 
 def _moments(recipe: Recipe, cells: pl.Series, lines: int) -> pl.Series:
     """Return the moments of a column of CSV; refuse moments in another format than the others."""
-    times = moments.moments_of(cells, recipe.time_format)
+    times = moments_of(cells, recipe.time_format)
     unread = (times.is_null() & cells.is_not_null()).arg_true()
     dated = moments.is_dated(cells.gather(unread)).arg_true()
     if len(dated):
