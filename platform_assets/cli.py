@@ -273,6 +273,7 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     exporter = add("exporter", help="serve metrics of Dagster and of the products for Prometheus")
     exporter.add_argument("--port", type=int, default=9464, metavar="N", help="port (default: 9464)")
     exporter.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    exporter.add_argument("--once", action="store_true", help="print the metrics once, and why a part has none")
     exporter.set_defaults(run=_exporter)
 
     env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
@@ -644,12 +645,17 @@ def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _exporter(settings: Settings, options: argparse.Namespace) -> int:
+    import prometheus_client
+
     from platform_assets.engine import product_files
     from platform_assets.operations import exporter
 
     loaded, broken = product_files.load_each()
-    home = dagster_home_named() or settings.dagster_home
-    server, thread = exporter.start(settings, [*loaded, *broken], home=home, host=options.host, port=options.port)
+    registry = exporter.metrics(settings, [*loaded, *broken], dagster_home_named() or settings.dagster_home)
+    if options.once:
+        print(prometheus_client.generate_latest(registry).decode(), end="")
+        return 0
+    server, thread = prometheus_client.start_http_server(options.port, addr=options.host, registry=registry)
     print(f"Metrics are at http://{options.host}:{server.server_port}/metrics.", flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: Thread(target=server.shutdown).start())

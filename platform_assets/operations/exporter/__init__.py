@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from platform_assets.base.settings import Settings
@@ -22,9 +22,6 @@ from platform_assets.operations.exporter.parts import Collect, Parts
 from platform_assets.operations.exporter.products import OfProducts
 
 if TYPE_CHECKING:
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
-
     from dagster import DagsterInstance
 
     from platform_assets.engine.product_files import Broken
@@ -34,19 +31,11 @@ PRODUCTS_EVERY_S = 60.0
 """A product's records are read no more often: a scrape in between gets the numbers of the last reading."""
 
 
-def start(
-    settings: Settings,
-    products: Sequence[Product | Broken],
-    *,
-    home: Path,
-    host: str,
-    port: int,
-) -> tuple[WSGIServer, Thread]:
-    """Serve `/metrics` until the server is shut down.
+def metrics(settings: Settings, products: Sequence[Product | Broken], home: Path) -> CollectorRegistry:
+    """Return what is served; reads nothing.
 
     Args:
         home: the folder with `dagster.yaml`, whose database is read.
-        port: 0 for a free one.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -56,7 +45,7 @@ def start(
     if products:
         parts["products"] = OfProducts(settings, products)
     registry.register(Parts(parts, every_s={"products": PRODUCTS_EVERY_S}))
-    return start_http_server(port, addr=host, registry=registry)
+    return registry
 
 
 def _opened(home: Path) -> DagsterInstance:
