@@ -38,6 +38,7 @@ from platform_assets.operations.exporter import parts as parts_module
 from platform_assets.operations.exporter.instance import OfInstance
 from platform_assets.operations.exporter.parts import Parts
 from platform_assets.operations.exporter.products import OfProducts
+from platform_assets.serving.run.metrics import Metrics
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.decisions import DECISIONS, Latency, Skew
@@ -244,6 +245,16 @@ def test_a_product_without_any_key_has_its_series(settings: Settings) -> None:
     assert numbers["driftline_newest_release{product=recorded}"] == 0.0
     assert numbers["driftline_decisions_total{action=retrain,product=recorded}"] == 0.0
     assert numbers["driftline_held_keys{check=,product=recorded,source=}"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "bucket"), [(100.0, "0.1"), (150.0, "0.25"), (1000.0, "1.0"), (60_000.0, "+Inf")]
+)
+def test_a_products_latency_names_the_bucket_that_holds_it(settings: Settings, latency_ms: float, bucket: str) -> None:
+    spec = replace(recorded.SPEC, service=replace(recorded.SPEC.service, latency_ms=latency_ms))
+    numbers = read(OfProducts(settings, [spec]))
+    assert numbers[f"driftline_latency_objective_seconds{{bucket={bucket},product=recorded}}"] == latency_ms / 1000
+    assert f'driftline_request_seconds_bucket{{le="{bucket}",release="none"}}' in Metrics().text().decode()
 
 
 def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_others(settings: Settings) -> None:
