@@ -92,10 +92,11 @@ typecheck: setup ## Check the types of the three packages.
 count: ## Print how much code there is by package. CHECK=1 holds it to .ci/ceilings.json; LOWER=1 lowers its numbers.
 	@$(PYTHON) .ci/count.py $(if $(CHECK),--check) $(if $(LOWER),--lower)
 
-reference: setup ## Write docs/reference.md, steps.md and store_rights.md from the code: product files, steps, accounts.
+reference: setup ## Write what is generated: docs/reference.md, steps.md, store_rights.md from the code, deploy/monitoring.
 	@$(BIN)/python .ci/reference.py
 	@$(BIN)/python .ci/steps.py
 	@$(BIN)/python .ci/store_rights.py
+	@$(BIN)/python .ci/monitoring.py
 
 taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
 	@$(PYTHON) .ci/taste.py

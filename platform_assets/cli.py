@@ -210,8 +210,9 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = add("doctor", help="read everything that a product stored, or try a deployment's connections")
-    doctor.add_argument("product", metavar="PRODUCT", help="the product; `connections` tries each connection instead")
+    doctor = add("doctor", help="read everything that a product stored, look at Dagster, or try all connections")
+    about = "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment"
+    doctor.add_argument("product", metavar="PRODUCT", help=about)
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
 
@@ -273,6 +274,7 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     exporter = add("exporter", help="serve metrics of Dagster and of the products for Prometheus")
     exporter.add_argument("--port", type=int, default=9464, metavar="N", help="port (default: 9464)")
     exporter.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    exporter.add_argument("--once", action="store_true", help="print the metrics once, and why a part has none")
     exporter.set_defaults(run=_exporter)
 
     env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
@@ -552,6 +554,8 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.product == "connections":
         return connections.run(settings)
+    if options.product == "dagster":
+        return _look_at_dagster(settings)
     naming.check_name(options.product, "PRODUCT")
     if options.product not in product_files.names() and not doctor.has_stored(settings.root, options.product):
         raise ValueError(
@@ -559,6 +563,32 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
             f"{', '.join(product_files.names())}."
         )
     return doctor.run(settings.root, options.product, is_repairing=options.repair)
+
+
+def _look_at_dagster(settings: Settings) -> int:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from platform_assets.automation import dagster_state
+    from platform_assets.operations import exporter
+    from platform_assets.operations.exporter import code_locations
+
+    try:
+        from dagster_postgres.utils import DagsterPostgresException as PostgresProblem
+    except ImportError:  # then its database is another
+        PostgresProblem = SQLAlchemyError
+    home = dagster_home_named() or settings.dagster_home
+    try:
+        with exporter.opened(home) as instance:
+            for line in dagster_state.lines(instance):
+                print(line)
+    except (SQLAlchemyError, PostgresProblem) as error:
+        cause = f"{error.__cause__ or error}".partition("\n")[0]
+        raise ValueError(f"the database of {home}/dagster.yaml cannot be read: {cause}") from error
+    if settings.dagster_url is not None:
+        print("Code locations")
+        for name, problem in code_locations.problems(settings.dagster_url).items():
+            print(f"  {name}: {problem or 'loaded'}")
+    return 0
 
 
 def _release(settings: Settings, options: argparse.Namespace) -> int:
@@ -644,12 +674,18 @@ def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _exporter(settings: Settings, options: argparse.Namespace) -> int:
+    import prometheus_client
+
     from platform_assets.engine import product_files
     from platform_assets.operations import exporter
 
     loaded, broken = product_files.load_each()
-    home = dagster_home_named() or settings.dagster_home
-    server, thread = exporter.start(settings, [*loaded, *broken], home=home, host=options.host, port=options.port)
+    home, patience_s = dagster_home_named() or settings.dagster_home, exporter.ONCE_S if options.once else None
+    registry = exporter.metrics(settings, [*loaded, *broken], home, patience_s)
+    if options.once:
+        print(prometheus_client.generate_latest(registry).decode(), end="")
+        return 0
+    server, thread = prometheus_client.start_http_server(options.port, addr=options.host, registry=registry)
     print(f"Metrics are at http://{options.host}:{server.server_port}/metrics.", flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: Thread(target=server.shutdown).start())

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import dagster as dg
+    from dagster_shared.error import SerializableErrorInfo
 
 MAX_ERROR = 500
 VERIFY = "verify"
@@ -99,12 +100,15 @@ def _engine_reason(instance: dg.DagsterInstance, ended: dg.EventLogEntry) -> str
 
 
 def _reason(event: dg.DagsterEvent) -> str:
-    """Return the message of an event: of the innermost cause of its error, because the outer ones are Dagster's own."""
+    """Return the message of an event."""
     error = getattr(event.event_specific_data, "error", None)
-    while error is not None and error.cause is not None:
+    return event.message or "" if error is None else reason(error)
+
+
+def reason(error: SerializableErrorInfo) -> str:
+    """Return the message of the innermost cause of an error, because the outer ones are Dagster's own."""
+    while error.cause is not None:
         error = error.cause
-    if error is None:
-        return event.message or ""
     kind, _, message = error.message.strip().partition(": ")
     name = kind.rpartition(".")[2]
     return (

@@ -26,7 +26,7 @@ import pytest
 import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from msgspec import structs
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -38,6 +38,7 @@ from platform_assets.operations.exporter import parts as parts_module
 from platform_assets.operations.exporter.instance import OfInstance
 from platform_assets.operations.exporter.parts import Parts
 from platform_assets.operations.exporter.products import OfProducts
+from platform_assets.serving.run.metrics import Metrics
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.decisions import DECISIONS, Latency, Skew
@@ -71,7 +72,7 @@ defs = dg.Definitions(jobs=[sound], sensors=[asks, fails])
 
 
 class Numbers(dict[str, float]):
-    """Samples as Prometheus writes them: `dagster_runs{job="x",state="queued"}` without the location."""
+    """Samples as Prometheus writes them: `dagster_runs{job_name="x",state="queued"}` without the location."""
 
 
 def read(*collectors: Any) -> Numbers:
@@ -133,18 +134,18 @@ def test_runs_are_counted_from_zero_once_each(instance: dg.DagsterInstance) -> N
     assert not any("runs_ended" in name for name in read(of))
     sound.execute_in_process(instance=instance)
     first = read(of)
-    assert first["dagster_runs_ended_total{job=sound,state=success}"] == 0.0, "a series begins at zero"
+    assert first["dagster_runs_ended_total{job_name=sound,state=success}"] == 0.0, "a series begins at zero"
     second = read(of)
-    assert second["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
-    assert second["dagster_run_duration_seconds_count{job=sound}"] == 1.0
+    assert second["dagster_runs_ended_total{job_name=sound,state=success}"] == 1.0
+    assert second["dagster_run_duration_seconds_count{job_name=sound}"] == 1.0
     for _ in range(2):
         sound.execute_in_process(instance=instance)
     failing.execute_in_process(instance=instance, raise_on_error=False)
     for _ in range(3):
         last = read(of)
-    assert last["dagster_runs_ended_total{job=sound,state=success}"] == 3.0
-    assert last["dagster_runs_ended_total{job=failing,state=failure}"] == 1.0
-    assert last["dagster_runs_ended_total{job=failing,state=success}"] == 0.0
+    assert last["dagster_runs_ended_total{job_name=sound,state=success}"] == 3.0
+    assert last["dagster_runs_ended_total{job_name=failing,state=failure}"] == 1.0
+    assert last["dagster_runs_ended_total{job_name=failing,state=success}"] == 0.0
     assert last["dagster_events_stored_total{}"] > 0
 
 
@@ -155,9 +156,9 @@ def test_what_ended_before_the_exporter_started_is_not_counted_but_its_series_ex
     of = OfInstance(lambda: instance)
     for _ in range(2):
         numbers = read(of)
-    assert numbers["dagster_runs_ended_total{job=sound,state=success}"] == 0.0
+    assert numbers["dagster_runs_ended_total{job_name=sound,state=success}"] == 0.0
     sound.execute_in_process(instance=instance)
-    assert read(of)["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+    assert read(of)["dagster_runs_ended_total{job_name=sound,state=success}"] == 1.0
 
 
 def test_waiting_runs_are_shown_with_the_moment_of_the_oldest(instance: dg.DagsterInstance) -> None:
@@ -170,8 +171,8 @@ def test_waiting_runs_are_shown_with_the_moment_of_the_oldest(instance: dg.Dagst
         )
         instance.add_run(run)
     numbers = read(of)
-    assert numbers["dagster_runs{job=waits,state=queued}"] == 3.0
-    assert numbers["dagster_runs{job=waits,state=started}"] == 0.0
+    assert numbers["dagster_runs{job_name=waits,state=queued}"] == 3.0
+    assert numbers["dagster_runs{job_name=waits,state=started}"] == 0.0
     assert began_s - 1 <= numbers["dagster_oldest_run_created_timestamp_seconds{state=queued}"] <= time.time()
 
 
@@ -241,9 +242,19 @@ def test_a_product_without_any_key_has_its_series(settings: Settings) -> None:
     numbers = read(OfProducts(settings, [recorded.SPEC]))
     assert numbers["driftline_product_up{product=recorded}"] == 1.0
     assert numbers["driftline_newest_key{product=recorded,stage=closed}"] == 0.0
-    assert numbers["driftline_release{product=recorded}"] == 0.0
+    assert numbers["driftline_newest_release{product=recorded}"] == 0.0
     assert numbers["driftline_decisions_total{action=retrain,product=recorded}"] == 0.0
     assert numbers["driftline_held_keys{check=,product=recorded,source=}"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "bucket"), [(100.0, "0.1"), (150.0, "0.25"), (1000.0, "1.0"), (60_000.0, "+Inf")]
+)
+def test_a_products_latency_names_the_bucket_that_holds_it(settings: Settings, latency_ms: float, bucket: str) -> None:
+    spec = replace(recorded.SPEC, service=replace(recorded.SPEC.service, latency_ms=latency_ms))
+    numbers = read(OfProducts(settings, [spec]))
+    assert numbers[f"driftline_latency_objective_seconds{{bucket={bucket},product=recorded}}"] == latency_ms / 1000
+    assert f'driftline_request_seconds_bucket{{le="{bucket}",release="none"}}' in Metrics().text().decode()
 
 
 def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_others(settings: Settings) -> None:
@@ -373,10 +384,10 @@ def dagster_with_its_daemon(home: Path) -> Iterator[None]:
 def test_the_exporter_watches_a_dagster_that_has_no_product(settings: Settings, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with dagster_with_its_daemon(home):
-        server, thread = exporter.start(settings, [], home=home, host="127.0.0.1", port=0)
+        server, thread = start_http_server(0, addr="127.0.0.1", registry=exporter.metrics(settings, [], home))
         address = f"http://127.0.0.1:{server.server_port}/metrics"
         expected = (
-            ("dagster_runs_ended_total{job=sound,state=success}", 1.0),
+            ("dagster_runs_ended_total{job_name=sound,state=success}", 1.0),
             ("dagster_ticks_total{kind=sensor,name=fails,outcome=failure}", 2.0),
             ("dagster_ticks_total{kind=sensor,name=asks,outcome=skipped}", 2.0),
             ("dagster_daemon_heartbeat_timestamp_seconds{daemon=sensor}", 1.0),
@@ -394,8 +405,8 @@ def test_the_exporter_watches_a_dagster_that_has_no_product(settings: Settings, 
             server.shutdown()
             thread.join()
             server.server_close()
-    assert numbers["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
-    assert numbers["dagster_runs_ended_total{job=sound,state=failure}"] == 0.0
+    assert numbers["dagster_runs_ended_total{job_name=sound,state=success}"] == 1.0
+    assert numbers["dagster_runs_ended_total{job_name=sound,state=failure}"] == 0.0
     assert numbers["dagster_instigator_running{kind=sensor,name=asks}"] == 1.0
     assert numbers["dagster_daemon_required{daemon=scheduler}"] == 1.0
     if promtool := shutil.which("promtool"):
@@ -424,7 +435,7 @@ def test_a_user_who_can_only_read_is_enough(monkeypatch: pytest.MonkeyPatch, rep
             of = OfInstance(partial(dg.DagsterInstance.from_config, str(tmp_path)))
             read(of)
             sound.execute_in_process(instance=owner)
-            assert read(of)["dagster_runs_ended_total{job=sound,state=success}"] == 1.0
+            assert read(of)["dagster_runs_ended_total{job_name=sound,state=success}"] == 1.0
 
 
 def connection(server: postgres_server.PostgresServer) -> dict[str, Any]:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from platform_assets.cli import main
-from platform_assets.operations.exporter import products
-from platform_assets.serving.run.metrics import Metrics
+from tests.doubles import promql
 
-RULES = Path("deploy/monitoring/rules.yaml")
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool: apt-get install prometheus")
 PHASE = 120
@@ -53,6 +50,13 @@ def gone_while(minute: int, phase: int) -> float | None:
     return None if phase <= minute < 2 * phase else 1.0
 
 
+OWN_OBJECTIVE = {
+    f'driftline_latency_objective_seconds{{{P},bucket="0.25"}}': phases(0.2, 0.2),
+    f'driftline_request_seconds_bucket{{{P},le="0.1"}}': rates(500, 500),
+    f"driftline_request_seconds_count{{{P}}}": rates(1000, 1000),
+    f'driftline_requests_total{{{P},status="200"}}': rates(1000, 1000),
+}
+"""Half of the requests take longer than the 100 ms of other products: 200 ms are asked for, and 250 ms are measured."""
 CAUSES: dict[str, dict[str, At]] = {
     "ExporterDown": {'driftline_exporter_part_up{part="dagster"}': gone_while},
     "ExporterPartDown": {'driftline_exporter_part_up{part="products"}': phases(1, 0)},
@@ -68,9 +72,9 @@ CAUSES: dict[str, dict[str, At]] = {
     },
     "RunStuck": {'dagster_oldest_run_created_timestamp_seconds{state="starting"}': ages(890, 910)},
     "RunsFail": {
-        'dagster_runs_ended_total{location="a",job="advance__shop",state="failure"}': rates(0, 0.2),
-        'dagster_runs_ended_total{location="a",job="verify__shop",state="failure"}': rates(1, 1),
-        'dagster_runs_ended_total{location="a",job="advance__shop",state="success"}': rates(1, 1),
+        'dagster_runs_ended_total{location="a",job_name="advance__shop",state="failure"}': rates(0, 0.2),
+        'dagster_runs_ended_total{location="a",job_name="verify__shop",state="failure"}': rates(1, 1),
+        'dagster_runs_ended_total{location="a",job_name="advance__shop",state="success"}': rates(1, 1),
     },
     "TicksFail": {
         'dagster_ticks_total{kind="sensor",name="landings",outcome="failure"}': rates(0.1, 0.3),
@@ -86,8 +90,10 @@ CAUSES: dict[str, dict[str, At]] = {
     },
     "CodeLocationBroken": {'dagster_code_location_loaded{location="shop"}': phases(1, 0)},
     "DiskFull": {
-        'node_filesystem_avail_bytes{mountpoint="/"}': phases(11, 9),
-        'node_filesystem_size_bytes{mountpoint="/"}': phases(100, 100),
+        'node_filesystem_avail_bytes{device="sda",fstype="ext4",mountpoint="/"}': phases(11, 9),
+        'node_filesystem_size_bytes{device="sda",fstype="ext4",mountpoint="/"}': phases(100, 100),
+        'node_filesystem_avail_bytes{device="snap",fstype="squashfs",mountpoint="/snap"}': phases(0, 0),
+        'node_filesystem_size_bytes{device="snap",fstype="squashfs",mountpoint="/snap"}': phases(9, 9),
     },
     "ProductUnreadable": {f"driftline_product_up{{{P}}}": phases(1, 0)},
     "FeedDead": {
@@ -122,16 +128,20 @@ CAUSES: dict[str, dict[str, At]] = {
         f'driftline_requests_total{{{P},status="503"}}': rates(5.9, 6.2),
     },
     "ServiceSlowFast": {
-        f'driftline_request_seconds_bucket{{{P},le="0.1"}}': rates(986, 985),
-        f"driftline_request_seconds_count{{{P}}}": rates(1000, 1000),
+        **OWN_OBJECTIVE,
+        f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(986, 985),
     },
     "ServiceSlow": {
-        f'driftline_request_seconds_bucket{{{P},le="0.1"}}': rates(994.2, 993.8),
-        f"driftline_request_seconds_count{{{P}}}": rates(1000, 1000),
+        **OWN_OBJECTIVE,
+        f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(994.2, 993.8),
     },
     "ServiceDown": {
         f'driftline_ready{{{P},pod="a"}}': phases(0, 0),
         f'driftline_ready{{{P},pod="b"}}': phases(1, 0),
+    },
+    "ServiceProcessDown": {
+        f'up{{{P},instance="b"}}': phases(1, 0),
+        'up{job="other",instance="c"}': phases(0, 0),
     },
     "FollowerProblem": {f"driftline_release_has_problem{{{P}}}": phases(0, 1)},
     "ModelProblem": {f"driftline_model_has_problem{{{P}}}": phases(0, 1)},
@@ -144,19 +154,68 @@ CAUSES: dict[str, dict[str, At]] = {
 """Of each alert: series of the near miss, of the cause, and of what comes after it."""
 
 
-def alerts() -> dict[str, dict[str, Any]]:
-    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
-
-
 def series(at: At, phase: int) -> str:
     values = [at(minute, phase) for minute in range(3 * phase)]
     return " ".join("_" if value is None else f"{value:g}" if value < 1e6 else f"{value:.0f}" for value in values)
 
 
+def scraped(causes: Mapping[str, At]) -> dict[str, At]:
+    """Give series the labels of their targets; what the exporter says comes from two, the old one and the new."""
+    result: dict[str, At] = {}
+    for name, at in causes.items():
+        metric, _, labels = name.rstrip("}").partition("{")
+        is_of_exporter = metric.startswith("dagster_") or metric in OF_EXPORTER
+        for instance in ("a", "b") if is_of_exporter else ("a",):
+            own = {"namespace": "ml", "instance": instance}
+            target = [f'{label}="{value}"' for label, value in own.items() if f"{label}=" not in labels]
+            parts = [*filter(None, [labels]), *target]
+            result[f"{metric}{{{','.join(parts)}}}"] = at
+    return result
+
+
+OF_EXPORTER = {
+    *("driftline_exporter_part_up", "driftline_awaited_labels_keys", "driftline_label_patience_keys"),
+    *("driftline_model_age_keys", "driftline_model_age_limit_keys", "driftline_product_info", "driftline_product_up"),
+    *("driftline_month_spent_usd", "driftline_month_budget_usd", "driftline_held_keys", "driftline_unsent_alerts"),
+    *("driftline_latency_objective_seconds", "driftline_refused_models", "driftline_failing_promises"),
+}
+INFO = {f'driftline_product_info{{{P},owner="team:shop"}}': phases(1, 1)}
+UP = {'driftline_exporter_part_up{part="dagster"}': phases(1, 1)}
+
+
+def promtool_test(folder: Path, causes: Mapping[str, At], phase: int, **tests: list[dict[str, Any]]) -> str:
+    """Let promtool evaluate the rules minute by minute; return what it prints of failures."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": label, "values": series(at, phase)} for label, at in scraped(causes).items()],
+        **tests,
+    }
+    document = {"rule_files": [str(promql.RULES)], "evaluation_interval": "1m", "tests": [test]}
+    file = folder / "test.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert PROMTOOL is not None
+    result = subprocess.run([PROMTOOL, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    return result.stdout + result.stderr if result.returncode else ""
+
+
+def expect(expr: str, counts: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Return the expected values of an expression by minute; none for 0."""
+    return [
+        {"expr": expr, "eval_time": f"{minute}m", "exp_samples": [{"value": count}] if count else []}
+        for minute, count in counts.items()
+    ]
+
+
+def firing(name: str, **labels: str) -> str:
+    """Return how many alerts of a name fire that have these labels and none of a process."""
+    wanted = {"alertname": name, "alertstate": "firing", "pod": "", **labels}
+    matchers = ",".join(f'{label}="{value}"' for label, value in wanted.items())
+    return f"count(ALERTS{{{matchers}}})"
+
+
 def test_every_alert_has_a_cause_a_severity_a_runbook_and_a_command() -> None:
-    assert CAUSES.keys() == alerts().keys() - {"Watchdog"}
-    for name, rule in alerts().items():
+    assert CAUSES.keys() == promql.alerts().keys() - {"Watchdog"}
+    for name, rule in promql.alerts().items():
         assert rule["labels"]["severity"] in ("page", "ticket", "none"), name
         assert {"summary", "runbook", "command"} <= rule["annotations"].keys(), name
 
@@ -164,53 +223,87 @@ def test_every_alert_has_a_cause_a_severity_a_runbook_and_a_command() -> None:
 @needs_promtool
 @pytest.mark.parametrize("name", CAUSES)
 def test_an_alert_fires_on_its_cause_only(name: str, tmp_path: Path) -> None:
-    causes = {f'driftline_product_info{{{P},owner="team:shop"}}': phases(1, 1), **CAUSES[name]}
-    if name != "ExporterDown":
-        causes.setdefault('driftline_exporter_part_up{part="dagster"}', phases(1, 1))
+    """Once, whatever the number of processes, with the product's owner."""
+    causes = INFO | ({} if name == "ExporterDown" else UP) | CAUSES[name]
     phase = LONG.get(name, PHASE)
-    firing = f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'
-    expected = {phase - 1: [], 2 * phase - 1: [{"value": 1}], 3 * phase - 1: []}
-    document = {
-        "rule_files": [str(RULES.absolute())],
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [{"series": label, "values": series(at, phase)} for label, at in causes.items()],
-                "promql_expr_test": [
-                    {"expr": firing, "eval_time": f"{minute}m", "exp_samples": samples}
-                    for minute, samples in expected.items()
-                ],
-            }
-        ],
+    owner = "platform" if "owner" in promql.alerts()[name]["labels"] else "team:shop"
+    instance = {} if name == "DiskFull" else {"instance": ""}
+    one = expect(firing(name, owner=owner, **instance), {phase - 1: 0, 2 * phase - 1: 1, 3 * phase - 1: 0})
+    every = expect(f'count(ALERTS{{alertname="{name}"}})', {2 * phase - 1: 1})
+    # Promtool prints an alert that it was told not to expect, with its text.
+    printed = [{"eval_time": f"{2 * phase - 1}m", "alertname": name, "exp_alerts": []}]
+    output = promtool_test(tmp_path, causes, phase, promql_expr_test=[*one, *every], alert_rule_test=printed)
+    assert "expr:" not in output, output
+    text = re.sub(r'command="(?:[^"\\]|\\.)*"', "", output.partition("got:")[2])  # promtool has no externalURL
+    assert "summary=" in text and not re.search(r"<error|no value|\{\{|%!", text), output
+    if "$labels.product" in promql.alerts()[name]["annotations"]["summary"]:
+        assert "shop" in text, text
+    if name.startswith("ServiceSlow"):
+        assert "longer than 200ms" in text, text
+
+
+@needs_promtool
+def test_an_owner_stays_while_the_exporter_is_away_and_is_unknown_before_it_was_there(tmp_path: Path) -> None:
+    causes = {
+        f'driftline_product_info{{{P},owner="team:shop"}}': gone_while,
+        f"driftline_ready{{{P}}}": phases(1, 0),
+        'driftline_ready{product="new"}': phases(1, 0),
     }
-    file = tmp_path / "test.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    assert PROMTOOL is not None
-    result = subprocess.run([PROMTOOL, "test", "rules", str(file)], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    counts = [
+        *expect(firing("ServiceDown", product="shop", owner="team:shop"), {2 * PHASE - 1: 1}),
+        *expect(firing("ServiceDown", product="new", owner="unknown"), {2 * PHASE - 1: 1}),
+        *expect(firing("ServiceDown"), {2 * PHASE - 1: 2}),
+    ]
+    assert promtool_test(tmp_path, causes, PHASE, promql_expr_test=counts) == ""
 
 
-def test_alerts_of_a_product_have_its_owner() -> None:
-    """The route of Alertmanager goes by severity and owner."""
-    of_owner = [name for name, rule in alerts().items() if "driftline_product_info" in rule["expr"]]
-    assert {"FeedDead", "KeyHeld", "LabelsMissing", "ModelStale", "BudgetSpent"} <= {*of_owner}
+@needs_promtool
+def test_a_new_owner_gets_the_alerts_within_a_minute(tmp_path: Path) -> None:
+    causes = {
+        f'driftline_product_info{{{P},owner="team:shop"}}': lambda m, _: 1.0 if m < PHASE else None,
+        f'driftline_product_info{{{P},owner="team:new"}}': lambda m, _: 1.0 if m >= PHASE else None,
+    }
+    owners = []
+    for minute, owner in {PHASE - 1: "team:shop", PHASE + 1: "team:new"}.items():
+        labels = f'driftline:product:owner{{namespace="ml", owner="{owner}", product="shop"}}'
+        samples = [{"labels": labels, "value": 1}]
+        owners.append({"expr": "driftline:product:owner", "eval_time": f"{minute}m", "exp_samples": samples})
+    assert promtool_test(tmp_path, causes, PHASE, promql_expr_test=owners) == ""
 
 
-def test_the_rules_read_metrics_that_exist() -> None:
-    of_services = Metrics().text().decode()
-    known = {*re.findall(r"^# TYPE (\S+)", of_services, re.MULTILINE), *products.GAUGES}
-    known |= {f"{name}_total" for name in products.COUNTERS} | {
-        "driftline_exporter_part_up", "driftline_request_seconds_bucket", "driftline_request_seconds_count",
-    }  # fmt: skip
-    named = set(re.findall(r"\bdriftline_\w+", RULES.read_text(encoding="utf-8")))
-    assert named - known == set()
+@needs_promtool
+def test_a_failed_job_of_no_product_is_the_platforms(tmp_path: Path) -> None:
+    causes = {
+        f'dagster_runs_ended_total{{location="a",job_name="{job}",state="failure"}}': rates(0, 0.2)
+        for job in ("nightly", "load__warehouse", "advance__shop")
+    }
+    counts = [
+        *expect(firing("RunsFail", owner="platform"), {2 * PHASE - 1: 2}),
+        *expect(firing("RunsFail", owner="team:shop", product="shop"), {2 * PHASE - 1: 1}),
+    ]
+    assert promtool_test(tmp_path, INFO | UP | causes, PHASE, promql_expr_test=counts) == ""
 
 
-def test_the_commands_of_the_rules_run(capsys: pytest.CaptureFixture[str]) -> None:
-    commands = {rule["annotations"]["command"] for rule in alerts().values()}
-    ours = {command.split()[1] for command in commands if command.startswith("driftline ")}
-    for verb in ours:
-        with pytest.raises(SystemExit) as ended:
-            main([verb, "--help"])
-        assert ended.value.code == 0, capsys.readouterr().err
+@needs_promtool
+def test_a_few_failed_requests_at_night_wake_nobody(tmp_path: Path) -> None:
+    """Nine of ten requests of an hour: a ticket."""
+    causes = {
+        f'driftline_requests_total{{{P},status="200"}}': rates(1 / 60, 1 / 60),
+        f'driftline_requests_total{{{P},status="503"}}': rates(0, 9 / 60),
+    }
+    counts = [
+        *expect(firing("ServiceErrorsFast"), {2 * 480 - 1: 0}),
+        *expect(firing("ServiceErrorsSlow"), {2 * 480 - 1: 1}),
+    ]
+    assert promtool_test(tmp_path, INFO | UP | causes, 480, promql_expr_test=counts) == ""
+
+
+@needs_promtool
+def test_a_product_in_two_namespaces_is_two_products(tmp_path: Path) -> None:
+    """A service that is ready for staging does not hide that production has none."""
+    causes = {
+        f"driftline_ready{{{P}}}": phases(1, 0),
+        f'driftline_ready{{{P},namespace="staging"}}': phases(1, 1),
+    }
+    counts = expect(firing("ServiceDown", namespace="ml"), {PHASE - 1: 0, 2 * PHASE - 1: 1})
+    assert promtool_test(tmp_path, INFO | UP | causes, PHASE, promql_expr_test=counts) == ""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from platform_assets.base.settings import Settings
@@ -22,44 +22,39 @@ from platform_assets.operations.exporter.parts import Collect, Parts
 from platform_assets.operations.exporter.products import OfProducts
 
 if TYPE_CHECKING:
-    from threading import Thread
-    from wsgiref.simple_server import WSGIServer
-
     from dagster import DagsterInstance
 
     from platform_assets.engine.product_files import Broken
     from platform_assets.product.spec import Product
 
+ONCE_S = 60.0
+"""How long `--once` waits for a part: longer than Dagster tries to reach a database, so that it says what is wrong."""
 PRODUCTS_EVERY_S = 60.0
 """A product's records are read no more often: a scrape in between gets the numbers of the last reading."""
 
 
-def start(
-    settings: Settings,
-    products: Sequence[Product | Broken],
-    *,
-    home: Path,
-    host: str,
-    port: int,
-) -> tuple[WSGIServer, Thread]:
-    """Serve `/metrics` until the server is shut down.
+def metrics(
+    settings: Settings, products: Sequence[Product | Broken], home: Path, patience_s: float | None = None
+) -> CollectorRegistry:
+    """Return what is served; reads nothing.
 
     Args:
         home: the folder with `dagster.yaml`, whose database is read.
-        port: 0 for a free one.
+        patience_s: how long a scrape waits for a part that is slow; None for the least that scrapes allow.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    parts: dict[str, Collect] = {"dagster": OfInstance(partial(_opened, home))}
+    parts: dict[str, Collect] = {"dagster": OfInstance(partial(opened, home))}
     if settings.dagster_url is not None:
         parts["code_locations"] = OfLocations(settings.dagster_url)
     if products:
         parts["products"] = OfProducts(settings, products)
-    registry.register(Parts(parts, every_s={"products": PRODUCTS_EVERY_S}))
-    return start_http_server(port, addr=host, registry=registry)
+    registry.register(Parts(parts, {"products": PRODUCTS_EVERY_S}, patience_s))
+    return registry
 
 
-def _opened(home: Path) -> DagsterInstance:
+def opened(home: Path) -> DagsterInstance:
+    """Open the instance of a folder with `dagster.yaml`."""
     from dagster import DagsterInstance
 
     if not (home / "dagster.yaml").exists():

@@ -9,7 +9,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 TIMEOUT_S = 4.0
 QUERY = """
-{ workspaceOrError { __typename ... on Workspace { locationEntries { name locationOrLoadError { __typename } } } } }
+{ workspaceOrError { __typename ... on Workspace { locationEntries {
+    name locationOrLoadError { __typename ... on PythonError { message causes { message } } }
+} } } }
 """
 
 
@@ -25,17 +27,34 @@ class OfLocations:
 
     def __call__(self) -> list[Metric]:
         """Ask the webserver. One request."""
-        place = f"{self.address.rstrip('/')}/graphql"
-        answer = httpx.post(place, json={"query": QUERY}, timeout=TIMEOUT_S).raise_for_status().json()
-        workspace = answer["data"]["workspaceOrError"]
-        if workspace["__typename"] != "Workspace":
-            raise ValueError(f"{self.address} has no workspace: {workspace['__typename']}.")
         loaded = GaugeMetricFamily(
             "dagster_code_location_loaded",
             "1 for a code location that is loaded, 0 for one that is not.",
             labels=["location"],
         )
-        for entry in workspace["locationEntries"]:
-            kind = (entry["locationOrLoadError"] or {}).get("__typename")
-            loaded.add_metric([entry["name"]], float(kind == "RepositoryLocation"))
+        for name, problem in problems(self.address).items():
+            loaded.add_metric([name], float(problem is None))
         return [loaded]
+
+
+def problems(address: str) -> dict[str, str | None]:
+    """Return why each code location of a webserver is not loaded, None for one that is.
+
+    Raises:
+        ValueError: it cannot be asked, or has no workspace.
+    """
+    place = f"{address.rstrip('/')}/graphql"
+    try:
+        answer = httpx.post(place, json={"query": QUERY}, timeout=TIMEOUT_S).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise ValueError(f"Dagster's webserver, DRIFTLINE_DAGSTER_URL={address}, cannot be asked: {error}.") from error
+    workspace = answer["data"]["workspaceOrError"]
+    if workspace["__typename"] != "Workspace":
+        raise ValueError(f"{address} has no workspace: {workspace['__typename']}.")
+    found: dict[str, str | None] = {}
+    for entry in workspace["locationEntries"]:
+        known = entry["locationOrLoadError"] or {"__typename": "it is being loaded"}
+        causes = [cause["message"] for cause in (known, *known.get("causes", ())) if "message" in cause]
+        is_loaded = known["__typename"] == "RepositoryLocation"
+        found[entry["name"]] = None if is_loaded else (causes or [known["__typename"]])[-1].strip()
+    return found

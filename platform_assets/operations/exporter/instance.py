@@ -26,7 +26,8 @@ MOST_JOBS = 500
 OTHER = "other"
 """Label of the jobs beyond that number."""
 
-JOB = ("location", "job")
+JOB = ("location", "job_name")
+"""Not `job`, `instance` or `namespace`: Prometheus gives these to what it scrapes, and renames ours."""
 INSTIGATOR = ("location", "name", "kind")
 DAEMON = ("daemon",)
 Job = tuple[str, str]

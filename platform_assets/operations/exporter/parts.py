@@ -73,13 +73,20 @@ class _Part:
 class Parts(Collector):
     """All parts, as a registry collects them."""
 
-    def __init__(self, parts: Mapping[str, Callable[[], Any]], every_s: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, Callable[[], Any]],
+        every_s: Mapping[str, float] | None = None,
+        patience_s: float | None = None,
+    ) -> None:
         """Prepare the parts without reading anything.
 
         Args:
             parts: by name, for the label `part`.
             every_s: the least seconds between two readings of a part; 0 by default.
+            patience_s: how long a scrape waits for a part; None for `PATIENCE_S`.
         """
+        self._patience_s = patience_s
         self._parts = {name: _Part(name, collect, (every_s or {}).get(name, 0.0)) for name, collect in parts.items()}
 
     def describe(self) -> Sequence[Metric]:
@@ -88,7 +95,7 @@ class Parts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield each part's numbers, and how reading it went."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + (PATIENCE_S if self._patience_s is None else self._patience_s)
         for part in self._parts.values():
             part.begin()
         for part in self._parts.values():

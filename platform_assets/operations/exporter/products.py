@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, get_args
 import obstore
 from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
 
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
@@ -31,6 +32,7 @@ from platform_assets.operations import status
 from platform_assets.operations.intervals import inside
 from platform_assets.prediction_log.barrier import Listener
 from platform_assets.product.spec import Product
+from platform_assets.serving.run.metrics import LATENCY_BUCKETS_S
 from platform_assets.store.history.alerts import Alerts
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
@@ -66,8 +68,12 @@ GAUGES = {
     "driftline_quality": ("Measured quality on the newest labelled answers.", ("measure",)),
     "driftline_quality_low": ("Lower end of its interval.", ("measure",)),
     "driftline_quality_high": ("Upper end of its interval.", ("measure",)),
-    "driftline_release": ("Number of the newest release, 0 for none.", ()),
-    "driftline_release_timestamp_seconds": ("When it was recorded, by the product's clock.", ()),
+    "driftline_latency_objective_seconds": (
+        "One request in a thousand may take longer; with the bucket of driftline_request_seconds that holds it.",
+        ("bucket",),
+    ),
+    "driftline_newest_release": ("Number of the newest release, 0 for none.", ()),
+    "driftline_newest_release_timestamp_seconds": ("When it was recorded, by the product's clock.", ()),
     "driftline_model_age_keys": ("Keys from the live model's cutoff to the key after the newest closed one.", ()),
     "driftline_model_age_limit_keys": ("From this age on it is trained again.", ()),
     "driftline_awaited_labels_keys": ("Closed keys whose labels are due and have not come.", ()),
@@ -187,8 +193,9 @@ def _read(followed: _Followed) -> list[Sample]:
 
 def _of_decisions(followed: _Followed) -> Iterator[Sample]:
     store, spec = followed.store, followed.store.spec
+    yield "driftline_product_info", (spec.owner,), 1.0  # also of one whose records cannot be read
+    yield from _of_objective(spec)
     followed.follow()
-    yield "driftline_product_info", (spec.owner,), 1.0
     yield "driftline_label_patience_keys", (), spec.label_patience
     yield "driftline_refused_models", (), float(status.refused(store) is not None)
     for action in get_args(Action):
@@ -256,13 +263,19 @@ def _of_answers(followed: _Followed) -> Iterator[Sample]:
         yield "driftline_answers_shipped_until_timestamp_seconds", (), max(0.0, min(waited_for).timestamp())
 
 
+def _of_objective(spec: Product) -> Iterator[Sample]:
+    objective_s = spec.service.latency_ms / 1000
+    bucket = next((end for end in LATENCY_BUCKETS_S if end >= objective_s), math.inf)
+    yield "driftline_latency_objective_seconds", (floatToGoString(bucket),), objective_s
+
+
 def _of_release(followed: _Followed) -> Iterator[Sample]:
     store, closed = followed.store, followed.closed
     latest = store.history.live()
-    yield "driftline_release", (), 0 if latest is None else latest[0]
+    yield "driftline_newest_release", (), 0 if latest is None else latest[0]
     yield "driftline_model_age_limit_keys", (), store.spec.retraining.max_age
     if latest is not None:
-        yield "driftline_release_timestamp_seconds", (), datetime.fromisoformat(latest[1].at_utc).timestamp()
+        yield "driftline_newest_release_timestamp_seconds", (), datetime.fromisoformat(latest[1].at_utc).timestamp()
         if closed is not None:
             age = store.spec.grain.index(closed) + 1 - store.spec.grain.index(latest[1].cutoff)
             yield "driftline_model_age_keys", (), age
