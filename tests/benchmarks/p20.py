@@ -104,7 +104,7 @@ def _scraped(home: Path, count: int, faults: Faults) -> tuple[float, float, floa
             texts.append(httpx.get(address, timeout=600).text)
             cpus_s.append(_number(texts[-1], "process_cpu_seconds_total"))
             requests.append(len(faults.requests) - before)
-    if f'driftline_release{{product="shop_{count - 1}"}} 1.0' not in texts[-1]:
+    if f'driftline_newest_release{{product="shop_{count - 1}"}} 1.0' not in texts[-1]:
         raise Disagreement(f"the scrape of {count} products lacks the last one's release: it took too long.")
     cpu_s = median(after - before for before, after in pairwise(cpus_s))
     return cpu_s * 1e3, _number(texts[-1], "process_resident_memory_bytes") / 1e6, median(requests[1:]), texts

@@ -340,7 +340,7 @@ def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
         numbers = read(of)
         read(of)
     assert numbers["driftline_product_up{product=recorded}"] == 0.0
-    assert numbers["driftline_release{product=recorded}"] == 1.0
+    assert numbers["driftline_newest_release{product=recorded}"] == 1.0
     assert "driftline_held_keys{check=,product=recorded,source=}" not in numbers
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("recorded cannot be read: ")
