@@ -20,7 +20,7 @@ from tests.doubles import kustomize
 
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
-PARTS = ("code", "daemon", "webserver", "webserver-read-only")
+PARTS = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 OURS = re.compile(r"[^\s']*driftline-(?:platform|trainer|service)[:@][^\s']*")
 """An image of ours with a tag or a digest, wherever it stands."""
