@@ -22,6 +22,7 @@ from platform_assets.base import naming
 from platform_assets.kubernetes import service_manifests
 from platform_assets.launch.profiles import profile
 from platform_assets.product.spec import Product
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from tests.cluster import graphql, loop, proxy, released
 from tests.cluster.platform import Platform
@@ -50,9 +51,7 @@ START = """
 mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
   __typename ... on PythonError { message } } }
 """
-LIMIT = (
-    "mutation ($key: String!, $limit: Int!) { setConcurrencyLimit(concurrencyKey: $key, limit: $limit) { __typename } }"
-)
+LIMIT = "mutation ($key: String!, $limit: Int!) { setConcurrencyLimit(concurrencyKey: $key, limit: $limit) }"
 SLOTS = profile("cpu_small").at_once
 
 
@@ -267,7 +266,7 @@ class World:
     def spend(self, usd: float) -> None:
         """Record the decision on the next key, after trainings of so much this month."""
         store = self.store(SPENDER)
-        grain, ledgers = store.spec.grain, store.ledgers
+        grain, ledgers = store.spec.grain, Ledgers(store.settings.root, SPENDER)
         index = next(index for index in range(FIRST, 40) if store.history.decision(grain.key_at(index)) is None)
         measured = {"spent_usd": usd, "next_usd": 1.0, "latency": None}
         ledgers.create(

@@ -37,4 +37,4 @@ def record(product: ProductStore, number: int, digest: str) -> None:
     """Record a release of a model with the contract of `release`."""
     contract = sha256(canonical(models.contract(product=product.name)))
     document = models.release_record(number, digest, product=product.name, cutoff=CUTOFF, contract_sha256=contract)
-    product.ledgers.create_number(naming.RELEASES, number, document)
+    Ledgers(product.settings.root, product.name).create_number(naming.RELEASES, number, document)
