@@ -81,8 +81,8 @@ class Cause:
 
     rule: str
     text: str
-    plant: Callable[[], object]
-    heal: Callable[[], object]
+    plant: Callable[[], None]
+    heal: Callable[[], None]
     labels: Mapping[str, str] = field(default_factory=dict)
     planted_s: float | None = None
     fired_s: float | None = None
@@ -288,7 +288,7 @@ class World:
         ]
         self.land("held", {**files, place: "\n".join([head, *wrong, ""])})
         self.wait(
-            lambda: any(hold.record.is_held for hold in self.store("held").history.holds().values()), "it is held"
+            lambda: any(hold.is_held for hold in self.store("held").history.holds().values()), "it is held"
         )
 
     def accept(self) -> None:

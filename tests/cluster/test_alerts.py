@@ -8,6 +8,7 @@ docs/rows/alerts.md. It takes three quarters of an hour, most of it the half hou
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,11 @@ from tests.doubles.products import live_parts
 from tests.doubles.s3_server import S3Server
 from tests.doubles.webhook import Webhook
 
-pytestmark = pytest.mark.long
+MISSING = "needs Alertmanager: apt-get install prometheus-alertmanager"
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason=MISSING),
+]
 
 ROW = REPOSITORY / "docs/rows/alerts.md"
 RECORD, PICTURES = "RECORD_ALERTS", "DRIFTLINE_TEST_PICTURES"

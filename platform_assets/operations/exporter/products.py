@@ -51,7 +51,7 @@ OLDER_EVERY_S = 600.0
 """Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
 AT_A_TIME = 8
 """How many products are read side by side: a store answers in tens of milliseconds, and does little."""
-AWAY_S = 2.0
+AWAY_S = 1.0
 """After a part that failed only then, by retries, the others are not tried: the store is away. Fifty products would take
 three minutes, and their numbers would come and go, so that no rule fires."""
 GAUGES = {
