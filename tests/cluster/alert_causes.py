@@ -287,9 +287,7 @@ class World:
             row.replace(row.split(",")[1], "99.0", 1) if number % 10 == 0 else row for number, row in enumerate(rows)
         ]
         self.land("held", {**files, place: "\n".join([head, *wrong, ""])})
-        self.wait(
-            lambda: any(hold.is_held for hold in self.store("held").history.holds().values()), "it is held"
-        )
+        self.wait(lambda: any(hold.is_held for hold in self.store("held").history.holds().values()), "it is held")
 
     def accept(self) -> None:
         settle(self.store("held"), FIRST_KEY, "accept", why="it was planted", by="somebody@example.com")
@@ -338,7 +336,8 @@ class World:
         keys = {f"dagster/asset_partition_range_{end}": FIRST_KEY for end in ("start", "end")}
         run = self.launch(naming.job("advance", FAILING), keys)
         pod = f"dagster/run-id={run}"
-        self.wait(lambda: any(item.status.phase == "Running" for item in self.platform.pods(pod)), "the run has a pod")
+        # Dagster waits ten minutes for a run whose pod is gone before it has started.
+        self.wait(lambda: graphql.status(self.webserver, run) == "STARTED", "the run has started")
         self.platform.kubectl("delete", "pod", f"--selector={pod}", "--grace-period=0", "--force")
         self.wait(lambda: graphql.status(self.webserver, run) == "FAILURE", "the run has failed")
 

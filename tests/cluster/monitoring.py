@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ class Monitoring:
             "--window-size=1200,1500",
             f"--screenshot={file}",
             "--virtual-time-budget=4000",
-            f"http://{self.address}:9090/alerts",
+            f"http://{self.address}:9090/classic/alerts",
         ]
         subprocess.run(argv, capture_output=True, check=False, timeout=PATIENCE_S)
 
@@ -122,7 +123,10 @@ def _is_evaluating(monitoring: Monitoring) -> bool:
 def write_image(path: Path) -> None:
     """Write an image with both programs, and the pages, templates and libraries that they load on this machine."""
     programs = {f"bin/{name}": images.program(name) for name in COMMANDS}
-    shared = {f"{file}".lstrip("/"): file for file in SHARED.rglob("*") if file.is_file()}
+    # Debian's links to folders of other packages are followed.
+    folders = os.walk(SHARED, followlinks=True)
+    files = [Path(folder, name) for folder, _, names in folders for name in names]
+    shared = {f"{file}".lstrip("/"): file for file in files}
     images.write_archive(path, [], programs | shared | images.libraries(*programs.values()))
 
 
