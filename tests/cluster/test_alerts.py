@@ -44,6 +44,13 @@ RECORD, PICTURES = "RECORD_ALERTS", "DRIFTLINE_TEST_PICTURES"
 LONGEST_S = 50 * 60.0
 POLL_S, ASKED_EVERY_S = 5.0, 60.0
 SEEN_S = 300.0
+HEAD = f"""\
+# Alerts that fired on a real cluster
+
+Written by `tests/cluster/test_alerts.py`: the shipped rules, scrapes and routes with their own windows, by Debian's
+Prometheus and Alertmanager on a cluster of two nodes, all causes at once. *Fired* counts from when the cause began,
+*told* to the first notification at a webhook, *resolved* from when the cause was removed. Looked at every {POLL_S:g} s.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +224,7 @@ def _table(watch: Watch) -> str:
     dead_man, receivers = len(watch.receiver.of("dead-man")), len({item.receiver for item in told})
     return "\n".join(
         [
-            "# Alerts that fired on a real cluster",
-            "",
-            "Written by `tests/cluster/test_alerts.py`: the shipped rules, scrapes and routes with their own windows, by",
-            "Debian's Prometheus and Alertmanager on a cluster of two nodes, all causes at once. *Fired* counts from when",
-            "the cause began, *told* to the first notification at a webhook, *resolved* from when the cause was removed;",
-            f"looked at every {POLL_S:g} s.",
-            "",
+            HEAD,
             *rows,
             "",
             f"{len(told)} notifications came to {receivers} receivers, and {dead_man} of the Watchdog to its own.",
