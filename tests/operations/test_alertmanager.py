@@ -114,6 +114,7 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
                 unshipped.set(0)
                 store.start_again()
                 wait(lambda: len(told(receiver)) > 1, "the end is told, too")
+                print([(item.receiver, item.status, item.names("firing"), item.names("resolved"), len(item.alerts)) for item in told(receiver)])
                 _, last = told(receiver)
                 assert (last.status, len(last.alerts)) == ("resolved", PRODUCTS)
 
