@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from platform_assets.engine import product_files
 from platform_assets.engine.outside import Work
 from platform_assets.launch.endings import Ending, Try
+from platform_assets.launch.labels import attribution, attribution_labels, label
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch, ProcessLocation
@@ -63,6 +65,11 @@ class Prepared:
         """Where its records are."""
         return Ledgers(self.root, self.work.product)
 
+    @cached_property
+    def owner(self) -> str | None:
+        """Who is responsible for its product."""
+        return product_files.owner_of(self.work.product)
+
     @property
     def messages(self) -> PipesParams | None:
         """Where its step writes messages already; None for one that has not started."""
@@ -75,7 +82,7 @@ class Prepared:
             "app.kubernetes.io/name": "driftline-step",
             "app.kubernetes.io/component": "step",
             "app.kubernetes.io/managed-by": "driftline",
-            "driftline/product": self.work.product,
+            **attribution(self.work.product, self.owner),
             "driftline/step": self.work.step,
             "driftline/cutoff": self.work.cutoff,
             "driftline/fingerprint": self.work.fingerprint,
@@ -88,7 +95,8 @@ class Prepared:
     @property
     def labels(self) -> dict[str, str]:
         """The labels of its pod or container."""
-        return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
+        shortened = {key: label(value) for key, value in self.facts.items()}
+        return shortened | attribution_labels(self.work.product, self.owner) | selector(self.work)
 
 
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
@@ -138,12 +146,6 @@ def prepare(root: str, launch: Launch) -> Prepared:
 def selector(work: Work) -> dict[str, str]:
     """Return the labels that find the pods and containers of all attempts at the same work."""
     return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
-
-
-def label(value: str) -> str:
-    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
-    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
-    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
 
 
 @dataclass
