@@ -94,7 +94,7 @@ def classify_event(
         failure = failure or classify_words(event.message, among=PATTERNS_ANYWHERE)
         if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
             continue
-        if failure in among:
+        if failure is not None and failure in among:
             return failure, quote(f"event {event.reason}", event.message)
     return None
 
