@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from platform_assets.base import logs
 from platform_assets.engine import product_files
 from platform_assets.engine.outside import Work
 from platform_assets.launch.endings import Ending, Try
@@ -173,7 +174,7 @@ class Observation:
 
     def add_line(self, line: str, log: dg.DagsterLogManager) -> None:
         """Store a line of the step, and forward it to the run's log until the limit is reached."""
-        if self.is_over:
+        if self.is_over or logs.is_of_step(line):  # those come by Pipes
             return
         self.lines += 1
         if len(line) > LONGEST_LINE:

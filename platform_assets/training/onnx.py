@@ -74,6 +74,7 @@ class _OnnxRun(CutoffRun[Exporting]):
             work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
         )
         done = msgspec.convert(result, Exported)
+        self.context.log.info(f"the model of cutoff {self.cutoff} is bundle {done.bundle}.")
         self.stage.outside.tracking.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 
