@@ -42,7 +42,7 @@ def install(**known: object) -> bool:
         return False
     _known.update({name: value for name, value in known.items() if value})
     # Dagster, uvicorn and Bento give handlers of their own formatters of their own, Dagster anew for each run.
-    logging.StreamHandler.format = _format  # type: ignore[method-assign]
+    logging.StreamHandler.format = _format  # type: ignore[method-assign, assignment]
     return True
 
 
