@@ -22,8 +22,8 @@ FIELDS = ("product", "key", "run_id", "job", "step", "release", "model", "reques
 """What a line is about. `model` is a bundle's digest, or its beginning; `request_id` the caller's `X-Request-ID`."""
 PARTITION, RANGE = "dagster/partition", ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 STDERR = 2
-STEP = "dagster-pipes"
-"""The logger of Pipes, by which a step tells its run what it does."""
+OF_STEP = '"logger":"dagster-pipes"'
+"""In each line of a step that Pipes tells its run too."""
 
 _known: dict[str, object] = {}
 _encode = msgspec.json.Encoder().encode
@@ -59,11 +59,6 @@ def as_json(record: logging.LogRecord) -> str:
     if exception := _exception(record, meta):
         line["exception"] = exception
     return _encode(line).decode()
-
-
-def is_of_step(line: str) -> bool:
-    """Tell whether a line of a step's output is what the step also told its run."""
-    return line.startswith('{"time":') and f'"logger":"{STEP}"' in line
 
 
 def write(logger: str, message: str, fields: Mapping[str, object]) -> None:

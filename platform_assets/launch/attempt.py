@@ -14,11 +14,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from platform_assets.base import logs
-from platform_assets.engine import product_files
+from platform_assets.base.logs import OF_STEP
 from platform_assets.engine.outside import Work
 from platform_assets.launch.endings import Ending, Try
-from platform_assets.launch.labels import attribution, attribution_labels, label
+from platform_assets.launch.labels import attribution, label
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch, ProcessLocation
@@ -66,11 +65,6 @@ class Prepared:
         """Where its records are."""
         return Ledgers(self.root, self.work.product)
 
-    @cached_property
-    def owner(self) -> str | None:
-        """Who is responsible for its product."""
-        return product_files.owner_of(self.work.product)
-
     @property
     def messages(self) -> PipesParams | None:
         """Where its step writes messages already; None for one that has not started."""
@@ -83,7 +77,7 @@ class Prepared:
             "app.kubernetes.io/name": "driftline-step",
             "app.kubernetes.io/component": "step",
             "app.kubernetes.io/managed-by": "driftline",
-            **attribution(self.work.product, self.owner),
+            **attribution(self.work.product, self.work.owner),
             "driftline/step": self.work.step,
             "driftline/cutoff": self.work.cutoff,
             "driftline/fingerprint": self.work.fingerprint,
@@ -96,8 +90,7 @@ class Prepared:
     @property
     def labels(self) -> dict[str, str]:
         """The labels of its pod or container."""
-        shortened = {key: label(value) for key, value in self.facts.items()}
-        return shortened | attribution_labels(self.work.product, self.owner) | selector(self.work)
+        return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
 
 
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
@@ -125,17 +118,21 @@ def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
     )
 
 
-def prepare(root: str, launch: Launch) -> Prepared:
+def prepare(root: str, launch: Launch, owner: str | None = None) -> Prepared:
     """Return an attempt by its launch: a new one's, or that which a pod or a record has of another one.
 
     The name is a DNS label that starts with product and step. The same attempt has the same name, so creating its pod
     twice is a conflict instead of a second pod.
+
+    Args:
+        owner: of the product, for a new one's labels.
     """
     work = Work(
         product=launch.product or "none",
         step=launch.step or "none",
         cutoff=launch.cutoff or "none",
         fingerprint=launch.fingerprint or "none",
+        owner=owner,
     )
     identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -174,7 +171,7 @@ class Observation:
 
     def add_line(self, line: str, log: dg.DagsterLogManager) -> None:
         """Store a line of the step, and forward it to the run's log until the limit is reached."""
-        if self.is_over or logs.is_of_step(line):  # those come by Pipes
+        if self.is_over or OF_STEP in line:  # those come by Pipes
             return
         self.lines += 1
         if len(line) > LONGEST_LINE:

@@ -6,18 +6,17 @@ import hashlib
 import re
 
 PRODUCT, TEAM = "driftline/product", "driftline/team"
+LONGEST = 63
 
 
 def label(value: str) -> str:
-    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
-    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
-    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
-
-
-def distinct_label(value: str) -> str:
-    """Return the nearest valid label value, with a digest where it is not the value itself: two values stay two."""
-    short = label(value)
-    return short if short == value else label(f"{short[:54]}-{hashlib.sha256(value.encode()).hexdigest()[:8]}")
+    """Return the nearest valid label value, with a digest unless it is the value itself: two values stay two."""
+    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)[:LONGEST]
+    short = re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed))
+    if short == value:
+        return value
+    digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{short[: LONGEST - 1 - len(digest)]}-{digest}".lstrip("-")
 
 
 def attribution(product: str, owner: str | None) -> dict[str, str]:
@@ -27,4 +26,4 @@ def attribution(product: str, owner: str | None) -> dict[str, str]:
 
 def attribution_labels(product: str, owner: str | None) -> dict[str, str]:
     """Return the labels of pods that work for a product."""
-    return {key: distinct_label(value) for key, value in attribution(product, owner).items()}
+    return {key: label(value) for key, value in attribution(product, owner).items()}

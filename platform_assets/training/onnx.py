@@ -71,7 +71,9 @@ class _OnnxRun(CutoffRun[Exporting]):
                 ExportJob(product=product, module=self.spec.module, checkpoint=inputs["checkpoint"]), self.maker
             ),
             profile=size,
-            work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
+            work=Work(
+                product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint, owner=self.spec.owner
+            ),
         )
         done = msgspec.convert(result, Exported)
         self.context.log.info(f"the model of cutoff {self.cutoff} is bundle {done.bundle}.")

@@ -47,7 +47,7 @@ def pod(
     a_try = replace(first_try(profile), **plan)
     launch = msgspec.structs.replace(begin(work, a_try, run_id=run_id, launcher="kubernetes"), id=attempt)
     return manifest.pod(
-        settings, module, a_try, prepare(settings.root, launch), pipes or {"DAGSTER_PIPES_CONTEXT": "x"}
+        settings, module, a_try, prepare(settings.root, launch, work.owner), pipes or {"DAGSTER_PIPES_CONTEXT": "x"}
     )
 
 
@@ -352,9 +352,9 @@ def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step
 
 
 def test_a_step_carries_its_product_and_the_team_of_the_products_file() -> None:
-    metadata = pod(work=replace(WORK, product="flight_delays"))["metadata"]
+    metadata = pod(work=replace(WORK, product="flight_delays", owner="team:driftline"))["metadata"]
     assert {key: metadata["labels"][key] for key in (PRODUCT, TEAM)} == {PRODUCT: "flight_delays", TEAM: "driftline"}
-    assert TEAM not in pod(work=replace(WORK, product="no_such_product"))["metadata"]["labels"]
+    assert TEAM not in pod()["metadata"]["labels"]
 
 
 @given(st.lists(st.text(max_size=70), min_size=2, max_size=2, unique=True))
