@@ -153,6 +153,7 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     status = add("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
+    status.add_argument("--at", metavar="DATE", help="what was so at the end of a date, or at a moment, by the records")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
 
@@ -406,6 +407,8 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.operations import status
     from platform_assets.store import pulse
 
+    if options.at is not None:
+        return _status_at(settings, options)
     dagster = home.existing(settings)
     silence = pulse.silence(settings.root)
     states, damaged = [], []
@@ -423,6 +426,32 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     for sentence in damaged:
         print(sentence, file=sys.stderr)
     return 1 if damaged else 0
+
+
+def _status_at(settings: Settings, options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from platform_assets.base.problems import LedgerProblem
+    from platform_assets.engine.product_files import Broken
+    from platform_assets.operations.status import past, text
+    from platform_assets.store.product_store import ProductStore
+
+    asked, states, problems = past.parse(options.at), [], []
+    for product in _products(options.product):
+        if isinstance(product, Broken):
+            problems.append(product.error)
+            continue
+        try:
+            states.append(past.read(ProductStore(product, settings), asked))
+        except (past.NotOnRecord, LedgerProblem) as problem:  # the others still have a state
+            problems.append(f"{problem}")
+    if options.json:
+        print(json.dumps({"products": to_builtins(states)}, indent=2))
+    elif states:
+        print("\n\n".join([f"Store: {settings.root}", *(text.past_as_text(state) for state in states)]))
+    for sentence in problems:
+        print(f"driftline: {sentence}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _trace(settings: Settings, options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 clients; their keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BROKEN_PRODUCTS = ("refuse", "show")
+LOG_FORMATS = ("text", "json")
 EVENTS_AT_ONCE = 500
 """Events of a run's keys that Dagster stores together, where it would store each alone."""
 PRODUCT = "{product}"
@@ -310,6 +311,11 @@ class Settings(Configuration):
         description="whether checks of keyed assets are recorded key by key, by a preview of Dagster's; otherwise once "
         "per run",
     )
+    log_format: Annotated[Literal["text", "json"], one_of(*LOG_FORMATS)] = Field(
+        default="text",
+        description="how processes write their logs: `text`, or `json`, one line per record, with which a service also "
+        "writes one line per answer",
+    )
     profiles: Path | None = Field(
         default=None, description="file that changes profiles or adds some; by default profiles.toml in the checkout"
     )
@@ -523,6 +529,18 @@ def checks_per_key(environ: Mapping[str, str] | None = None) -> bool:
     if text not in ("true", "false"):
         raise SettingsProblem(f"DRIFTLINE_CHECKS_PER_KEY {unexpected(text, 'one of true, false')}.")
     return text == "true"
+
+
+def log_format() -> str:
+    """Return how this process writes its log, before it reads any other setting.
+
+    Raises:
+        SettingsProblem: the variable is none of `LOG_FORMATS`.
+    """
+    text = os.environ.get("DRIFTLINE_LOG_FORMAT") or "text"
+    if text not in LOG_FORMATS:
+        raise SettingsProblem(f"DRIFTLINE_LOG_FORMAT is {text!r}; expected one of {', '.join(LOG_FORMATS)}.")
+    return text
 
 
 def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:

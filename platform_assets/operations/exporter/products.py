@@ -18,10 +18,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, get_args
 
 import obstore
+import polars as pl
 from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from platform_assets.base.failures import FAILURES
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.product_files import Broken
@@ -37,6 +39,7 @@ from platform_assets.store.history.alerts import Alerts
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.product_store import ProductStore
+from platform_assets.store.records.attempts import FINISHED, UNDER_WAY, VANISHED
 from platform_assets.store.records.decisions import Action, Decision
 from platform_assets.training import versions
 
@@ -93,7 +96,12 @@ GAUGES = {
 COUNTERS = {
     "driftline_decisions": ("Decisions since the start of the exporter.", ("action",)),
     "driftline_cost_usd": ("What all attempts at trainings and exports have cost.", ()),
+    "driftline_attempts": ("Attempts at trainings and exports that are over, by how they ended.", ("reason",)),
+    "driftline_attempt_cost_usd": ("What these have cost.", ("reason",)),
 }
+REASONS = (FINISHED, VANISHED, *(failure.name for failure in FAILURES))
+OTHER = "other"
+"""Stands for reasons of records of earlier versions, which quote the error."""
 Sample = tuple[str, tuple[str, ...], float]
 """Name, values of labels besides the product's, and number."""
 
@@ -282,8 +290,14 @@ def _of_release(followed: _Followed) -> Iterator[Sample]:
 
 
 def _of_money(followed: _Followed) -> Iterator[Sample]:
-    spec = followed.store.spec
-    yield "driftline_cost_usd", (), costs.total_usd(followed.store.history.attempts())
+    spec, attempts = followed.store.spec, followed.store.history.attempts()
+    yield "driftline_cost_usd", (), costs.total_usd(attempts)
+    over = attempts.filter(pl.col("reason") != UNDER_WAY)
+    named = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit(OTHER))
+    for reason in (*REASONS, OTHER):
+        ended = over.filter(named == reason)
+        yield "driftline_attempts", (reason,), ended.height
+        yield "driftline_attempt_cost_usd", (reason,), costs.total_usd(ended)
     if followed.decision is not None:
         yield "driftline_month_spent_usd", (), followed.decision.measured.spent_usd
     if spec.retraining.monthly_budget_usd is not None:
