@@ -20,10 +20,7 @@ PATH = "api/v2/alerts"
 LASTS = timedelta(minutes=10)
 """How long an alert lasts there unless it is repeated: a daemon that restarts ends none."""
 NOTICED = timedelta(minutes=5)
-"""How long an alert lasts there at least: one that is over before its group's `group_wait` is never sent to anybody."""
-RULE_KEEPS = timedelta(minutes=8)
-"""By how much later ours ends where a rule has the same alert, which goes on firing for 5 minutes and two scrapes: if
-ours ended first, Alertmanager could tell people of an end, and a minute later of a new alert."""
+"""How long it lasts there at least: one that is over before its group's `group_wait` is never sent to anybody."""
 
 
 class Alertmanager:
@@ -49,11 +46,12 @@ class Alertmanager:
         now = clock.wall()
         if message.ended_at is None:
             return self._post([self._document([message], now + LASTS)])
-        kind = kind_of(message.alert.kind, message.alert.details)
-        noticed = (message.told_at or now) + NOTICED
-        return self._post(
-            [self._document([message], max(now, noticed) + (RULE_KEEPS if kind.is_rule else timedelta()))]
-        )
+        # The rule's alert goes on for 5 minutes and two scrapes. If ours ended first, people could be told of an end,
+        # and a minute later of a new alert.
+        is_rule = kind_of(message.alert.kind, message.alert.details).is_rule
+        if is_rule or message.told_at is None or now - message.told_at < NOTICED:
+            return Delivery(outcome="sent", message="it is not repeated any more")
+        return self._post([self._document([message], now)])
 
     def repeat(self, messages: Iterable[Message]) -> Delivery:
         """Say again which alerts go on."""

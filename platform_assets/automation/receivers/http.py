@@ -20,7 +20,7 @@ def post(address: str, body: object, headers: Mapping[str, str]) -> Delivery:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         response = httpx.post(address, json=body, headers=dict(headers), timeout=TIMEOUT_S)
-    except (httpx.HTTPError, httpx.InvalidURL) as problem:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as problem:  # OSError: there is no file SSL_CERT_FILE
         # The text of some of these contains the address.
         return Delivery(outcome="unreachable", message=f"receiver: {type(problem).__name__}")
     status, message = response.status_code, f"receiver answered {response.status_code}"
