@@ -262,7 +262,9 @@ def test_what_our_sensors_raise_about_the_same_is_the_same_alert(kind: str, tmp_
     details = DETAILS.get(kind, {})
     kind = "fault" if kind == "FeedDead" else kind
     known = kinds.kind_of(kind, details)
-    cluster = Settings(root="s3://b", state=tmp_path, environment="cluster", namespace="ml", alertmanager="http://a")
+    cluster = Settings(
+        root="s3://bucket", state=tmp_path, environment="cluster", namespace="ml", alertmanager="http://a"
+    )
     alert = Alert(id="a", product="shop", kind=kind, text="t", at_utc="", details=details, severity=known.severity)
     labels = Alertmanager(cluster).labels(Message(alert=alert, owner="team:shop"))
     of_rule = ",".join(f'{name}="{value}"' for name, value in {**labels, "alertstate": "firing"}.items())
