@@ -100,8 +100,8 @@ AFTER = """
   what fails ([deploy](deploy.md#the-platform)).
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
 - **Receivers of alerts** are opened by the overlay `production`, from code server and doctor: ports 443, 465 and 587 of
-  public addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. The test tries these rules with
-  servers of its own; neither the cloud nor a webhook was called.
+  public addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. Tested with servers of the
+  test's own; neither the cloud nor a webhook was called.
 """
 
 
