@@ -7,7 +7,7 @@ from typing import Literal
 from platform_assets.base import naming
 from platform_assets.store.records.base import Record, RecordKind
 
-RECEIVERS = {"alertmanager": ".alertmanager", "mail": ".mail", "webhook": ".sent"}
+RECEIVERS = {"webhook": ".sent", "alertmanager": ".alertmanager", "mail": ".mail"}
 """Suffix, by receiver, of the record that an alert was delivered to it."""
 ENDED = ".ended"
 """Suffix of the record that an alert's episode is over; in the name of a delivery also of that of the end."""
