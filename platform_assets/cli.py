@@ -211,8 +211,13 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = add("doctor", help="read everything that a product stored, look at Dagster, or try all connections")
-    about = "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment"
+    doctor = add(
+        "doctor", help="read everything that a product stored, look at Dagster, or try connections and receivers"
+    )
+    about = (
+        "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment, "
+        "`receivers` sends a test alert to each receiver of alerts"
+    )
     doctor.add_argument("product", metavar="PRODUCT", help=about)
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
@@ -576,6 +581,7 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.automation.receivers import trial
     from platform_assets.base import naming
     from platform_assets.engine import product_files
     from platform_assets.kubernetes import connections
@@ -583,6 +589,8 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.product == "connections":
         return connections.run(settings)
+    if options.product == "receivers":
+        return trial.run(settings)
     if options.product == "dagster":
         return _look_at_dagster(settings)
     naming.check_name(options.product, "PRODUCT")

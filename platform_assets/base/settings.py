@@ -50,6 +50,8 @@ _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_METRIC_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_MAIL = re.compile(r"[^\s@<>,;:\"]+@[A-Za-z0-9.-]+")
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][\w.-]{0,62}=[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
 
 
@@ -74,9 +76,48 @@ def _flag(value: object) -> object:
 
 
 def _secret_address(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+    if value is not None and not is_address(value.get_secret_value()):
         raise Unfit("is not an http or https address (its value is a secret and not shown)")
     return value
+
+
+def _secret_addresses(value: SecretStr | None) -> SecretStr | None:
+    for address in [] if value is None else value.get_secret_value().split(","):
+        _secret_address(SecretStr(address.strip()))
+    return value
+
+
+def _mail_server(text: str | None) -> str | None:
+    try:
+        place = urlsplit(text or "smtp://none")
+        is_fit = place.scheme in ("smtp", "smtps") and place.hostname and place.port != 0 and not place.username
+    except ValueError:
+        is_fit = False
+    if not is_fit:
+        raise Unfit(unexpected(text, "an address such as smtp://mail.example:587 or smtps://mail.example"))
+    return text
+
+
+def pairs(text: str | None) -> list[tuple[str, str]]:
+    """Return what a setting with commas names: `a=1, 2` as `[("a", "1"), ("", "2")]`."""
+    parts = [part.strip().rpartition("=") for part in (text or "").split(",") if part.strip()]
+    return [(name.strip(), value.strip()) for name, _, value in parts]
+
+
+def _labels(text: str | None) -> str | None:
+    if wrong := [name for name, value in pairs(text) if not _METRIC_LABEL.fullmatch(name) or not value]:
+        raise Unfit(unexpected(text, f"labels as NAME=VALUE with commas (look at {wrong[0]!r})"))
+    return text
+
+
+def _mail_to(text: str | None) -> str | None:
+    """Refuse what is no address, and recipients of whom nobody gets the alerts of any owner."""
+    named = pairs(text)
+    wrong = [address for _, address in named if not _MAIL.fullmatch(address)]
+    if wrong or (text is not None and all(name for name, _ in named)):
+        expected = "addresses with commas, some as OWNER=ADDRESS, and one without an owner for all the others"
+        raise Unfit(unexpected(text, expected))
+    return text
 
 
 def _public_keys(value: object) -> object:
@@ -243,7 +284,32 @@ class Settings(Configuration):
         "the daemon's next round (every 5 s); stay below that",
     )
     alert_webhook: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
-        default=None, description="where alerts are posted; None: alerts are on record only"
+        default=None, description="where alerts are posted as JSON; a secret"
+    )
+    alertmanager: Annotated[SecretStr | None, AfterValidator(_secret_addresses)] = Field(
+        default=None,
+        description="address of the Alertmanager that gets alerts, of each one of a cluster with commas; a secret",
+    )
+    alertmanager_labels: Annotated[str | None, AfterValidator(_labels)] = Field(
+        default=None,
+        description="labels that your Prometheus gives all its alerts (`external_labels`), `NAME=VALUE` with commas: "
+        "with them ours are the same alerts; in a cluster, `namespace` is among them",
+    )
+    mail_server: Annotated[str | None, AfterValidator(_mail_server)] = Field(
+        default=None,
+        description="server that takes alerts as e-mail: `smtp://HOST:587`, with STARTTLS where it has that, or "
+        "`smtps://HOST:465`",
+    )
+    mail_user: str | None = Field(default=None, description="user at that server; a password is never sent without TLS")
+    mail_password: SecretStr | None = Field(default=None, description="that user's password")
+    mail_sender: Annotated[
+        str | None, expect("an e-mail address", lambda text: text is None or _MAIL.fullmatch(text))
+    ] = Field(default=None, description="address that alerts are sent from")
+    mail_to: Annotated[str | None, AfterValidator(_mail_to)] = Field(
+        default=None,
+        description="addresses that get alerts, with commas: `team:shop=ADDRESS` those of this owner's products, "
+        "`page=ADDRESS` or `ticket=ADDRESS` also those of this severity, one without a name those of other owners that "
+        "are no address themselves",
     )
     dagster_url: Annotated[str | None, expect("an http or https address", is_address)] = Field(
         default=None, description="address of Dagster's UI, for the links of reports; None: reports have no links"
@@ -333,6 +399,12 @@ class Settings(Configuration):
         return any(name in AUTHORITY_VARIABLES for name, _ in self.store_environment)
 
     @property
+    def receivers(self) -> tuple[str, ...]:
+        """The kinds of receivers that alerts are sent to."""
+        named = {"alertmanager": self.alertmanager, "mail": self.mail_server, "webhook": self.alert_webhook}
+        return tuple(name for name, address in named.items() if address is not None)
+
+    @property
     def dagster_home(self) -> Path:
         """The folder of Dagster's own storage (runs, events, logs)."""
         return self.state / "dagster"
@@ -389,6 +461,9 @@ class Settings(Configuration):
             values.setdefault("root", str(Path(values["state"]).absolute() / "store"))
         if "root" not in values:
             raise SettingsProblem("DRIFTLINE_ROOT is not set; with DRIFTLINE_ENV=cluster it must name an s3:// URL.")
+        missing = [name for name in ("mail_sender", "mail_to") if name not in values]
+        if "mail_server" in values and missing:
+            raise SettingsProblem(f"{variable(missing[0])} is not set; with DRIFTLINE_MAIL_SERVER it must be.")
         values["broken_products"] = "show" if shows_broken_products(environ) else "refuse"
         values["profiles"] = profiles_file(environ)
         return Settings(
@@ -416,14 +491,15 @@ class Settings(Configuration):
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
-        hidden = {name: getattr(self, name) for name in ("alert_webhook", "signing_key")}
+        hidden = {name: getattr(self, name) for name in _SECRETS}
         secrets = {variable(name): value.get_secret_value() for name, value in hidden.items() if value}
         profiles = {"DRIFTLINE_PROFILES": str(self.profiles)} if self.profiles else {}
         return {**os.environ, **self.to_environment(), **secrets, **profiles, **(more or {})}
 
 
 _OF_THE_STORE = ("store_environment", "store_secrets")
-_NOT_EXPORTED = ("environment", "alert_webhook", "signing_key", "profiles", *_OF_THE_STORE)
+_SECRETS = ("alert_webhook", "alertmanager", "mail_password", "signing_key")
+_NOT_EXPORTED = ("environment", *_SECRETS, "profiles", *_OF_THE_STORE)
 """Settings whose variables have other names, hold secrets, or name a file of this machine."""
 
 

@@ -91,7 +91,10 @@ GAUGES = {
         "Every answer before it is in the store; of the process of this hour that is furthest behind.",
         (),
     ),
-    "driftline_unsent_alerts": (f"Alerts among the newest {ALERTS_BACK} that no receiver got.", ()),
+    "driftline_unsent_alerts": (
+        f"Of the newest {ALERTS_BACK} alerts and ends, how many a receiver lacks: any whose address is set here.",
+        (),
+    ),
 }
 COUNTERS = {
     "driftline_decisions": ("Decisions since the start of the exporter.", ("action",)),
@@ -233,9 +236,10 @@ def _of_holds(followed: _Followed) -> Iterator[Sample]:
 
 
 def _of_alerts(followed: _Followed) -> Iterator[Sample]:
-    alerts = Alerts(followed.store.settings.root, followed.store.name)
+    settings = followed.store.settings
+    alerts = Alerts(settings.root, followed.store.name)
     newest = alerts.newest_queued(ALERTS_BACK)
-    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(alert) for alert in newest)
+    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(queued, settings.receivers) for queued in newest)
 
 
 def _of_keys(followed: _Followed) -> Iterator[Sample]:
