@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -609,16 +610,17 @@ def _look_at_dagster(settings: Settings) -> int:
     from platform_assets.operations import exporter
     from platform_assets.operations.exporter import code_locations
 
-    try:
-        from dagster_postgres.utils import DagsterPostgresException as PostgresProblem
-    except ImportError:  # then its database is another
-        PostgresProblem = SQLAlchemyError
+    problems: list[type[Exception]] = [SQLAlchemyError]
+    with suppress(ImportError):  # without it the database is another
+        from dagster_postgres.utils import DagsterPostgresException
+
+        problems.append(DagsterPostgresException)
     home = dagster_home_named() or settings.dagster_home
     try:
         with exporter.opened(home) as instance:
             for line in dagster_state.lines(instance):
                 print(line)
-    except (SQLAlchemyError, PostgresProblem) as error:
+    except tuple(problems) as error:
         cause = f"{error.__cause__ or error}".partition("\n")[0]
         raise ValueError(f"the database of {home}/dagster.yaml cannot be read: {cause}") from error
     if settings.dagster_url is not None:
