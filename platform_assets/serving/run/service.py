@@ -25,7 +25,6 @@ import click
 from starlette.requests import Request
 from starlette.responses import Response
 
-from platform_assets.base import logs
 from platform_assets.base import settings as settings_module
 from platform_assets.base.private_folders import make_folder
 from platform_assets.base.problems import Problem
@@ -212,6 +211,5 @@ class PredictionService:
         return Response(body, status, media_type="application/json")
 
 
-logs.install()
 protocol.install()
 PredictionService.add_asgi_middleware(direct, make=make_or_exit)  # type: ignore[attr-defined]  # a bentoml.Service
