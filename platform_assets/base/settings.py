@@ -50,8 +50,13 @@ _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_METRIC_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_MAIL = re.compile(r"[^\s@<>,;:\"]+@[A-Za-z0-9.-]+")
+_METRIC_LABELS = re.compile(r"[a-zA-Z_]\w*=[^,=]+(, *[a-zA-Z_]\w*=[^,=]+)*", re.ASCII)
+_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+_MAIL_SERVER = re.compile(rf"smtps?://([\w.-]+|\[[0-9a-fA-F:]+\])(:{_PORT})?", re.ASCII)
+_ADDRESS = r"[^\s@<>,;:=\"]+@[A-Za-z0-9.-]+"
+_MAIL = re.compile(_ADDRESS)
+_MAIL_TO = re.compile(rf"(?=(.*,)? *{_ADDRESS}(,|$))([^\s=,]+=)?{_ADDRESS}(, *([^\s=,]+=)?{_ADDRESS})*")
+"""Some addresses with a name, and one without."""
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][\w.-]{0,62}=[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
 
 
@@ -81,43 +86,10 @@ def _secret_address(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _secret_addresses(value: SecretStr | None) -> SecretStr | None:
-    for address in [] if value is None else value.get_secret_value().split(","):
-        _secret_address(SecretStr(address.strip()))
-    return value
-
-
-def _mail_server(text: str | None) -> str | None:
-    try:
-        place = urlsplit(text or "smtp://none")
-        is_fit = place.scheme in ("smtp", "smtps") and place.hostname and place.port != 0 and not place.username
-    except ValueError:
-        is_fit = False
-    if not is_fit:
-        raise Unfit(unexpected(text, "an address such as smtp://mail.example:587 or smtps://mail.example"))
-    return text
-
-
 def pairs(text: str | None) -> list[tuple[str, str]]:
     """Return what a setting with commas names: `a=1, 2` as `[("a", "1"), ("", "2")]`."""
     parts = [part.strip().rpartition("=") for part in (text or "").split(",") if part.strip()]
     return [(name.strip(), value.strip()) for name, _, value in parts]
-
-
-def _labels(text: str | None) -> str | None:
-    if wrong := [name for name, value in pairs(text) if not _METRIC_LABEL.fullmatch(name) or not value]:
-        raise Unfit(unexpected(text, f"labels as NAME=VALUE with commas (look at {wrong[0]!r})"))
-    return text
-
-
-def _mail_to(text: str | None) -> str | None:
-    """Refuse what is no address, and recipients of whom nobody gets the alerts of any owner."""
-    named = pairs(text)
-    wrong = [address for _, address in named if not _MAIL.fullmatch(address)]
-    if wrong or (text is not None and all(name for name, _ in named)):
-        expected = "addresses with commas, some as OWNER=ADDRESS, and one without an owner for all the others"
-        raise Unfit(unexpected(text, expected))
-    return text
 
 
 def _public_keys(value: object) -> object:
@@ -155,8 +127,8 @@ def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
 
 
-def _is_port(port: int | None) -> bool:
-    return port is None or 1 <= port <= 65_535
+def _is_port(port: int) -> bool:
+    return 1 <= port <= 65_535
 
 
 def _networks(text: str | None) -> str | None:
@@ -227,7 +199,7 @@ class Settings(Configuration):
     )
     serving_digest: Annotated[
         str | None,
-        expect("the 64 hexadecimal digits of a bundle's digest", lambda text: text is None or _DIGEST.fullmatch(text)),
+        expect("the 64 hexadecimal digits of a bundle's digest", _DIGEST.fullmatch),
     ] = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
     )
@@ -248,9 +220,7 @@ class Settings(Configuration):
     serving_goodbye_s: Annotated[float, number_from(0.05)] = Field(
         default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
     )
-    serving_room_bytes: Annotated[
-        int | None, expect("a whole number of at least 1", lambda count: count is None or count >= 1)
-    ] = Field(
+    serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
         default=None,
         description="what the volume with the prediction log may hold, its emptyDir's sizeLimit; None: the size of its "
         "file system",
@@ -286,26 +256,37 @@ class Settings(Configuration):
     alert_webhook: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
         default=None, description="where alerts are posted as JSON; a secret"
     )
-    alertmanager: Annotated[SecretStr | None, AfterValidator(_secret_addresses)] = Field(
+    alertmanager: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
         default=None,
         description="address of the Alertmanager that gets alerts, of each one of a cluster with commas; a secret",
     )
-    alertmanager_labels: Annotated[str | None, AfterValidator(_labels)] = Field(
-        default=None,
-        description="labels that your Prometheus gives all its alerts (`external_labels`), `NAME=VALUE` with commas: "
-        "with them ours are the same alerts; in a cluster, `namespace` is among them",
+    alertmanager_labels: Annotated[str | None, expect("labels as NAME=VALUE with commas", _METRIC_LABELS.fullmatch)] = (
+        Field(
+            default=None,
+            description="labels that your Prometheus gives all its alerts (`external_labels`), `NAME=VALUE` with "
+            "commas: with them ours are the same alerts; in a cluster, `namespace` is among them",
+        )
     )
-    mail_server: Annotated[str | None, AfterValidator(_mail_server)] = Field(
+    mail_server: Annotated[
+        str | None,
+        expect("an address such as smtp://mail.example:587 or smtps://mail.example", _MAIL_SERVER.fullmatch),
+    ] = Field(
         default=None,
         description="server that takes alerts as e-mail: `smtp://HOST:587`, with STARTTLS where it has that, or "
         "`smtps://HOST:465`",
     )
     mail_user: str | None = Field(default=None, description="user at that server; a password is never sent without TLS")
     mail_password: SecretStr | None = Field(default=None, description="that user's password")
-    mail_sender: Annotated[
-        str | None, expect("an e-mail address", lambda text: text is None or _MAIL.fullmatch(text))
-    ] = Field(default=None, description="address that alerts are sent from")
-    mail_to: Annotated[str | None, AfterValidator(_mail_to)] = Field(
+    mail_sender: Annotated[str | None, expect("an e-mail address", _MAIL.fullmatch)] = Field(
+        default=None, description="address that alerts are sent from"
+    )
+    mail_to: Annotated[
+        str | None,
+        expect(
+            "addresses with commas, some as OWNER=ADDRESS, and one without an owner for all the others",
+            _MAIL_TO.fullmatch,
+        ),
+    ] = Field(
         default=None,
         description="addresses that get alerts, with commas: `team:shop=ADDRESS` those of this owner's products, "
         "`page=ADDRESS` or `ticket=ADDRESS` also those of this severity, one without a name those of other owners that "
@@ -397,6 +378,11 @@ class Settings(Configuration):
     def has_authorities(self) -> bool:
         """Tell whether steps elsewhere trust the authorities in the folder `AUTHORITIES`, which they then need."""
         return any(name in AUTHORITY_VARIABLES for name, _ in self.store_environment)
+
+    @property
+    def alertmanager_addresses(self) -> list[str]:
+        """The address of each Alertmanager."""
+        return re.split(", *(?=https?:)", self.alertmanager.get_secret_value()) if self.alertmanager else []
 
     @property
     def receivers(self) -> tuple[str, ...]:

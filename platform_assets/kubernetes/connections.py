@@ -112,10 +112,9 @@ def needed(settings: Settings) -> list[Connection]:
     if settings.alert_webhook is not None:
         address = settings.alert_webhook.get_secret_value()
         connections.append(_web("webhook", address, "a policy such as to-webhooks", "DRIFTLINE_ALERT_WEBHOOK"))
-    if settings.alertmanager is not None:
-        for address in settings.alertmanager.get_secret_value().split(","):
-            access = "a policy such as to-alertmanager"
-            connections.append(_web("Alertmanager", address.strip(), access, "DRIFTLINE_ALERTMANAGER"))
+    for address in settings.alertmanager_addresses:
+        networks = "a policy such as to-alertmanager"
+        connections.append(_web("Alertmanager", address, networks, "DRIFTLINE_ALERTMANAGER"))
     if settings.mail_server is not None:
         connections.append(_mail(settings.mail_server))
     if tracking is not None:

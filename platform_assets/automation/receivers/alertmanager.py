@@ -29,8 +29,7 @@ class Alertmanager:
     name = "alertmanager"
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.alertmanager is not None
-        self._addresses = [address.strip() for address in settings.alertmanager.get_secret_value().split(",")]
+        self._addresses = settings.alertmanager_addresses
         namespace = {"namespace": settings.namespace} if settings.environment == "cluster" else {}
         self._labels = namespace | dict(pairs(settings.alertmanager_labels))
 
