@@ -395,6 +395,25 @@ def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
     assert "ledgers/recorded/faults" in said
 
 
+@pytest.mark.slow
+def test_of_a_product_whose_store_is_away_one_part_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With fifty products all parts took three minutes, and their numbers came and went."""
+    with s3_server.running(tmp_path) as server:
+        server.make_bucket("gone")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        of = OfProducts(Settings(root="s3://gone/store", state=tmp_path / "state"), [recorded.SPEC])
+        assert read(of)["driftline_product_up{product=recorded}"] == 1.0
+        server.program.process.kill()
+        server.program.process.wait()
+        numbers = read(of)
+    assert numbers["driftline_product_up{product=recorded}"] == 0.0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.count("s3://gone/store/") == 1
+
+
 STATEMENTS = [
     {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:user/looks"}, "Action": action, "Resource": of}
     for action, of in (("s3:ListBucket", "arn:aws:s3:::seen"), ("s3:GetObject", "arn:aws:s3:::seen/*"))

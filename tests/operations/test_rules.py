@@ -110,7 +110,7 @@ CAUSES: dict[str, dict[str, At]] = {
         f'driftline_held_keys{{{P},source="orders",check="missing_delivery"}}': phases(1, 1),
     },
     "LabelsMissing": {
-        f"driftline_awaited_labels_keys{{{P}}}": phases(7, 8),
+        f"driftline_awaited_labels_keys{{{P}}}": phases(6, 7),
         f"driftline_label_patience_keys{{{P}}}": phases(7, 7),
     },
     "ModelStale": {

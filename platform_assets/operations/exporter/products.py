@@ -54,6 +54,9 @@ OLDER_EVERY_S = 600.0
 """Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
 AT_A_TIME = 8
 """How many products are read side by side: a store answers in tens of milliseconds, and does little."""
+AWAY_S = 1.0
+"""After a part that failed only then, by retries, the others are not tried: the store is away. Fifty products would
+take three minutes, and their numbers would come and go, so that no rule fires."""
 GAUGES = {
     "driftline_product_info": ("1, with the owner of the product's file.", ("owner",)),
     "driftline_product_up": ("1 while a product's file and records can be read.", ()),
@@ -191,10 +194,13 @@ class OfProducts:
 def _read(followed: _Followed) -> list[Sample]:
     samples, problems = list[Sample](), list[str]()
     for part in PARTS:
+        began_s = time.monotonic()
         try:
             samples += part(followed)
         except PROBLEMS as problem:
             problems.append(f"{problem}".partition("\n")[0])
+            if time.monotonic() - began_s > AWAY_S:
+                break
     found = tuple(dict.fromkeys(problems))
     if found and found != followed.problems:
         logging.getLogger(__name__).warning("%s cannot be read: %s", followed.store.name, "; ".join(found))
