@@ -53,7 +53,8 @@ and Dagster+.
 `page` wakes somebody, `ticket` waits for working hours. The owner is that of the product's file, where there is a
 product, and else the platform. Most fire after the cause has lasted for some minutes and stop when it has gone. What
 stands in capitals is a label. The command is in the alert, with its labels filled in; `QUERY` is one for `promtool
-query instant`, which shows which processes it concerns. [Measured on a cluster](rows/alerts.md): how soon ten of them fire.
+query instant`, which shows which processes it concerns. How soon ten of them fire on a cluster:
+[measured](rows/alerts.md).
 
 | alert | who | it says | after | what to do |
 |---|---|---|---|---|

@@ -104,8 +104,9 @@ AFTER = """
 - **What is denied drops packets and says nothing**: the Job `driftline-connections` tries every connection and names
   what fails ([deploy](deploy.md#the-platform)).
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
-- **Webhooks** for alerts are opened by the overlay `production`, from code server and doctor to port 443 of public
-  addresses. The test tries both rules with servers of its own; neither the cloud nor a webhook was called.
+- **Receivers of alerts** are opened by the overlay `production`, from code server and doctor: ports 443, 465 and 587 of
+  public addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. Tested with servers of the
+  test's own; neither the cloud nor a webhook was called.
 """
 
 

@@ -48,12 +48,14 @@ from tests.cluster.waiting import wait_until
 from tests.doubles.kustomize import FOLDER
 
 STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
+"""A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
 PEERS = {CONTROLLER: "controller", SCRAPER: "scraper"}
 """The pods of another namespace that stand for those outside."""
-"""A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
 WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
 HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "10.0.2.1", PRIVATE: HOST}
 """Addresses with a server on port 443: a public one of nobody, one in the network of the overlay's values, and ours."""
+MAIL, ALERTMANAGER = "a mail server", "alertmanager"
+ALERTMANAGER_PORT = 9093
 LISTENING = 4180
 """Where components listen in this test that listen nowhere else."""
 ENFORCED_S = 60.0
@@ -147,6 +149,7 @@ def _https(cluster: Cluster) -> Iterator[None]:
         with ExitStack() as stack:
             for address in HTTPS.values():
                 stack.enter_context(_listening(address, 443))
+            stack.enter_context(_listening(HTTPS[WEBHOOK], 587))
             yield
     finally:
         for address in set(HTTPS.values()) - {HOST}:
@@ -166,13 +169,14 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         cluster.core.patch_namespace(there, {"metadata": {"labels": {"driftline/ingress": "true"}}})
         outside = stack.enter_context(fresh_namespace(cluster.core))
         places = dict.fromkeys((*COMPONENTS, STRANGER), here) | dict.fromkeys(PEERS.values(), there)
-        places[OUTSIDER] = outside
+        places |= dict.fromkeys((OUTSIDER, ALERTMANAGER), outside)
         servers = {name: stack.enter_context(_listening()) for name in (POSTGRES, STORE, ELSEWHERE)}
         stack.enter_context(_https(cluster))
         addresses = _run(cluster, shell, places)
         targets = {name: _open(addresses[name], PORTS.get(name, LISTENING)) for name in (*COMPONENTS, STRANGER)}
         targets |= {name: _open(HOST, port) for name, port in servers.items()}
         targets |= {name: _open(address, 443) for name, address in HTTPS.items()}
+        targets |= {MAIL: _open(HTTPS[WEBHOOK], 587), ALERTMANAGER: _open(addresses[ALERTMANAGER], ALERTMANAGER_PORT)}
         targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
         yield Net(cluster, here, folder, _policies(cluster, folder, servers, here, there), places, targets)
 
@@ -202,11 +206,10 @@ def _run(cluster: Cluster, image: str, places: Mapping[str, str]) -> dict[str, s
 
 
 def _pod(name: str, image: str) -> Manifest:
-    port = PORTS.get(name, LISTENING)
+    port = ALERTMANAGER_PORT if name == ALERTMANAGER else PORTS.get(name, LISTENING)
     pod = manifest(name, image, f"exec openssl s_server -accept {port} -nocert -quiet")
-    pod["metadata"]["labels"] = labels_of(name) if name in COMPONENTS else {}
-    if name == PEERS[SCRAPER]:
-        pod["metadata"]["labels"] = {"app.kubernetes.io/name": "prometheus"}
+    own = {"app.kubernetes.io/name": "prometheus" if name == PEERS[SCRAPER] else name}
+    pod["metadata"]["labels"] = labels_of(name) if name in COMPONENTS else own
     container = pod["spec"]["containers"][0]
     container["resources"] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
     container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
@@ -233,7 +236,9 @@ def _expected(net: Net) -> set[Connection]:
     """Return what is allowed: everybody in the namespace may ask DNS, and without policies all of other namespaces."""
     inside = [*COMPONENTS, STRANGER]
     listed = {connection for connection in REASONS if connection.source in COMPONENTS}
-    free = {Connection(name, target) for name in (*PEERS.values(), OUTSIDER) for target in _outside(net)}
+    others = (*PEERS.values(), OUTSIDER, ALERTMANAGER)
+    free = {Connection(name, target) for name in others for target in _outside(net)}
+    free -= {Connection(ALERTMANAGER, ALERTMANAGER)}
     outside = {Connection(PEERS[CONTROLLER], "proxy"), Connection(PEERS[SCRAPER], "exporter")}
     return listed | {Connection(name, DNS) for name in inside} | free | outside
 
@@ -272,15 +277,21 @@ def test_without_its_rule_a_connection_fails_and_the_others_do_not(net: Net) -> 
     assert taken == {(name, item.source) for name, allowed in by_rule.items() for item in allowed}
 
 
-def test_production_opens_webhooks_and_tokens_by_one_rule_each(net: Net) -> None:
-    """Code server and doctor reach public addresses on port 443; who reaches the store, the token service too."""
+def test_production_opens_receivers_of_alerts_and_tokens_by_one_rule_each(net: Net) -> None:
+    """Code server and doctor reach public addresses and Alertmanager; who reaches the store, the token service too."""
     overlay = guards.objects(net.namespace, "NetworkPolicy", overlay=FOLDER / "overlays/production")
     policies = {item["metadata"]["name"]: item for item in overlay}
-    webhooks = {Connection(name, WEBHOOK) for name in ("code", "doctor")}
+    webhooks = {Connection(name, target) for name in ("code", "doctor") for target in (WEBHOOK, MAIL)}
+    alertmanager = {Connection(name, ALERTMANAGER) for name in ("code", "doctor")}
+    (to_alertmanager,) = policies["to-alertmanager"]["spec"]["egress"][0]["to"]
+    assert to_alertmanager["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    to_alertmanager["namespaceSelector"]["matchLabels"] = {"kubernetes.io/metadata.name": net.places[ALERTMANAGER]}
     tokens = {Connection(item.source, TOKENS) for item in REASONS if item.target == STORE}
     expected, everyone = _expected(net), list(net.places)
     with net.cluster.network():
-        net.enforce([*net.policies, policies["to-webhooks"], policies["to-tokens"]])
+        net.enforce([*net.policies, policies["to-webhooks"], policies["to-alertmanager"], policies["to-tokens"]])
+        net.wait_for(expected | webhooks | alertmanager | tokens, everyone)
+        net.drop("to-alertmanager")
         net.wait_for(expected | webhooks | tokens, everyone)
         net.drop("to-webhooks")
         net.wait_for(expected | tokens, everyone)
