@@ -50,7 +50,7 @@ from tests.doubles.kustomize import FOLDER
 STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
 """A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
 PEERS = {CONTROLLER: "controller", SCRAPER: "scraper"}
-"""The pods of another namespace that stand for those outside."""
+"""The pods of other namespaces that stand for those outside."""
 WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
 HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "10.0.2.1", PRIVATE: HOST}
 """Addresses with a server on port 443: a public one of nobody, one in the network of the overlay's values, and ours."""
@@ -168,8 +168,8 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         here, there = (stack.enter_context(fresh_namespace(cluster.core)) for _ in range(2))
         cluster.core.patch_namespace(there, {"metadata": {"labels": {"driftline/ingress": "true"}}})
         outside = stack.enter_context(fresh_namespace(cluster.core))
-        places = dict.fromkeys((*COMPONENTS, STRANGER), here) | dict.fromkeys(PEERS.values(), there)
-        places |= dict.fromkeys((OUTSIDER, ALERTMANAGER), outside)
+        places = dict.fromkeys((*COMPONENTS, STRANGER), here) | {PEERS[CONTROLLER]: there}
+        places |= dict.fromkeys((PEERS[SCRAPER], OUTSIDER, ALERTMANAGER), outside)
         servers = {name: stack.enter_context(_listening()) for name in (POSTGRES, STORE, ELSEWHERE)}
         stack.enter_context(_https(cluster))
         addresses = _run(cluster, shell, places)
@@ -178,7 +178,7 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         targets |= {name: _open(address, 443) for name, address in HTTPS.items()}
         targets |= {MAIL: _open(HTTPS[WEBHOOK], 587), ALERTMANAGER: _open(addresses[ALERTMANAGER], ALERTMANAGER_PORT)}
         targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
-        yield Net(cluster, here, folder, _policies(cluster, folder, servers, here, there), places, targets)
+        yield Net(cluster, here, folder, _policies(cluster, folder, servers, here, outside), places, targets)
 
 
 def _policies(cluster: Cluster, folder: Path, servers: Mapping[str, int], namespace: str, scraping: str) -> Policies:
