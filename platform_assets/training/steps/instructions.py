@@ -67,15 +67,17 @@ def opened() -> Iterator[PipesContext]:
 
 def _log_as_json(context: PipesContext) -> None:
     """Write what the step tells its run to its own log too, where that is JSON; by Pipes it never gets there."""
+    if not logs.install():
+        return
     asset = context.asset_key if context.is_asset_step else ""
-    if logs.install(
+    logs.know(
         product=text(context.extras, "product"),
         key=context.partition_key if context.is_partition_step else None,
         run_id=context.run_id,
         job=context.job_name,
         step=asset.replace("/", "__"),
-    ):
-        context.log.addHandler(logging.StreamHandler())
+    )
+    context.log.addHandler(logging.StreamHandler())
 
 
 def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
