@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -211,8 +212,13 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = add("doctor", help="read everything that a product stored, look at Dagster, or try all connections")
-    about = "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment"
+    doctor = add(
+        "doctor", help="read everything that a product stored, look at Dagster, or try connections and receivers"
+    )
+    about = (
+        "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment, "
+        "`receivers` sends a test alert to each receiver of alerts"
+    )
     doctor.add_argument("product", metavar="PRODUCT", help=about)
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
@@ -576,6 +582,7 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.automation.receivers import trial
     from platform_assets.base import naming
     from platform_assets.engine import product_files
     from platform_assets.kubernetes import connections
@@ -583,6 +590,8 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.product == "connections":
         return connections.run(settings)
+    if options.product == "receivers":
+        return trial.run(settings)
     if options.product == "dagster":
         return _look_at_dagster(settings)
     naming.check_name(options.product, "PRODUCT")
@@ -601,16 +610,17 @@ def _look_at_dagster(settings: Settings) -> int:
     from platform_assets.operations import exporter
     from platform_assets.operations.exporter import code_locations
 
-    try:
-        from dagster_postgres.utils import DagsterPostgresException as PostgresProblem
-    except ImportError:  # then its database is another
-        PostgresProblem = SQLAlchemyError
+    problems: list[type[Exception]] = [SQLAlchemyError]
+    with suppress(ImportError):  # without it the database is another
+        from dagster_postgres.utils import DagsterPostgresException
+
+        problems.append(DagsterPostgresException)
     home = dagster_home_named() or settings.dagster_home
     try:
         with exporter.opened(home) as instance:
             for line in dagster_state.lines(instance):
                 print(line)
-    except (SQLAlchemyError, PostgresProblem) as error:
+    except tuple(problems) as error:
         cause = f"{error.__cause__ or error}".partition("\n")[0]
         raise ValueError(f"the database of {home}/dagster.yaml cannot be read: {cause}") from error
     if settings.dagster_url is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.automation import failed_runs
+from platform_assets.base import clock
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -39,18 +40,18 @@ def lines(instance: dg.DagsterInstance) -> Iterator[str]:
         place = f", step {step}" if step else ""
         yield f"  failed: {run.job_name} {ended}{place}: {_first_line(error)} (run {run.run_id})"
     yield "Sensors and schedules"
-    for state in sorted(instance.all_instigator_state(), key=lambda state: state.instigator_name):
-        is_on = "off" if state.status.value == "STOPPED" else "on"
-        tick = next(iter(instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)), None)
+    for kept in sorted(instance.all_instigator_state(), key=lambda kept: kept.instigator_name):
+        is_on = "off" if kept.status.value == "STOPPED" else "on"
+        tick = next(iter(instance.get_ticks(kept.instigator_origin_id, kept.selector_id, limit=1)), None)
         last = "never evaluated"
         if tick is not None:
             said = failed_runs.reason(tick.error) if tick.error else tick.skip_reason or ""
             last = f"{tick.status.value.lower()} {_ago(tick.timestamp)}" + (f": {_first_line(said)}" if said else "")
-        yield f"  {state.instigator_name}: {is_on}, {last}"
+        yield f"  {kept.instigator_name}: {is_on}, {last}"
 
 
 def _ago(moment_s: float) -> str:
-    age = timedelta(seconds=max(0, round(datetime.now(UTC).timestamp() - moment_s)))
+    age = timedelta(seconds=max(0, round(clock.wall().timestamp() - moment_s)))
     return f"{age} ago"
 
 

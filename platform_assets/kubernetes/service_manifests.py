@@ -25,7 +25,7 @@ ROOM_BYTES = 2 * 1024**3
 DRAIN_S, GOODBYE_S = 5, 60
 WORTH = 5
 """How many times the product's latency a request may wait: after that its caller has given up."""
-PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
+PLATFORM = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
 _TEMPLATE = Path(__file__).with_name("service.yaml.jinja")

@@ -285,6 +285,26 @@ def test_a_products_latency_names_the_bucket_that_holds_it(settings: Settings, l
     assert f'driftline_request_seconds_bucket{{le="{bucket}",release="none"}}' in Metrics().text().decode()
 
 
+def test_an_alert_is_unsent_until_each_receiver_has_it(settings: Settings) -> None:
+    """Without addresses, as in a pod that lacks the secret: until one has it."""
+    ledgers = Ledgers(settings.root, recorded.SPEC.name)
+    both = settings.replace(alertmanager="http://127.0.0.1:9", alert_webhook="http://127.0.0.1:9")
+
+    def unsent() -> list[float]:
+        readings = [read(OfProducts(known, [recorded.SPEC])) for known in (settings, both)]
+        return [numbers["driftline_unsent_alerts{product=recorded}"] for numbers in readings]
+
+    assert unsent() == [0.0, 0.0]
+    for queued in ({"id": "a1"}, {"id": "a1", "is_end": True}):
+        ledgers.append("alert_queue", queued)
+    assert unsent() == [2.0, 2.0]
+    delivered = {"id": "a1", "outcome": "sent", "message": "it was"}
+    ledgers.create("alerts", "a1.alertmanager", delivered)
+    assert unsent() == [1.0, 2.0]
+    ledgers.create("alerts", "a1.sent", {**delivered, "outcome": "refused"})
+    assert unsent() == [1.0, 1.0]
+
+
 def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_others(settings: Settings) -> None:
     damaged = replace(recorded.SPEC, name="damaged")
     ledger = Path(settings.root) / "ledgers" / "damaged" / "releases"
@@ -373,6 +393,25 @@ def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("recorded cannot be read: ")
     assert "ledgers/recorded/faults" in said
+
+
+@pytest.mark.slow
+def test_of_a_product_whose_store_is_away_one_part_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With fifty products all parts took three minutes, and their numbers came and went."""
+    with s3_server.running(tmp_path) as server:
+        server.make_bucket("gone")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        of = OfProducts(Settings(root="s3://gone/store", state=tmp_path / "state"), [recorded.SPEC])
+        assert read(of)["driftline_product_up{product=recorded}"] == 1.0
+        server.program.process.kill()
+        server.program.process.wait()
+        numbers = read(of)
+    assert numbers["driftline_product_up{product=recorded}"] == 0.0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.count("s3://gone/store/") == 1
 
 
 STATEMENTS = [

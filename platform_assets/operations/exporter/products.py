@@ -54,6 +54,9 @@ OLDER_EVERY_S = 600.0
 """Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
 AT_A_TIME = 8
 """How many products are read side by side: a store answers in tens of milliseconds, and does little."""
+AWAY_S = 1.0
+"""After a part that failed only then, by retries, the others are not tried: the store is away. Fifty products would
+take three minutes, and their numbers would come and go, so that no rule fires."""
 GAUGES = {
     "driftline_product_info": ("1, with the owner of the product's file.", ("owner",)),
     "driftline_product_up": ("1 while a product's file and records can be read.", ()),
@@ -91,7 +94,10 @@ GAUGES = {
         "Every answer before it is in the store; of the process of this hour that is furthest behind.",
         (),
     ),
-    "driftline_unsent_alerts": (f"Alerts among the newest {ALERTS_BACK} that no receiver got.", ()),
+    "driftline_unsent_alerts": (
+        f"Of the newest {ALERTS_BACK} alerts and ends, how many a receiver lacks: any whose address is set here.",
+        (),
+    ),
 }
 COUNTERS = {
     "driftline_decisions": ("Decisions since the start of the exporter.", ("action",)),
@@ -188,10 +194,13 @@ class OfProducts:
 def _read(followed: _Followed) -> list[Sample]:
     samples, problems = list[Sample](), list[str]()
     for part in PARTS:
+        began_s = time.monotonic()
         try:
             samples += part(followed)
         except PROBLEMS as problem:
             problems.append(f"{problem}".partition("\n")[0])
+            if time.monotonic() - began_s > AWAY_S:
+                break
     found = tuple(dict.fromkeys(problems))
     if found and found != followed.problems:
         logging.getLogger(__name__).warning("%s cannot be read: %s", followed.store.name, "; ".join(found))
@@ -233,9 +242,10 @@ def _of_holds(followed: _Followed) -> Iterator[Sample]:
 
 
 def _of_alerts(followed: _Followed) -> Iterator[Sample]:
-    alerts = Alerts(followed.store.settings.root, followed.store.name)
+    settings = followed.store.settings
+    alerts = Alerts(settings.root, followed.store.name)
     newest = alerts.newest_queued(ALERTS_BACK)
-    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(alert) for alert in newest)
+    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(queued, settings.receivers) for queued in newest)
 
 
 def _of_keys(followed: _Followed) -> Iterator[Sample]:
