@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +303,9 @@ class World:
         self.wait(lambda: self.store("unlabelled").history.decision(newest), f"there is a decision on {newest}")
 
     def land_labels(self) -> None:
-        self.land("unlabelled", self._unlabelled("tests"))
+        """Deliver the labels and one more batch: what a decision counted stays until the next one."""
+        newest = live_parts.files(UNLABELLED, datetime.now(UTC) - timedelta(seconds=2))
+        self.land("unlabelled", self._unlabelled("tests") | newest)
 
     def wait(self, condition: Callable[[], object], text: str) -> None:
         wait_until(lambda: bool(condition()), PATIENCE_S, text, self.platform.described)

@@ -50,6 +50,8 @@ HEAD = f"""\
 Written by `tests/cluster/test_alerts.py`: the shipped rules, scrapes and routes with their own windows, by Debian's
 Prometheus and Alertmanager on a cluster of two nodes, all causes at once. *Fired* counts from when the cause began,
 *told* to the first notification at a webhook, *resolved* from when the cause was removed. Looked at every {POLL_S:g} s.
+
+![Prometheus' page of alerts while most of them fire](../alerts.png)
 """
 
 
