@@ -139,6 +139,7 @@ class _CheckpointRun(CutoffRun[Learning]):
             extras=instructions.to_extras(job, self.maker, self._versions),
             profile=self._size,
             work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
+            is_shared=True,
         )
         self.stage.outside.tracking.export(self.product, job.fingerprint, log.warning)
         done = msgspec.convert(result, Trained)

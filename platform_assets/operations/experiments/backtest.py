@@ -218,6 +218,7 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
                 extras=instructions.to_extras(job, Learning.for_product(spec), versions),
                 profile=size,
                 work=Work(product=spec.name, step=BACKTEST, cutoff=cutoff, fingerprint=job.fingerprint),
+                is_shared=True,
             )
 
     if missing:
