@@ -92,7 +92,7 @@ typecheck: setup ## Check the types of the three packages.
 count: ## Print how much code there is by package. CHECK=1 holds it to .ci/ceilings.json; LOWER=1 lowers its numbers.
 	@$(PYTHON) .ci/count.py $(if $(CHECK),--check) $(if $(LOWER),--lower)
 
-reference: setup ## Write what is generated: docs/reference.md, steps.md, store_rights.md from the code, deploy/monitoring.
+reference: setup ## Write what is generated: pages of docs/ from the code, and deploy/monitoring/.
 	@$(BIN)/python .ci/reference.py
 	@$(BIN)/python .ci/steps.py
 	@$(BIN)/python .ci/store_rights.py
@@ -101,7 +101,7 @@ reference: setup ## Write what is generated: docs/reference.md, steps.md, store_
 taste: ## Print where the code departs from conventions of taste: lengths, the README's tree, names that are not nouns.
 	@$(PYTHON) .ci/taste.py
 
-GENERATED := $(patsubst %,docs/%.md,benchmarks connections reference rights settings steps store_rights)
+GENERATED := $(patsubst %,docs/%.md,alerts benchmarks connections reference rights settings steps store_rights)
 words: ## Print the words of the pages that are written by hand: rows and generated pages apart.
 	@wc -w $(filter-out $(GENERATED),$(wildcard *.md docs/*.md docs/decisions/*.md)) | sort -n
 

@@ -1,12 +1,13 @@
-"""Write what deploy/monitoring/ holds for Prometheus' operator and for Grafana: `make reference`.
+"""Write what deploy/monitoring/ holds for Prometheus' operator and for Grafana, and docs/alerts.md: `make reference`.
 
-rules.yaml is written by hand. The same rules become a PrometheusRule, after a look at what promtool does not ask for.
-boards.yaml becomes Grafana's JSON (boards.py).
+rules.yaml is written by hand. The same rules become a PrometheusRule and a table, after a look at what promtool does
+not ask for. boards.yaml becomes Grafana's JSON (boards.py).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "deploy" / "monitoring"
+PAGE = ROOT / "docs" / "alerts.md"
 RULES = FOLDER / "rules.yaml"
 KEYS = {"alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"}
 SEVERITIES = ("page", "ticket", "none")
@@ -33,6 +35,40 @@ metadata:
   labels: {app.kubernetes.io/part-of: driftline}
 spec:
 """
+PAGE_HEAD = """\
+# Alerts and boards
+
+Written by `make reference` from [rules.yaml](../deploy/monitoring/rules.yaml) and
+[boards.yaml](../deploy/monitoring/boards.yaml). The exporter and the services serve the metrics that these read; how to
+start and scrape them: [operate](operate.md#alerts). What scraping costs: [P20](rows/p20.md).
+
+An exporter of others, [dagster-prometheus-exporter](https://github.com/HirofumiTsuda/dagster-prometheus-exporter) (July
+2026), polls Dagster's webserver for runs, ticks, daemons, pools, code locations and assets. Beyond it, ours reads the
+database, so that queue and daemons are known while the webserver is away; counts ticks by outcome, so that a failure
+between two scrapes is not lost; has histograms of durations, errors of daemons, the intervals of sensors and the
+events that are stored; and knows the products. It has what ours lacks: each asset's state and last materialisation,
+and Dagster+.
+
+## Alerts
+`page` wakes somebody, `ticket` waits for working hours. The owner is that of the product's file, where there is a
+product, and else the platform. Most fire after the cause has lasted for some minutes and stop when it has gone. What
+stands in capitals is a label. The command is in the alert, with its labels filled in; `QUERY` is one for `promtool
+query instant`, which shows which processes it concerns. How soon ten of them fire on a cluster:
+[measured](rows/alerts.md).
+
+| alert | who | it says | after | what to do |
+|---|---|---|---|---|
+"""
+PAGE_BOARDS = """
+## Boards
+Two boards for Grafana, loaded by its sidecar from a ConfigMap with the label `grafana_dashboard`
+([kustomization.yaml](../deploy/monitoring/kustomization.yaml)), or by hand. They ask which Prometheus, namespaces and
+products. **No Grafana was at hand when they were made**: that each line is an expression of Prometheus and returns
+series on a cluster is tested; how they look has not been seen. Nothing here imitates Grafana.
+
+| board | row | panels |
+|---|---|---|
+"""
 
 
 def main() -> int:
@@ -40,6 +76,7 @@ def main() -> int:
     try:
         for place, text in written().items():
             (FOLDER / place).write_text(text, encoding="utf-8")
+        PAGE.write_text(page(), encoding="utf-8")
     except ValueError as problem:
         print(problem)
         return 1
@@ -62,6 +99,36 @@ def written() -> dict[str, str]:
         "prometheusrule.yaml": HEAD + "".join(f"  {line}".rstrip() + "\n" for line in lines),
         **{f"{board['uid']}.json": json.dumps(board, indent=1) + "\n" for board in boards},
     }
+
+
+def page() -> str:
+    """Return docs/alerts.md."""
+    rules = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+    alerts = "".join(f"| {' | '.join(_row(rule))} |\n" for rule in rules if "alert" in rule)
+    boards = yaml.safe_load((FOLDER / "boards.yaml").read_text(encoding="utf-8"))
+    panels = "".join(
+        f"| {board['title']} | {row} | {'; '.join(panel['title'] for panel in panels)} |\n"
+        for board in boards
+        for row, panels in board["rows"].items()
+    )
+    return PAGE_HEAD + alerts + PAGE_BOARDS + panels
+
+
+def _row(alert: dict[str, Any]) -> tuple[str, ...]:
+    labels, annotations = alert["labels"], alert["annotations"]
+    command = annotations["command"]
+    shown = "`QUERY`" if command.startswith("promtool query") else f"`{_plain(command)}`"
+    what = f"{_plain(annotations['runbook'])} {shown}"
+    who = f"{labels['severity']}, {'platform' if 'owner' in labels else 'owner'}"
+    return f"`{alert['alert']}`", who, _plain(annotations["summary"]), alert.get("for", "at once"), what
+
+
+def _plain(template: str) -> str:
+    """Return a template of Prometheus with labels in capitals, and its other parts left out."""
+    text = re.sub(r"\}\}\{\{ \$", "}} or {{ $", template)
+    text = re.sub(r"\{\{ with .*?\{\{ end \}\}", "...", text)
+    text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda label: label[1].upper(), text)
+    return re.sub(r"\{\{.*?\}\}", "N", text)
 
 
 def mistakes(text: str) -> Iterator[str]:

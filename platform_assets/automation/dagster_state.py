@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from platform_assets.automation import failed_runs
+from platform_assets.base import clock
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -50,7 +51,7 @@ def lines(instance: dg.DagsterInstance) -> Iterator[str]:
 
 
 def _ago(moment_s: float) -> str:
-    age = timedelta(seconds=max(0, round(datetime.now(UTC).timestamp() - moment_s)))
+    age = timedelta(seconds=max(0, round(clock.wall().timestamp() - moment_s)))
     return f"{age} ago"
 
 

@@ -128,6 +128,8 @@ def _exporter(home: Path, count: int) -> Iterator[str]:
                 httpx.get(address, timeout=600)
                 break
             except httpx.ConnectError:
+                if process.poll() is not None:
+                    raise Disagreement(f"the exporter ended with {process.returncode}.") from None
                 time.sleep(0.2)
         yield address
     finally:

@@ -42,6 +42,8 @@ def test_the_files_are_up_to_date(generator: dict[str, Any]) -> None:
     written = generator["written"]()
     for name, text in written.items():
         assert (promql.FOLDER / name).read_text(encoding="utf-8") == text, f"{name}: run `make reference`"
+    page = generator["PAGE"].read_text(encoding="utf-8")
+    assert page == generator["page"](), "docs/alerts.md: run `make reference`"
     assert load("prometheusrule.yaml")["spec"]["groups"] == load("rules.yaml")["groups"]
     applied = load("kustomization.yaml")
     listed = {*applied["resources"], *applied["configMapGenerator"][0]["files"]}
@@ -118,7 +120,7 @@ def test_nothing_is_written_of_rules_with_a_mistake(
 ) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text(edited("severity: none", "severity: low"), encoding="utf-8")
-    for name, value in {"ROOT": tmp_path, "FOLDER": tmp_path, "RULES": rules}.items():
+    for name, value in {"ROOT": tmp_path, "FOLDER": tmp_path, "RULES": rules, "PAGE": tmp_path / "alerts.md"}.items():
         monkeypatch.setitem(generator["main"].__globals__, name, value)
     assert generator["main"]() == 1
     assert capsys.readouterr().out.startswith("rules.yaml: the rule Watchdog has the severity 'low'")

@@ -258,6 +258,19 @@ def test_an_owner_stays_while_the_exporter_is_away_and_is_unknown_before_it_was_
 
 
 @needs_promtool
+def test_a_service_whose_processes_are_gone_is_down_and_a_product_that_nobody_serves_is_not(tmp_path: Path) -> None:
+    causes = {
+        **INFO,
+        f'driftline_ready{{{P},pod="a"}}': gone_while,
+        'driftline_product_info{product="batch",owner="team:batch"}': phases(1, 1),
+        'driftline_newest_release{product="batch"}': phases(3, 3),
+    }
+    counts = expect(firing("ServiceDown", product="shop"), {PHASE - 1: 0, 2 * PHASE - 1: 1, 3 * PHASE - 1: 0})
+    counts += expect(firing("ServiceDown", product="batch"), {2 * PHASE - 1: 0})
+    assert promtool_test(tmp_path, causes, PHASE, promql_expr_test=counts) == ""
+
+
+@needs_promtool
 def test_a_new_owner_gets_the_alerts_within_a_minute(tmp_path: Path) -> None:
     causes = {
         f'driftline_product_info{{{P},owner="team:shop"}}': lambda m, _: 1.0 if m < PHASE else None,
