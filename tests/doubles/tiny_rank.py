@@ -6,6 +6,7 @@ and writes its result to `result`.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import replace
@@ -23,6 +24,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         training: changes of the product's training, in all processes.
         own: changes of it by rank.
         dies: by rank the step before which that process gets a signal, and the signal.
+        fills: by rank the step before which that process finds its disk full.
         other_rows: ranks that read other rows.
         ready: a file that each process makes once it has joined, and then waits until it is gone.
     """
@@ -31,6 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     training: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {}
     dies: dict[str, tuple[int, int]] = {}
+    fills: dict[str, int] = {}
     other_rows: tuple[int, ...] = ()
     ready: str = ""
 
@@ -57,6 +60,8 @@ def main(group: Any) -> None:
         at, number = plan.dies.get(own, (None, 0))
         if loop.done == at:
             os.kill(os.getpid(), number)
+        if loop.done == plan.fills.get(own):
+            raise OSError(errno.ENOSPC, "No space left on device")
         loss = step(loop)
         if group.rank == 0:
             with path.with_name("losses").open("a", encoding="utf-8") as file:

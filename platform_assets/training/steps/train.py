@@ -191,9 +191,9 @@ class Training:
         maker, inputs = Learning.for_product(self.spec), rows.inputs
         parts = [inputs.numeric, rows.labels, *([] if inputs.image is None else [inputs.image])]
         return {
+            "configuration": sha256(canonical([asdict(maker.training), msgspec.to_builtins(self.job)])),
             "data": sha256(canonical([learned.to_json(), *(sha256(part.tobytes()) for part in parts)])),
             "code": sha256(canonical([digests.code_digest(maker), libraries.installed()])),
-            "configuration": sha256(canonical([asdict(maker.training), msgspec.to_builtins(self.job)])),
         }
 
     def is_made(self) -> bool:

@@ -1,4 +1,4 @@
-"""Processes that share a training, started by torchrun's agent, end with the same bytes however they were interrupted."""
+"""Processes of torchrun's agent that share a training end with the same bytes however they are interrupted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import random
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ import pytest
 
 from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.training.steps import process
+from platform_assets.training.steps import process, train
+from platform_assets.training.train import Loop
 from tests.doubles import tiny_product
 from tests.doubles.tiny_rank import Plan
 
@@ -33,25 +38,30 @@ class Shared:
         self.plan, self.folder = folder / "plan", folder
         self.extras = tiny_product.store(self.settings)
 
-    def start(self, processes: int = 2, **plan: Any) -> subprocess.Popen[str]:
+    @contextmanager
+    def started(self, processes: int = 2, **plan: Any) -> Iterator[subprocess.Popen[str]]:
         extras = {**self.extras, "world_size": processes}
         self.plan.write_bytes(msgspec.json.encode(Plan(extras=extras, **plan)))
         options = [f"--processes={processes}", "--grace-s=30", "tests.doubles.tiny_rank"]
-        return subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "platform_assets.launch.torchrun", *options],
             cwd=REPOSITORY,
             env={**os.environ, **self.settings.to_environment(), "TINY_RANK": str(self.plan)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as agent:
+            try:
+                yield agent
+            finally:
+                agent.kill()
 
     def run(self, processes: int = 2, **plan: Any) -> tuple[int, str]:
         """Return exit code and output of a training; nothing of it is left."""
-        started = self.start(processes, **plan)
-        output, _ = started.communicate(timeout=5 * PATIENCE_S)
+        with self.started(processes, **plan) as agent:
+            output, _ = agent.communicate(timeout=5 * PATIENCE_S)
         assert self.at_work() == []
-        return started.returncode, output
+        return agent.returncode, output
 
     def at_work(self) -> list[int]:
         """Return the processes of this training, the agent included."""
@@ -76,6 +86,13 @@ class Shared:
 
     def reasons(self) -> list[str]:
         return [record["reason"] for _, record in Ledgers(self.settings.root, "tiny").records("attempts")]
+
+
+def wait(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +130,82 @@ def test_twenty_kills_of_random_processes_at_random_steps_change_no_byte(tmp_pat
     code, output = shared.run()
     assert code == 0, output
     assert shared.checkpoint() == uninterrupted
+
+
+TOGETHER = {"epochs": 15, "settings": {"widths": (16, 16), "embedding": 3, "dropout": 0.0}}
+"""210 steps without anything random in a network: what it drops would differ between numbers of processes."""
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.thorough)])
+def test_another_number_of_processes_resumes_with_the_same_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    expected, step = dict[int, float](), Loop.step
+
+    def noting(loop: Loop) -> float:
+        loss = step(loop)
+        expected[loop.done] = loss
+        return loss
+
+    monkeypatch.setattr(Loop, "step", noting)
+    alone, shared = Shared(tmp_path / "alone"), Shared(tmp_path / "shared")
+    spec = replace(tiny_product.SPEC, training=replace(tiny_product.SPEC.training, **TOGETHER))
+    train.Training(spec, train.Job.from_extras(alone.extras), alone.settings, log=lambda _: None).run()
+
+    code, output = shared.run(2, training=TOGETHER, dies={"1": (100, signal.SIGKILL)})
+    assert code == KILLED, output
+    code, output = shared.run(processes, training=TOGETHER)
+    assert code == 0, output
+    assert "resuming from step 100 of 210" in output
+    assert shared.losses() == pytest.approx(expected, rel=1e-4)
+
+
+def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path: Path, uninterrupted: str) -> None:
+    shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
+    with shared.started(ready=str(ready)) as agent:
+        wait(lambda: all(Path(f"{ready}-{rank}").exists() for rank in range(2)))
+        for _ in range(3):  # as launchers do until the process has ended
+            agent.terminate()
+        output, _ = agent.communicate(timeout=PATIENCE_S)
+    assert agent.returncode == process.EXIT_PREEMPTED, output
+    assert shared.at_work() == []
+    assert shared.run()[0] == 0
+    assert shared.checkpoint() == uninterrupted
+
+
+def test_nothing_is_left_of_a_training_whose_agent_is_killed(tmp_path: Path) -> None:
+    shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
+    with shared.started(ready=str(ready)) as agent:
+        wait(lambda: all(Path(f"{ready}-{rank}").exists() for rank in range(2)))
+        assert len(shared.at_work()) == 3
+        agent.kill()
+        agent.communicate(timeout=PATIENCE_S)
+    wait(lambda: not shared.at_work())
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        ({"own": {"1": {"weight_decay": 0.5}}}, "the configuration of rank 1 differs from that of rank 0"),
+        ({"other_rows": [1]}, "the data of rank 1 differs from that of rank 0"),
+        ({"training": {"learning_rate": 1e30}}, "expected a finite number. Lower Training.learning_rate"),
+    ],
+)
+def test_what_all_processes_find_wrong_is_one_error_of_the_step(
+    tmp_path: Path, plan: dict[str, Any], sentence: str
+) -> None:
+    shared = Shared(tmp_path / "shared")
+    code, output = shared.run(**plan)
+    assert (code, shared.reasons()) == (1, ["code"]), output
+    assert sentence in output
+    assert output.count("Traceback") == 1
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(0, "code"), (1, "killed")])
+def test_an_error_of_one_process_is_the_one_of_the_step(tmp_path: Path, rank: int, reason: str) -> None:
+    shared = Shared(tmp_path / "shared")
+    code, output = shared.run(fills={str(rank): 20})
+    assert (code, shared.reasons()) == (1, [reason]), output
+    assert output.count("Traceback") == 1
+    assert "No space left on device" in output
+    assert f"rank {1 - rank}: PeerLost: another process of this step is gone; its own end is the cause" in output
