@@ -1,7 +1,5 @@
 """A step that the processes of its profile share has one result, one exit code and one reason, as any other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from signal import SIGBUS, SIGKILL, SIGTERM
 
@@ -58,11 +56,12 @@ def launch(settings: Settings, size: StepProfile, world_size: int = 2, **changes
     work = Work(product="tiny", step="train", cutoff=job.cutoff, fingerprint=job.fingerprint)
 
     @dg.asset
-    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> None:
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
         module = "platform_assets.launch.train"
         results.append(
             launcher.run(context=context, module=module, extras=extras, profile=size, work=work, is_shared=True)
         )
+        return dg.MaterializeResult()
 
     dg.materialize([waits], resources={"launcher": SubprocessLauncher(settings)})
     (result,) = results
