@@ -28,8 +28,7 @@ from platform_assets.product.channels import Channel
 from platform_assets.product.spec import Product, RecordingMissing, Source
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import changes, versions
-from platform_assets.training.learners.network import learner_of
-from platform_assets.training.requests import check_processes
+from platform_assets.training.learners.network import check_processes, learner_of
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
@@ -193,7 +192,8 @@ def _money(spec: Product) -> str:
 def _unused(spec: Product) -> Line | None:
     """Return a line where the training cannot use its profile."""
     try:
-        check_processes(spec, profile(spec.training.profile))
+        size = profile(spec.training.profile)
+        check_processes(spec, size.name, size.world_size)
     except ValueError as problem:
         return Line(check="profile", message=str(problem), state="problem")
     return None

@@ -24,7 +24,7 @@ from platform_assets.store.records.trainings import LOOP
 from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
 from platform_assets.training.checkpoint_maker import Learning
-from platform_assets.training.learners.network import Network, learner_of
+from platform_assets.training.learners.network import check_processes
 from platform_assets.training.steps.jobs import Job, Request
 
 
@@ -89,7 +89,7 @@ def request_of(
     product: ProductStore, cutoff: str, size: Size, training_keys: Sequence[str], holdout_keys: Sequence[str]
 ) -> Request:
     """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
-    check_processes(product.spec, size)
+    check_processes(product.spec, size.name, size.world_size)
     keys = (*training_keys, *holdout_keys)
     if (behind := versions.older(product, keys)) is not None:
         raise OlderRows(
@@ -110,26 +110,6 @@ def request_of(
         features=features,
         outcomes=outcomes,
     )
-
-
-def check_processes(spec: Product, size: Size) -> None:
-    """Refuse a size whose processes a product's training cannot share.
-
-    Raises:
-        ValueError: the learner computes in one process, or the batch cannot be divided.
-    """
-    count, batch_size = size.world_size, spec.training.batch_size
-    fix = f"Fix Training.profile of {spec.name}"
-    if count > 1 and not isinstance(learner := learner_of(spec), Network):
-        raise ValueError(
-            f"profile {size.name} has {count} processes for a training, and {type(learner).__name__} computes in one, "
-            f"so it would waste the rest; expected a profile with one accelerator and one process, or a network. {fix}."
-        )
-    if batch_size % count:
-        raise ValueError(
-            f"profile {size.name} has {count} processes for a training, which do not divide its batch_size, "
-            f"{batch_size}; expected a multiple of {count}. {fix}, or Training.batch_size."
-        )
 
 
 def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from platform_assets.base.settings import Settings
-from platform_assets.launch.profiles import PROFILES
+from platform_assets.launch.profiles import PROFILES, StepProfile
 from platform_assets.product.learner import Learner
+from platform_assets.product.spec import Product
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import requests
 from platform_assets.training.learners.blend import Blend
 from platform_assets.training.learners.boosted import LightGbm
 from platform_assets.training.learners.estimator import Estimator
 from platform_assets.training.learners.finished import FinishedOnnx
-from platform_assets.training.learners.network import Network
+from platform_assets.training.learners.network import Network, check_processes
 from tests.doubles import tiny_product, tuned_product
 
 SPEC = tiny_product.SPEC
@@ -31,6 +32,10 @@ class OwnLoop(LightGbm):
     resumes = True
 
 
+def check(spec: Product, size: StepProfile) -> None:
+    check_processes(spec, size.name, size.world_size)
+
+
 @pytest.mark.parametrize(
     "learner",
     [
@@ -43,19 +48,19 @@ class OwnLoop(LightGbm):
 )
 def test_a_learner_that_computes_in_one_process_is_refused_a_profile_with_more(learner: Learner) -> None:
     spec = replace(SPEC, model=learner)
-    requests.check_processes(spec, SMALL)
+    check(spec, SMALL)
     for size in (TWO, PROFILES["gpu"].replace(accelerators=8)):
         computes_in_one = f"profile {size.name} has .* {type(learner).__name__} computes in one, so it would waste"
         with pytest.raises(ValueError, match=computes_in_one):
-            requests.check_processes(spec, size)
+            check(spec, size)
 
 
 @pytest.mark.parametrize("model", [tiny_product.model, NETWORK])
 def test_a_network_shares_a_batch_that_its_processes_divide(model: Any) -> None:
     spec = replace(SPEC, model=model)
-    requests.check_processes(spec, TWO)
+    check(spec, TWO)
     with pytest.raises(ValueError, match=r"has 3 processes .* not divide its batch_size, 64; expected a multiple of 3"):
-        requests.check_processes(spec, SMALL.replace(processes=3))
+        check(spec, SMALL.replace(processes=3))
 
 
 def test_the_number_of_processes_is_in_the_fingerprint_where_there_are_several(settings: Settings) -> None:

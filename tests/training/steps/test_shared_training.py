@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
 
 from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
 from platform_assets.training.steps import process, train
 from platform_assets.training.train import Loop
 from tests.doubles import tiny_product
@@ -117,6 +120,8 @@ def test_two_processes_killed_and_stopped_at_any_step_end_byte_identical(tmp_pat
     ]
     assert codes == [KILLED, KILLED, process.EXIT_PREEMPTED, 0]
     assert shared.checkpoint() == uninterrupted
+    manifest = ArtifactStore(shared.settings.root).get_json(uninterrupted)
+    assert manifest["computed"] == {"device": "cpu", "precision": "float32", "world_size": 2}
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
     assert sorted(shared.losses()) == list(range(1, STEPS + 1))
 
@@ -199,6 +204,17 @@ def test_what_all_processes_find_wrong_is_one_error_of_the_step(
     assert (code, shared.reasons()) == (1, ["code"]), output
     assert sentence in output
     assert output.count("Traceback") == 1
+
+
+def test_labels_of_one_class_are_one_error_of_the_step(tmp_path: Path) -> None:
+    shared, keys = Shared(tmp_path / "shared"), tiny_product.TRAINING_KEYS
+    frames = {key: tiny_product.outcome_rows(key).with_columns(pl.lit(1, pl.Int8).alias("label")) for key in keys}
+    tables = TableStore(shared.settings.root, "tiny")
+    records = tables.replace("outcomes", frames, inputs={key: {} for key in keys}, code="1")
+    shared.extras["outcomes"] = {key: record.content_digest for key, record in records.items()}
+    code, output = shared.run()
+    assert (code, shared.reasons(), output.count("Traceback")) == (1, ["code"], 1), output
+    assert "takes the values [1] in 894 training rows" in output
 
 
 @pytest.mark.parametrize(("rank", "reason"), [(0, "code"), (1, "killed")])
