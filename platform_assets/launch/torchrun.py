@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -28,12 +28,16 @@ RECORD = "error.json"
 """What torch calls the record of a process's error, in a folder of the process's own."""
 
 
+def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in STOPS:
+        signal.signal(number, handler)
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
     """Let the agent stop its processes, once: launchers repeat the signal while these save."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
-    for handled in STOPS:
-        signal.signal(handled, signal.SIG_IGN)
+    _handle(signal.SIG_IGN)
     raise SignalException("asked to stop", sigval=signal.SIGTERM)
 
 
@@ -96,6 +100,7 @@ def run(processes: int, grace_s: float, module: str) -> int:
         failed, is_asked = dict[int, int](), False
         before = process.oom_kills()
         try:
+            _handle(_stop)
             launch_agent(config, sys.executable, ["-m", "platform_assets.launch.rank", module])
         except SignalException:
             is_asked = True
@@ -103,6 +108,8 @@ def run(processes: int, grace_s: float, module: str) -> int:
             failed = {rank: failure.exitcode for rank, failure in problem.failures.items()}
         else:
             return 0
+        finally:
+            _handle(signal.SIG_IGN)  # what is left to do takes no time
         errors = [_error(path) for path in sorted(Path(folder).rglob(RECORD))]
     for rank, code in sorted(failed.items()):
         if code < 0:
@@ -124,8 +131,7 @@ def _error(path: Path) -> str:
 def main() -> None:
     """Run the module that the command line names."""
     process.die_with_parent()
-    for number in STOPS:
-        signal.signal(number, _stop)
+    process.exit_on_sigterm()  # until there are processes that save
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--grace-s", type=float, required=True)

@@ -27,6 +27,15 @@ class ProcessGroup:
     rank: int
     size: int
 
+    def check_device(self, device: str) -> None:
+        """Raise `TrainingProblem` unless each process has a GPU, where they compute on GPUs."""
+        count = torch.cuda.device_count()
+        if device == "cuda" and count < self.size:
+            raise TrainingProblem(
+                f"the training's profile has {self.size} processes on a GPU each, and torch finds {count} here; "
+                f"expected {self.size}. Fix the node, which must expose them all to the step, or the profile's accelerators."
+            )
+
     def add(self, values: Tensor) -> None:
         """Replace values by their sum over all processes, with the same bytes in each."""
         with _peers():
@@ -75,9 +84,9 @@ class ProcessGroup:
 
 @contextmanager
 def joined() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun's agent started, by its variables; each takes the GPU of its number."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(dist.get_node_local_rank())
+    """Join the processes that torchrun's agent started, by its variables; each takes the GPU of its number, if any."""
+    if (place := dist.get_node_local_rank()) < torch.cuda.device_count():
+        torch.cuda.set_device(place)
     with _peers():
         dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo")
     yield ProcessGroup(rank=dist.get_rank(), size=dist.get_world_size())

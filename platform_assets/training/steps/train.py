@@ -168,6 +168,8 @@ class Training:
         """
         job, maker = self.job, Learning.for_product(self.spec)
         maker.prepare(job.device, job.precision)
+        if self.group is not None:
+            self.group.check_device(job.device)
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)

@@ -19,9 +19,11 @@ import polars as pl
 import pytest
 
 from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.product.learner import TrainingProblem
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
+from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
 from platform_assets.training.train import Loop
 from tests.doubles import tiny_product
@@ -96,6 +98,12 @@ def wait(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until_s
         time.sleep(0.05)
+
+
+def handles(pid: int, number: int) -> bool:
+    """Return whether a process has a handler of a signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +184,26 @@ def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path:
     assert shared.at_work() == []
     assert shared.run()[0] == 0
     assert shared.checkpoint() == uninterrupted
+
+
+def test_a_training_that_is_stopped_as_soon_as_it_starts_was_told_to_stop(tmp_path: Path) -> None:
+    shared = Shared(tmp_path / "shared")
+    with shared.started() as agent:
+        wait(lambda: handles(agent.pid, signal.SIGTERM))
+        agent.terminate()
+        output, _ = agent.communicate(timeout=PATIENCE_S)
+    assert agent.returncode == process.EXIT_PREEMPTED, output
+    wait(lambda: not shared.at_work())
+
+
+def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ProcessGroup(rank=0, size=4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    group.check_device("cpu")
+    with pytest.raises(TrainingProblem, match="has 4 processes on a GPU each, and torch finds 2 here; expected 4"):
+        group.check_device("cuda")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    group.check_device("cuda")
 
 
 def test_nothing_is_left_of_a_training_whose_agent_is_killed(tmp_path: Path) -> None:
