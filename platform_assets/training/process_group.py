@@ -33,7 +33,7 @@ class ProcessGroup:
         if device == "cuda" and count < self.size:
             raise TrainingProblem(
                 f"the training's profile has {self.size} processes on a GPU each, and torch finds {count} here; "
-                f"expected {self.size}. Fix the node, which must expose them to the step, or the profile's accelerators."
+                f"expected {self.size}. Fix the node, which must expose them to the step, or the profile."
             )
 
     def add(self, values: Tensor) -> None:
