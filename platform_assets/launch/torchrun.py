@@ -42,7 +42,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: bool) -> int:
-    """Return the exit code of the first cause, by kind: a kill, an error of its own, a request to stop, a lost peer.
+    """Return the exit code of the first cause, by kind: an error of its own, a kill, a request to stop, a lost peer.
 
     Args:
         exit_codes: of the processes that failed, negative for a signal; those that the agent ended may be missing.
@@ -51,7 +51,7 @@ def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: boo
     """
     kinds = {error.partition(":")[0] for error in errors}
     has_own_error = bool(kinds - {"", process.Preempted.__name__, process.PeerLost.__name__})
-    # The agent ends the others by SIGTERM, and by SIGKILL at last, once one has failed.
+    # Once one has failed the agent ends the others by SIGTERM, and by SIGKILL at last: an error comes before a kill.
     killed = [code for code in exit_codes if code < 0 and code != -signal.SIGTERM]
     if is_asked:
         return 1 if has_own_error else process.EXIT_PREEMPTED
