@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -153,6 +154,7 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     status = add("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
+    status.add_argument("--at", metavar="DATE", help="what was so at the end of a date, or at a moment, by the records")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(run=_status)
 
@@ -210,8 +212,13 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
     report.set_defaults(run=_report)
 
-    doctor = add("doctor", help="read everything that a product stored, look at Dagster, or try all connections")
-    about = "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment"
+    doctor = add(
+        "doctor", help="read everything that a product stored, look at Dagster, or try connections and receivers"
+    )
+    about = (
+        "the product; `dagster` says what Dagster does, `connections` tries each connection of a deployment, "
+        "`receivers` sends a test alert to each receiver of alerts"
+    )
     doctor.add_argument("product", metavar="PRODUCT", help=about)
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
     doctor.set_defaults(run=_doctor)
@@ -406,6 +413,8 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.operations import status
     from platform_assets.store import pulse
 
+    if options.at is not None:
+        return _status_at(settings, options)
     dagster = home.existing(settings)
     silence = pulse.silence(settings.root)
     states, damaged = [], []
@@ -423,6 +432,32 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     for sentence in damaged:
         print(sentence, file=sys.stderr)
     return 1 if damaged else 0
+
+
+def _status_at(settings: Settings, options: argparse.Namespace) -> int:
+    from msgspec import to_builtins
+
+    from platform_assets.base.problems import LedgerProblem
+    from platform_assets.engine.product_files import Broken
+    from platform_assets.operations.status import past, text
+    from platform_assets.store.product_store import ProductStore
+
+    asked, states, problems = past.parse(options.at), [], []
+    for product in _products(options.product):
+        if isinstance(product, Broken):
+            problems.append(product.error)
+            continue
+        try:
+            states.append(past.read(ProductStore(product, settings), asked))
+        except (past.NotOnRecord, LedgerProblem) as problem:  # the others still have a state
+            problems.append(f"{problem}")
+    if options.json:
+        print(json.dumps({"products": to_builtins(states)}, indent=2))
+    elif states:
+        print("\n\n".join([f"Store: {settings.root}", *(text.past_as_text(state) for state in states)]))
+    for sentence in problems:
+        print(f"driftline: {sentence}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _trace(settings: Settings, options: argparse.Namespace) -> int:
@@ -547,6 +582,7 @@ def _report(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.automation.receivers import trial
     from platform_assets.base import naming
     from platform_assets.engine import product_files
     from platform_assets.kubernetes import connections
@@ -554,6 +590,8 @@ def _doctor(settings: Settings, options: argparse.Namespace) -> int:
 
     if options.product == "connections":
         return connections.run(settings)
+    if options.product == "receivers":
+        return trial.run(settings)
     if options.product == "dagster":
         return _look_at_dagster(settings)
     naming.check_name(options.product, "PRODUCT")
@@ -572,16 +610,17 @@ def _look_at_dagster(settings: Settings) -> int:
     from platform_assets.operations import exporter
     from platform_assets.operations.exporter import code_locations
 
-    try:
-        from dagster_postgres.utils import DagsterPostgresException as PostgresProblem
-    except ImportError:  # then its database is another
-        PostgresProblem = SQLAlchemyError
+    problems: list[type[Exception]] = [SQLAlchemyError]
+    with suppress(ImportError):  # without it the database is another
+        from dagster_postgres.utils import DagsterPostgresException
+
+        problems.append(DagsterPostgresException)
     home = dagster_home_named() or settings.dagster_home
     try:
         with exporter.opened(home) as instance:
             for line in dagster_state.lines(instance):
                 print(line)
-    except (SQLAlchemyError, PostgresProblem) as error:
+    except tuple(problems) as error:
         cause = f"{error.__cause__ or error}".partition("\n")[0]
         raise ValueError(f"the database of {home}/dagster.yaml cannot be read: {cause}") from error
     if settings.dagster_url is not None:

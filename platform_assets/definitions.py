@@ -12,9 +12,12 @@ import resources
 import sensors
 from platform_assets import defs as folder
 from platform_assets.automation.factory import JOBS, build_defs
-from platform_assets.base import structs
+from platform_assets.base import logs, structs
 
 __all__ = ["JOBS", "build_defs", "defs"]
+
+
+logs.install()
 
 
 def _scaffolded() -> list[dg.Definitions]:

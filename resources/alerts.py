@@ -1,7 +1,7 @@
-"""The alerts: recorded once per episode, and delivered to a webhook at least once.
+"""The alerts: recorded once per episode, and delivered to each receiver at least once.
 
-Class `AlertsResource` (`platform_assets/automation/alerting.py`), with the variables of the resource `store`:
-`DRIFTLINE_ALERT_WEBHOOK` is the address, a secret; without it alerts are on record only.
+Class `AlertsResource` (`platform_assets/automation/alerting.py`), with the variables of the resource `store`; they name
+the receivers, and without any alerts are on record only.
 """
 
 from platform_assets.automation.alerting import AlertsResource

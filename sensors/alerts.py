@@ -1,7 +1,6 @@
-"""Deliver recorded alerts to the webhook, each product's in order and at least once, with growing pauses.
+"""Deliver recorded alerts to each receiver, each product's in order and at least once, with growing pauses.
 
-Of `DRIFTLINE_ALERT_WEBHOOK`; without one alerts are recorded and shown in `driftline status`. Decided in
-`platform_assets/automation/sensors/alerts.py`.
+Without a receiver alerts are recorded only. Decided in `platform_assets/automation/sensors/alerts.py`.
 """
 
 from platform_assets.automation.sensors import alerts

@@ -97,6 +97,20 @@ def test_the_job_is_valid_and_not_retried_by_kubernetes(job: dict[str, Any]) -> 
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
+def test_the_pod_carries_its_product_and_the_team_of_the_products_file(
+    launcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_runs, "_products", lambda: frozenset(["flight_delays", "orders"]))
+
+    def labels(name: str, **tags: Any) -> dict[str, str]:
+        metadata = job_of(launcher, row(name, **tags))["spec"]["template"]["metadata"]
+        return {key: value for key, value in metadata["labels"].items() if key.startswith("driftline/")}
+
+    of_flights = {"driftline/product": "flight_delays", "driftline/team": "driftline"}
+    assert labels("advance__flight_delays", tags={"driftline/team": "another", "driftline/product": "x"}) == of_flights
+    assert labels("advance__orders") == {"driftline/product": "orders"}, "its file gives no product"
+
+
 def test_the_job_keeps_the_pod_security_rules_and_gets_secrets_by_name(job: dict[str, Any]) -> None:
     spec = job["spec"]["template"]["spec"]
     (run,) = spec["containers"]

@@ -10,6 +10,7 @@ from tests.cluster.connections import (
     DOCUMENT,
     PORTS,
     REASONS,
+    SCRAPER,
     Connection,
     document,
     policies,
@@ -18,7 +19,7 @@ from tests.cluster.connections import (
 )
 
 RECORD = "RECORD_CONNECTIONS"
-OUTSIDE = {ANY, CONTROLLER}
+OUTSIDE = {ANY, CONTROLLER, SCRAPER}
 
 
 def test_each_allowed_connection_has_a_reason_and_each_reason_its_rules() -> None:

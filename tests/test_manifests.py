@@ -254,10 +254,19 @@ def test_the_names_that_products_may_not_have_are_those_of_the_platform() -> Non
     assert own <= set(module.PLATFORM)
 
 
-@pytest.mark.parametrize("name", ["webserver", "a" * 54])
+def test_pods_carry_the_team_and_no_selector_does(tmp_path: Path) -> None:
+    found = documents(tmp_path, spec=replace(SPEC, owner="anna@example.com"))
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["driftline/product"] == SPEC.name
+    assert labels["driftline/team"].startswith("anna-example.com-")
+    assert "driftline/team" not in found["Deployment"]["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize("name", ["webserver", "a" * 54, "orders_"])
 def test_a_name_that_is_taken_or_too_long_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"the service of {name} would be called driftline-{name}; expected at most 63"
+        ValueError,
+        match=rf"the service of {name} would be called driftline-{name.replace('_', '-')}; expected at most 63",
     ):
         manifests(product(tmp_path, replace(SPEC, name=name)))
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from platform_assets.base import accounts
-from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES
+from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
 from platform_assets.launch.profiles import BUILT_IN_PROFILES
-from tests.doubles import kustomize
+from tests.doubles import kustomize, promql
 
 pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
-PARTS = ("code", "daemon", "webserver", "webserver-read-only")
+PARTS = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 OURS = re.compile(r"[^\s']*driftline-(?:platform|trainer|service)[:@][^\s']*")
 """An image of ours with a tag or a digest, wherever it stands."""
@@ -241,6 +241,35 @@ def test_the_read_only_webserver_differs_by_its_flag_workspace_account_and_user_
     assert _named(objects, "ServiceAccount", "driftline-webserver-read-only")["automountServiceAccountToken"] is False
     selector = _named(objects, "Service", "driftline-webserver-read-only")["spec"]["selector"]
     assert selector["app.kubernetes.io/component"] == "webserver-read-only"
+
+
+def test_the_exporter_only_reads_and_prometheus_finds_it(objects: list[dict[str, Any]]) -> None:
+    deployment = _named(objects, "Deployment", "driftline-exporter")
+    (spec,) = kustomize.pod_specs(deployment)
+    (container,) = spec["containers"]
+    secrets = [item["secretRef"]["name"] for item in container["envFrom"] if "secretRef" in item]
+    assert secrets == ["driftline-postgres-read-only", accounts.STORE_SECRET]
+    assert _named(objects, "ServiceAccount", spec["serviceAccountName"])["automountServiceAccountToken"] is False
+    bound = [subject["name"] for item in objects for subject in item.get("subjects", ())]
+    assert spec["serviceAccountName"] not in bound
+    (port,) = container["ports"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    scrape = yaml.safe_load((promql.FOLDER / "scrape.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    (job,) = (job for job in scrape if job["job_name"] == "driftline-exporter")
+    kept = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
+    assert kept == {
+        "__meta_kubernetes_pod_label_app_kubernetes_io_part_of": labels["app.kubernetes.io/part-of"],
+        "__meta_kubernetes_pod_label_app_kubernetes_io_component": labels["app.kubernetes.io/component"],
+        "__meta_kubernetes_pod_container_port_name": port["name"],
+    }
+    monitor = yaml.safe_load((promql.FOLDER / "servicemonitor.yaml").read_text(encoding="utf-8"))["spec"]
+    service = _named(objects, "Service", "driftline-exporter")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert [item["port"] for item in monitor["endpoints"]] == [item["name"] for item in service["spec"]["ports"]]
+    defaults = Settings.from_environment({})
+    (peer,) = _named(objects, "NetworkPolicy", "exporter-from")["spec"]["ingress"][0]["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": defaults.scraper_namespace}
+    assert "=".join(*peer["podSelector"]["matchLabels"].items()) == defaults.scraper_label
 
 
 def test_in_production_each_account_that_needs_the_store_gets_a_token_for_a_role_of_its_own() -> None:

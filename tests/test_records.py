@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from platform_assets.base.problems import LedgerProblem, NewerRecord, UnfitRecord
 from platform_assets.store.artifacts import canonical, parse
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, FAILURES
+from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, ENDS, FAILURES
 from platform_assets.store.records.attempts import ANNOUNCED, ATTEMPTS, OVERSPENDINGS, PROGRESS
 from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS
 from platform_assets.store.records.base import Record, RecordKind
@@ -34,6 +34,7 @@ from platform_assets.store.records.verdicts import VERDICTS
 
 KINDS: dict[str, RecordKind[Record]] = {
     "alerts": ALERTS,
+    "alert_ends": ENDS,
     "alert_queue": ALERT_QUEUE,
     "announced": ANNOUNCED,
     "answered": ANSWERED,

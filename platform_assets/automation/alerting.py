@@ -1,51 +1,42 @@
-"""Raise alerts: record each once, and deliver it to a webhook at least once.
+"""Raise alerts: record each once, record the end of its episode, and deliver both to each receiver at least once.
 
 An alert's id names its episode, so the same trouble seen again raises no second alert. The record `alerts/{id}` is
-written first, then the place in the queue. A receiver that was down gets the alert later; one that gets it twice
-recognises the id. The webhook's address is a secret: it appears in no record, log line, message or `repr`.
+written first, then the place in the queue; so is the end, `alerts/{id}.ended`. A receiver that was down gets them
+later; one that gets them twice recognises the id.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import dagster as dg
 
+from platform_assets.automation.receivers.api import Delivery, Message, Receiver
+from platform_assets.automation.receivers.kinds import kind_of
+from platform_assets.base import clock
 from platform_assets.base.problems import RecordExists
 from platform_assets.base.settings import Settings
+from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import sha256
-from platform_assets.store.history.alerts import SENT, Alerts
-from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert, Delivered, Queued
+from platform_assets.store.history.alerts import Alerts
+from platform_assets.store.records.alerts import (
+    ALERT_QUEUE,
+    ALERTS,
+    DELIVERIES,
+    ENDED,
+    ENDS,
+    Alert,
+    Delivered,
+    Ended,
+    Queued,
+)
 from platform_assets.store.writing import LedgerWriters
 
-TIMEOUT_S = 5.0
 QUEUE_READ = 20
 MAX_ID = 120
 """Longest id, in characters."""
-
-_RETRIED = (408, 425, 429)
-"""Refusals that may be temporary; any other 4xx would be repeated forever."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """Result of delivering the next alert in a product's queue.
-
-    Attributes:
-        outcome: `sent` now or before, `refused` (final), `unreachable` (to be retried), `recorded` without a webhook,
-            or `empty` when the queue has no more alerts.
-        alert_id: of the alert; empty for `empty`.
-        message: one clause, without the webhook's address.
-    """
-
-    outcome: Literal["sent", "refused", "unreachable", "recorded", "empty"]
-    alert_id: str = ""
-    message: str = ""
 
 
 class AlertsResource(dg.ConfigurableResource[None]):
@@ -62,6 +53,10 @@ class AlertsResource(dg.ConfigurableResource[None]):
         """The settings, read now."""
         return Settings.from_environment(self.variables)
 
+    def history(self, product: str) -> Alerts:
+        """The reader of a product's alerts."""
+        return Alerts(self.settings.root, product)
+
     def record(
         self, product: str, alert_id: str, *, kind: str, text: str, at: datetime, details: object = None
     ) -> bool:
@@ -69,7 +64,7 @@ class AlertsResource(dg.ConfigurableResource[None]):
 
         Args:
             alert_id: from `episode_id`; the same for the same episode.
-            kind: for receivers that filter; docs/operate.md lists the kinds.
+            kind: one of `receivers.kinds.KINDS`.
             text: one or two sentences for a person.
             at: the product's moment.
             details: JSON values by name.
@@ -77,43 +72,74 @@ class AlertsResource(dg.ConfigurableResource[None]):
         Raises:
             LedgerProblem: the alert could not be written; record it again.
         """
-        ledgers, history = LedgerWriters(self.settings.root, product), Alerts(self.settings.root, product)
-        alert = Alert(id=alert_id, product=product, kind=kind, text=text, at_utc=at.isoformat(), details=details or {})
+        severity, details = kind_of(kind, details).severity, details or {}
+        at_utc = at.isoformat()
+        alert = Alert(
+            id=alert_id, product=product, kind=kind, text=text, at_utc=at_utc, details=details, severity=severity
+        )
         is_new = True
         try:
-            ledgers.of(ALERTS).create(alert_id, alert)
+            LedgerWriters(self.settings.root, product).of(ALERTS).create(alert_id, alert)
         except RecordExists:
             is_new = False
-            # Otherwise its sensor was killed before it queued the alert.
-            if history.is_delivered(alert_id) or alert_id in history.newest_queued(QUEUE_READ):
-                return False
-        ledgers.of(ALERT_QUEUE).append(Queued(id=alert_id))
-        return is_new
+        return self._queue(product, Queued(id=alert_id), is_new=is_new)
 
-    def deliver(self, product: str, number: int) -> Delivery:
-        """Deliver the alert at a place in the queue unless that was done, and record the delivery.
+    def end(self, product: str, alert_id: str, at: datetime) -> bool:
+        """Record that the episode of an alert is over, and queue that; return whether there is such an alert.
 
-        Args:
-            number: its place in the queue, from 1.
+        Raises:
+            LedgerProblem: the end could not be written; record it again.
         """
-        settings = self.settings
-        history = Alerts(settings.root, product)
-        alert_id = history.queued(number)
-        if alert_id is None:
-            return Delivery(outcome="empty")
-        alert = history.alert(alert_id)
-        if alert is None or history.is_delivered(alert_id):
-            return Delivery(outcome="sent", alert_id=alert_id, message="was delivered before")
-        if settings.alert_webhook is None:
-            return Delivery(
-                outcome="recorded", alert_id=alert_id, message="recorded only: DRIFTLINE_ALERT_WEBHOOK is not set"
-            )
-        delivery = _post(settings.alert_webhook.get_secret_value(), alert)
-        if delivery.outcome == "sent" or delivery.outcome == "refused":
-            with suppress(RecordExists):
-                sent = Delivered(id=alert_id, outcome=delivery.outcome, message=delivery.message)
-                LedgerWriters(settings.root, product).of(DELIVERIES).create(alert_id + SENT, sent)
+        alert = self.history(product).alert(alert_id)
+        if alert is None:
+            return False
+        if not alert.severity:
+            return True
+        is_new = True
+        try:
+            end = Ended(id=alert_id, at_utc=at.isoformat())
+            LedgerWriters(self.settings.root, product).of(ENDS).create(alert_id + ENDED, end)
+        except RecordExists:
+            is_new = False
+        self._queue(product, Queued(id=alert_id, is_end=True), is_new=is_new)
+        return True
+
+    def deliver(self, product: Product, queued: Queued, receiver: Receiver) -> Delivery:
+        """Deliver an entry of a product's queue to a receiver unless that was done, and record the delivery."""
+        history = self.history(product.name)
+        alert = history.alert(queued.id)
+        if alert is None or history.delivery(queued, receiver.name) is not None:
+            return Delivery(outcome="sent", message="was delivered before")
+        if not alert.severity and receiver.name != "webhook":
+            return Delivery(outcome="sent", message="was raised by an earlier version, for the webhook alone")
+        end = history.end(queued.id) if queued.is_end else None
+        told = history.delivery(Queued(id=queued.id), receiver.name) if queued.is_end else None
+        message = Message(
+            alert=alert,
+            owner=product.owner,
+            ended_at=None if end is None else datetime.fromisoformat(end.at_utc),
+            told_at=datetime.fromisoformat(told.at_utc) if told and told.at_utc else None,
+        )
+        delivery = receiver.send(message)
+        if delivery.outcome != "unreachable":
+            self.note(product.name, queued, receiver, delivery)
         return delivery
+
+    def note(self, product: str, queued: Queued, receiver: Receiver, delivery: Delivery) -> None:
+        """Record a delivery."""
+        assert delivery.outcome != "unreachable"
+        at_utc = clock.wall().isoformat()
+        record = Delivered(id=queued.id, outcome=delivery.outcome, message=delivery.message, at_utc=at_utc)
+        with suppress(RecordExists):
+            LedgerWriters(self.settings.root, product).of(DELIVERIES).create(queued.delivery(receiver.name), record)
+
+    def _queue(self, product: str, queued: Queued, *, is_new: bool) -> bool:
+        """Queue a record unless that was done, and return whether it is new."""
+        history = self.history(product)
+        # Otherwise its sensor was killed before it queued the record.
+        if is_new or not (history.is_delivered(queued) or queued in history.newest_queued(QUEUE_READ)):
+            LedgerWriters(self.settings.root, product).of(ALERT_QUEUE).append(queued)
+        return is_new
 
 
 def episode_id(*parts: str) -> str:
@@ -127,28 +153,3 @@ def episode_id(*parts: str) -> str:
     if clean == plain and len(clean) <= MAX_ID:
         return clean
     return f"{clean[: MAX_ID - 9] or 'alert'}-{sha256(plain.encode())[:8]}"
-
-
-def _post(webhook: str, alert: Alert) -> Delivery:
-    """POST an alert as JSON; the result does not contain the address."""
-    import httpx
-
-    # At INFO these libraries log the whole address of each request.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        response = httpx.post(
-            webhook,
-            json=alert.document(),
-            headers={"Idempotency-Key": f"{alert.product}/{alert.id}"},
-            timeout=TIMEOUT_S,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as problem:
-        # The text of some of these contains the address.
-        return Delivery(outcome="unreachable", alert_id=alert.id, message=f"receiver: {type(problem).__name__}")
-    status = response.status_code
-    message = f"receiver answered {status}"
-    if response.is_success:
-        return Delivery(outcome="sent", alert_id=alert.id, message=message)
-    is_final = response.is_client_error and status not in _RETRIED
-    return Delivery(outcome="refused" if is_final else "unreachable", alert_id=alert.id, message=message)

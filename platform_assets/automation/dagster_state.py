@@ -40,14 +40,14 @@ def lines(instance: dg.DagsterInstance) -> Iterator[str]:
         place = f", step {step}" if step else ""
         yield f"  failed: {run.job_name} {ended}{place}: {_first_line(error)} (run {run.run_id})"
     yield "Sensors and schedules"
-    for state in sorted(instance.all_instigator_state(), key=lambda state: state.instigator_name):
-        is_on = "off" if state.status.value == "STOPPED" else "on"
-        tick = next(iter(instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)), None)
+    for kept in sorted(instance.all_instigator_state(), key=lambda kept: kept.instigator_name):
+        is_on = "off" if kept.status.value == "STOPPED" else "on"
+        tick = next(iter(instance.get_ticks(kept.instigator_origin_id, kept.selector_id, limit=1)), None)
         last = "never evaluated"
         if tick is not None:
             said = failed_runs.reason(tick.error) if tick.error else tick.skip_reason or ""
             last = f"{tick.status.value.lower()} {_ago(tick.timestamp)}" + (f": {_first_line(said)}" if said else "")
-        yield f"  {state.instigator_name}: {is_on}, {last}"
+        yield f"  {kept.instigator_name}: {is_on}, {last}"
 
 
 def _ago(moment_s: float) -> str:

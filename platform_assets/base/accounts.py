@@ -138,7 +138,7 @@ SERVICE = Account(
     is_per_product=True,
 )
 
-WEBSERVER = Account("webserver", "webservers and the daemon, and pods whose own key is missing: they read", ())
+WEBSERVER = Account("webserver", "webservers, daemon and exporter, and pods whose own key is missing: they read", ())
 
 OF_RUNS = (ADVANCE, RETRAIN, RELEASE, INTERVENTION, MAINTENANCE)
 ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE, WEBSERVER)

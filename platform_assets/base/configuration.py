@@ -67,14 +67,18 @@ class Configuration(BaseModel):
 
 
 def expect(expected: str, is_fit: Callable[[Any], object] | None = None) -> WrapValidator:
-    """Return a validator that names the value and what was expected, whether the type or the value is wrong."""
+    """Return a validator that names the value and what was expected, whether the type or the value is wrong.
+
+    Args:
+        is_fit: is not asked about None, where the type allows that.
+    """
 
     def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
             result = handler(value)
         except ValidationError:
             raise Unfit(unexpected(value, expected)) from None
-        if is_fit is not None and not is_fit(result):
+        if is_fit is not None and result is not None and not is_fit(result):
             raise Unfit(unexpected(value, expected))
         return result
 

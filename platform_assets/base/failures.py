@@ -47,13 +47,13 @@ class Failure:
         signal: that ends the step's process in this way.
         pod_reasons: `status.reason` of a failed pod.
         waiting: reasons of a container that waits and never starts; the earlier of two rows counts.
-        disruptions: reasons of the condition `DisruptionTarget`.
+        disruptions: reasons of the condition `DisruptionTarget`, or of Kueue's `TerminationTarget`.
         events: reasons of events of a pod or its node.
         stuck_events: reasons of events of a pod that has a node and does not start in time.
         taints: of a node that is about to be removed, or their prefixes.
         node_conditions: types of a node's conditions, or parts of them; `=False` for one that is good while it is True.
         patterns: regular expressions for messages of a pod, a container, a node or an event; in events only those of
-            classes with `other_node` count.
+            `TAKERS` and of classes with `other_node` count.
         is_told_by_step: whether the last words of the step itself may show it, by the patterns.
     """
 
@@ -89,19 +89,35 @@ PREEMPTED = Failure(
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
     events=(
         *("Preempted", "Preempting", "NodeShutdown", "Shutdown", "SpotInterruption", "TaintManagerEviction"),
-        # Karpenter, Cluster Autoscaler, Kueue and Volcano, about a pod that they delete.
-        *("Disrupted", "ScaleDown", "Stopped", "Evict"),
+        *("Disrupted", "Stopped"),  # Karpenter and Kueue, about a pod that they delete
         *("VMEventScheduled", "PreemptScheduled", "RedeployScheduled", "RebootScheduled", "TerminateScheduled"),
     ),
     taints=(
         "cloud.google.com/impending-node-termination",
         "aws-node-termination-handler/",
         "karpenter.sh/disrupt",
-        "ToBeDeletedByClusterAutoscaler",
         "node.cloudprovider.kubernetes.io/shutdown",
         "node.kubernetes.io/out-of-service",
     ),
     node_conditions=("Shutdown", "VMEventScheduled", "PreemptScheduled", "PreemptionScheduled"),
+)
+CONSOLIDATED = Failure(
+    name="consolidated",
+    sentence="an autoscaler gave its node up",
+    evidence="its node was used too little: Karpenter's consolidation or Cluster Autoscaler's scale-down",
+    is_loss=True,
+    events=("ScaleDown",),
+    taints=("ToBeDeletedByClusterAutoscaler",),
+    patterns=(r"\A(Evicted pod|Disrupting Node): .*\b(underutilized|empty|consolidat)",),
+)
+PREEMPTED_BY_QUEUE = Failure(
+    name="preempted_by_queue",
+    sentence="its queue gave its place to other work",
+    evidence="Kueue preempted its workload, or Volcano its pod",
+    is_loss=True,
+    disruptions=("WorkloadEvictedDueToPreempted",),
+    events=("Evict",),
+    patterns=(r"\APreempted to accommodate\b",),
 )
 NODE_LOST = Failure(
     name="node_lost",
@@ -243,6 +259,8 @@ DEADLINE = Failure(
 )
 CODE = Failure(name="code", sentence="by its own error", evidence="the step's own error")
 
+TAKERS = (CONSOLIDATED, PREEMPTED_BY_QUEUE)
+"""Who takes a pod away for reasons of its own. The pod shows only that it was deleted or evicted; events name them."""
 FAILURES = tuple(row for row in globals().values() if isinstance(row, Failure))
 BY_POD_REASON, BY_DISRUPTION, BY_EVENT = (
     {reason: row for row in FAILURES for reason in getattr(row, kind)}

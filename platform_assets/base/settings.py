@@ -35,6 +35,7 @@ STORE_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_
 """Of the S3 clients; their keys are secrets, which a pod has from a Secret or from its cloud."""
 STORE_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 BROKEN_PRODUCTS = ("refuse", "show")
+LOG_FORMATS = ("text", "json")
 EVENTS_AT_ONCE = 500
 """Events of a run's keys that Dagster stores together, where it would store each alone."""
 PRODUCT = "{product}"
@@ -49,6 +50,13 @@ _URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?|file:///.*")
 """A bucket of S3 by its rules for names, or a folder."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_METRIC_LABELS = re.compile(r"[a-zA-Z_]\w*=[^,=]+(, *[a-zA-Z_]\w*=[^,=]+)*", re.ASCII)
+_PORT = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+_MAIL_SERVER = re.compile(rf"smtps?://([\w.-]+|\[[0-9a-fA-F:]+\])(:{_PORT})?", re.ASCII)
+_ADDRESS = r"[^\s@<>,;:=\"]+@[A-Za-z0-9.-]+"
+_MAIL = re.compile(_ADDRESS)
+_MAIL_TO = re.compile(rf"(?=(.*,)? *{_ADDRESS}(,|$))([^\s=,]+=)?{_ADDRESS}(, *([^\s=,]+=)?{_ADDRESS})*")
+"""Some addresses with a name, and one without."""
 _LABEL = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9][\w.-]{0,62}=[A-Za-z0-9][\w.-]{0,62}", re.ASCII)
 
 
@@ -73,9 +81,15 @@ def _flag(value: object) -> object:
 
 
 def _secret_address(value: SecretStr | None) -> SecretStr | None:
-    if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+    if value is not None and not is_address(value.get_secret_value()):
         raise Unfit("is not an http or https address (its value is a secret and not shown)")
     return value
+
+
+def pairs(text: str | None) -> list[tuple[str, str]]:
+    """Return what a setting with commas names: `a=1, 2` as `[("a", "1"), ("", "2")]`."""
+    parts = [part.strip().rpartition("=") for part in (text or "").split(",") if part.strip()]
+    return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def _public_keys(value: object) -> object:
@@ -113,8 +127,8 @@ def _absolute(path: Path | None) -> Path | None:
     return None if path is None else path.absolute()
 
 
-def _is_port(port: int | None) -> bool:
-    return port is None or 1 <= port <= 65_535
+def _is_port(port: int) -> bool:
+    return 1 <= port <= 65_535
 
 
 def _networks(text: str | None) -> str | None:
@@ -185,7 +199,7 @@ class Settings(Configuration):
     )
     serving_digest: Annotated[
         str | None,
-        expect("the 64 hexadecimal digits of a bundle's digest", lambda text: text is None or _DIGEST.fullmatch(text)),
+        expect("the 64 hexadecimal digits of a bundle's digest", _DIGEST.fullmatch),
     ] = Field(
         default=None, description="the one bundle that a service serves, following no release; None to follow releases"
     )
@@ -206,9 +220,7 @@ class Settings(Configuration):
     serving_goodbye_s: Annotated[float, number_from(0.05)] = Field(
         default=8.0, description="seconds for which a service that ends tries to send the rest of its prediction log"
     )
-    serving_room_bytes: Annotated[
-        int | None, expect("a whole number of at least 1", lambda count: count is None or count >= 1)
-    ] = Field(
+    serving_room_bytes: Annotated[int | None, expect("a whole number of at least 1", lambda count: count >= 1)] = Field(
         default=None,
         description="what the volume with the prediction log may hold, its emptyDir's sizeLimit; None: the size of its "
         "file system",
@@ -242,7 +254,43 @@ class Settings(Configuration):
         "the daemon's next round (every 5 s); stay below that",
     )
     alert_webhook: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
-        default=None, description="where alerts are posted; None: alerts are on record only"
+        default=None, description="where alerts are posted as JSON; a secret"
+    )
+    alertmanager: Annotated[SecretStr | None, AfterValidator(_secret_address)] = Field(
+        default=None,
+        description="address of the Alertmanager that gets alerts, of each one of a cluster with commas; a secret",
+    )
+    alertmanager_labels: Annotated[str | None, expect("labels as NAME=VALUE with commas", _METRIC_LABELS.fullmatch)] = (
+        Field(
+            default=None,
+            description="labels that your Prometheus gives all its alerts (`external_labels`), `NAME=VALUE` with "
+            "commas: with them ours are the same alerts; in a cluster, `namespace` is among them",
+        )
+    )
+    mail_server: Annotated[
+        str | None,
+        expect("an address such as smtp://mail.example:587 or smtps://mail.example", _MAIL_SERVER.fullmatch),
+    ] = Field(
+        default=None,
+        description="server that takes alerts as e-mail: `smtp://HOST:587`, with STARTTLS where it has that, or "
+        "`smtps://HOST:465`",
+    )
+    mail_user: str | None = Field(default=None, description="user at that server; a password is never sent without TLS")
+    mail_password: SecretStr | None = Field(default=None, description="that user's password")
+    mail_sender: Annotated[str | None, expect("an e-mail address", _MAIL.fullmatch)] = Field(
+        default=None, description="address that alerts are sent from"
+    )
+    mail_to: Annotated[
+        str | None,
+        expect(
+            "addresses with commas, some as OWNER=ADDRESS, and one without an owner for all the others",
+            _MAIL_TO.fullmatch,
+        ),
+    ] = Field(
+        default=None,
+        description="addresses that get alerts, with commas: `team:shop=ADDRESS` those of this owner's products, "
+        "`page=ADDRESS` or `ticket=ADDRESS` also those of this severity, one without a name those of other owners that "
+        "are no address themselves",
     )
     dagster_url: Annotated[str | None, expect("an http or https address", is_address)] = Field(
         default=None, description="address of Dagster's UI, for the links of reports; None: reports have no links"
@@ -310,6 +358,11 @@ class Settings(Configuration):
         description="whether checks of keyed assets are recorded key by key, by a preview of Dagster's; otherwise once "
         "per run",
     )
+    log_format: Annotated[Literal["text", "json"], one_of(*LOG_FORMATS)] = Field(
+        default="text",
+        description="how processes write their logs: `text`, or `json`, one line per record, with which a service also "
+        "writes one line per answer",
+    )
     profiles: Path | None = Field(
         default=None, description="file that changes profiles or adds some; by default profiles.toml in the checkout"
     )
@@ -325,6 +378,17 @@ class Settings(Configuration):
     def has_authorities(self) -> bool:
         """Tell whether steps elsewhere trust the authorities in the folder `AUTHORITIES`, which they then need."""
         return any(name in AUTHORITY_VARIABLES for name, _ in self.store_environment)
+
+    @property
+    def alertmanager_addresses(self) -> list[str]:
+        """The address of each Alertmanager."""
+        return re.split(", *(?=https?:)", self.alertmanager.get_secret_value()) if self.alertmanager else []
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The kinds of receivers that alerts are sent to."""
+        named = {"alertmanager": self.alertmanager, "mail": self.mail_server, "webhook": self.alert_webhook}
+        return tuple(name for name, address in named.items() if address is not None)
 
     @property
     def dagster_home(self) -> Path:
@@ -383,6 +447,9 @@ class Settings(Configuration):
             values.setdefault("root", str(Path(values["state"]).absolute() / "store"))
         if "root" not in values:
             raise SettingsProblem("DRIFTLINE_ROOT is not set; with DRIFTLINE_ENV=cluster it must name an s3:// URL.")
+        missing = [name for name in ("mail_sender", "mail_to") if name not in values]
+        if "mail_server" in values and missing:
+            raise SettingsProblem(f"{variable(missing[0])} is not set; with DRIFTLINE_MAIL_SERVER it must be.")
         values["broken_products"] = "show" if shows_broken_products(environ) else "refuse"
         values["profiles"] = profiles_file(environ)
         return Settings(
@@ -410,14 +477,15 @@ class Settings(Configuration):
 
     def child_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the whole environment of a child process: this process's own, these settings, and `more`."""
-        hidden = {name: getattr(self, name) for name in ("alert_webhook", "signing_key")}
+        hidden = {name: getattr(self, name) for name in _SECRETS}
         secrets = {variable(name): value.get_secret_value() for name, value in hidden.items() if value}
         profiles = {"DRIFTLINE_PROFILES": str(self.profiles)} if self.profiles else {}
         return {**os.environ, **self.to_environment(), **secrets, **profiles, **(more or {})}
 
 
 _OF_THE_STORE = ("store_environment", "store_secrets")
-_NOT_EXPORTED = ("environment", "alert_webhook", "signing_key", "profiles", *_OF_THE_STORE)
+_SECRETS = ("alert_webhook", "alertmanager", "mail_password", "signing_key")
+_NOT_EXPORTED = ("environment", *_SECRETS, "profiles", *_OF_THE_STORE)
 """Settings whose variables have other names, hold secrets, or name a file of this machine."""
 
 
@@ -523,6 +591,18 @@ def checks_per_key(environ: Mapping[str, str] | None = None) -> bool:
     if text not in ("true", "false"):
         raise SettingsProblem(f"DRIFTLINE_CHECKS_PER_KEY {unexpected(text, 'one of true, false')}.")
     return text == "true"
+
+
+def log_format() -> str:
+    """Return how this process writes its log, before it reads any other setting.
+
+    Raises:
+        SettingsProblem: the variable is none of `LOG_FORMATS`.
+    """
+    text = os.environ.get("DRIFTLINE_LOG_FORMAT") or "text"
+    if text not in LOG_FORMATS:
+        raise SettingsProblem(f"DRIFTLINE_LOG_FORMAT is {text!r}; expected one of {', '.join(LOG_FORMATS)}.")
+    return text
 
 
 def shows_broken_products(environ: Mapping[str, str] | None = None) -> bool:

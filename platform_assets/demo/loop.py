@@ -44,8 +44,8 @@ def unless_given_up(product: ProductStore, check: Callable[[], None]) -> Callabl
 
     def checked() -> None:
         check()
-        for alert_id in history.newest_queued(ALERTS_READ):
-            alert = history.alert(alert_id)
+        for queued in history.newest_queued(ALERTS_READ):
+            alert = history.alert(queued.id)
             if alert is not None and alert.kind == "gave_up":
                 raise DemoProblem(f"{alert.text} Dagster's UI shows the failed runs.")
 

@@ -60,12 +60,14 @@ class Work:
     Attributes:
         step: `train`, `export`, or `backtest` for a training of a backtest.
         fingerprint: hexadecimal; equal fingerprints mean equal results.
+        owner: of the product, whom its cost is attributed to; None if not known.
     """
 
     product: str
     step: str
     cutoff: str
     fingerprint: str
+    owner: str | None = None
 
 
 class Size(Protocol):

@@ -191,6 +191,14 @@ def check_together(specs: tuple[Product, ...]) -> tuple[Product, ...]:
     return specs
 
 
+def owner_of(product: str) -> str | None:
+    """Return who is responsible for a product; None if its file gives no product."""
+    try:
+        return load(product).owner
+    except ValueError:
+        return None
+
+
 def names() -> list[str]:
     """Return the names of all products, sorted, whether they load or not; in a Dagster project, the project's."""
     host, elsewhere = project.found(), _elsewhere()

@@ -27,8 +27,10 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 
 from platform_assets.base import accounts
 from platform_assets.base.settings import ONLY_PRODUCT
+from platform_assets.engine import product_files
 from platform_assets.instance import own_runs
 from platform_assets.instance.run_coordinator import RunRefused
+from platform_assets.launch.labels import attribution_labels
 
 SIGNING_SECRET = "driftline-signing"
 COMPONENT = "app.kubernetes.io/component"
@@ -85,7 +87,13 @@ class RunLauncher(K8sRunLauncher):
             "service_account_name": account.service_account(),
             "automount_service_account_token": account.asks_kubernetes,
         }
-        config = UserDefinedDagsterK8sConfig(container_config={"env_from": sources}, pod_spec_config=pod)
+        # Of the product's file: a row decides nothing, not even who pays.
+        labels = attribution_labels(product, product_files.owner_of(product)) if product else {}
+        config = UserDefinedDagsterK8sConfig(
+            container_config={"env_from": sources},
+            pod_spec_config=pod,
+            pod_template_spec_metadata={"labels": labels},
+        )
         shared = K8sContainerContext.create_for_run(dg.DagsterRun(run.job_name), self, include_run_tags=False)
         variables = [{"name": ONLY_PRODUCT, "value": product}] if product else []
         return shared.merge(K8sContainerContext(env=variables, run_k8s_config=config))

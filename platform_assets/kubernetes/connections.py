@@ -112,6 +112,11 @@ def needed(settings: Settings) -> list[Connection]:
     if settings.alert_webhook is not None:
         address = settings.alert_webhook.get_secret_value()
         connections.append(_web("webhook", address, "a policy such as to-webhooks", "DRIFTLINE_ALERT_WEBHOOK"))
+    for address in settings.alertmanager_addresses:
+        networks = "a policy such as to-alertmanager"
+        connections.append(_web("Alertmanager", address, networks, "DRIFTLINE_ALERTMANAGER"))
+    if settings.mail_server is not None:
+        connections.append(_mail(settings.mail_server))
     if tracking is not None:
         connections.append(_web("MLflow", tracking, "a policy of yours to MLflow", variables.TRACKING))
     return connections
@@ -190,6 +195,14 @@ def _web(name: str, address: str, networks: str, variable: str) -> Connection:
     host, port = place.hostname or "", place.port or (80 if place.scheme == "http" else 443)
 
     return Connection(name, host, port, lambda: _greet(host, port, place.scheme == "https"), networks, variable)
+
+
+def _mail(address: str) -> Connection:
+    place = urlsplit(address)
+    has_tls = place.scheme == "smtps"
+    host, port = place.hostname or "", place.port or (465 if has_tls else 587)
+    access = "DRIFTLINE_MAIL_SERVER"
+    return Connection("mail", host, port, lambda: _greet(host, port, has_tls), "a policy such as to-webhooks", access)
 
 
 def _opened(host: str, port: int) -> socket.socket:

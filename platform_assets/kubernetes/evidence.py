@@ -20,6 +20,7 @@ from platform_assets.base.failures import (
     OUT_OF_DISK,
     OUT_OF_SHM,
     PREEMPTED,
+    TAKERS,
     Failure,
 )
 from platform_assets.base.wording import one_line
@@ -69,9 +70,13 @@ def classify_disruption(target: Condition, *, is_departing: bool, is_node_there:
 
 
 def classify_event(
-    events: Sequence[Event], started_at: datetime | None = None, ended_at: datetime | None = None
+    events: Sequence[Event],
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
+    *,
+    among: Sequence[Failure] = FAILURES,
 ) -> tuple[Failure, str] | None:
-    """Return the class of the first event that has one, and the event quoted.
+    """Return the class of the first event that has one of them, and the event quoted.
 
     Args:
         events: about the pod and its node.
@@ -83,13 +88,13 @@ def classify_event(
             continue
         if event.message.startswith("Cancelling"):  # the taint manager's reason when it cancels an eviction
             continue
-        failure = BY_EVENT.get(event.reason)
+        failure = classify_words(event.message, among=TAKERS) or BY_EVENT.get(event.reason)
         if failure is EVICTED:
             failure = classify_eviction(event.message)
         failure = failure or classify_words(event.message, among=PATTERNS_ANYWHERE)
         if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
             continue
-        if failure is not None:
+        if failure is not None and failure in among:
             return failure, quote(f"event {event.reason}", event.message)
     return None
 

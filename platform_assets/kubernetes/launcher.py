@@ -162,7 +162,7 @@ class KubernetesLauncher(TryingLauncher):
         for size in (plan.profile, *on_demand):
             draft = replace(plan, profile=size)
             launch = begin(request.work, draft, run_id=request.context.run.run_id, launcher=self.name)
-            prepared = prepare(self.settings.root, launch)
+            prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
             drafts[size.name] = self._pod(request, draft, prepared, {})
         check_cluster(self.api, drafts)
 

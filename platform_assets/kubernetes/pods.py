@@ -1,11 +1,12 @@
 """Find out from a pod how a try ended: one pure function over what the API shows, for every class of failure.
 
-Once a pod is over, evidence wins in this order:
+Once a pod is over, evidence wins in this order (who asked for an eviction or a deletion, events and the node tell):
 
 1. the step's container ended with 0, and the pod is not Failed and no event tells of an eviction: it finished;
 2. `OOMKilled`: a step that used up its memory stays the cause even if it was disrupted too; but a runtime counts over a
    container's whole life, so one that another signal ended, or the end of its grace, ended for that;
-3. `status.reason`, the kubelet's own verdict; then the condition `DisruptionTarget`, which some evictions carry alone;
+3. `status.reason`, the kubelet's own verdict; then the condition `DisruptionTarget`, which some evictions carry alone,
+   or Kueue's `TerminationTarget`;
 4. a deletion that was requested before it ended;
 5. an init container, or a container that never started; then signals and exit codes, read together with the step's
    last words, with events and with the node's conditions; then events.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from platform_assets.base import failures
-from platform_assets.base.failures import FAILURES, Failure
+from platform_assets.base.failures import FAILURES, TAKERS, Failure
 from platform_assets.base.wording import one_line
 from platform_assets.kubernetes.evidence import (
     NEVER_PULLED,
@@ -135,8 +136,19 @@ def ending(
     rules = _OVER if current.is_over else _LIVE
     for rule in (*rules, _gone) if case.is_gone else rules:
         if finding := rule(case):
-            return _ending(case, *finding)
+            return _ending(case, *_taken(case, *finding))
     return None
+
+
+def _taken(case: Case, failure: Failure | None, text: str) -> Finding:
+    """Return the finding with who took the pod away, if the pod itself does not show it and it was one of `TAKERS`."""
+    pod, step = case.pod, case.pod.step or Container()
+    if failure not in (failures.PREEMPTED, failures.EVICTED) or pod.reason:
+        return failure, text
+    if pod.condition("DisruptionTarget").reason in failures.BY_DISRUPTION:
+        return failure, text
+    taker = classify_event(case.events, step.started_at, step.ended_at, among=TAKERS) or classify_node(case.node)
+    return (taker[0], f"{text}; {taker[1]}") if taker and taker[0] in TAKERS else (failure, text)
 
 
 def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
@@ -221,8 +233,9 @@ def _by_reason(case: Case) -> Finding | None:
 
 
 def _disrupted(case: Case) -> Finding | None:
-    target = case.pod.condition("DisruptionTarget")
-    if target.status != "True":
+    targets = (case.pod.condition(kind) for kind in ("DisruptionTarget", "TerminationTarget"))
+    target = next((target for target in targets if target.status == "True"), None)
+    if target is None:
         return None
     has_code = case.pod.step is not None and case.pod.step.exit_code is not None
     failure = classify_disruption(

@@ -13,6 +13,7 @@ import jinja2
 
 from platform_assets.base.accounts import SERVICE
 from platform_assets.base.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
+from platform_assets.launch.labels import TEAM, attribution_labels
 from platform_assets.serving.service_memory import model_bytes, needed_bytes
 from platform_assets.store.artifacts import ArtifactProblem
 from platform_assets.store.product_store import ProductStore
@@ -24,7 +25,7 @@ ROOM_BYTES = 2 * 1024**3
 DRAIN_S, GOODBYE_S = 5, 60
 WORTH = 5
 """How many times the product's latency a request may wait: after that its caller has given up."""
-PLATFORM = ("code", "daemon", "webserver", "webserver-read-only")
+PLATFORM = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
 _TEMPLATE = Path(__file__).with_name("service.yaml.jinja")
@@ -46,10 +47,11 @@ def name_of(product: str) -> str:
         ValueError: Kubernetes refuses it, or the platform has it.
     """
     name = f"driftline-{product.replace('_', '-')}"
-    if name.removeprefix("driftline-") in PLATFORM or len(name) > NAME_LENGTH:
+    if name.removeprefix("driftline-") in PLATFORM or len(name) > NAME_LENGTH or name.endswith("-"):
         raise ValueError(
-            f"the service of {product} would be called {name}; expected at most {NAME_LENGTH} characters, and a name "
-            f"that none of the platform's own Deployments has ({', '.join(PLATFORM)}): rename the product."
+            f"the service of {product} would be called {name}; expected at most {NAME_LENGTH} characters, a letter or "
+            "digit at the end, and a name that none of the platform's own Deployments has "
+            f"({', '.join(PLATFORM)}): rename the product."
         )
     return name
 
@@ -75,6 +77,8 @@ def manifests(product: ProductStore, replicas: int | None = None) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         product=product.name,
+        team_label=TEAM,
+        team=attribution_labels(product.name, product.spec.owner)[TEAM],
         name=name,
         namespace=settings.namespace,
         release=number,

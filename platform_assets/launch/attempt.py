@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from platform_assets.base.logs import OF_STEP
 from platform_assets.engine.outside import Work
 from platform_assets.launch.endings import Ending, Try
+from platform_assets.launch.labels import attribution, label
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch, ProcessLocation
@@ -80,7 +82,7 @@ class Prepared:
             "app.kubernetes.io/name": "driftline-step",
             "app.kubernetes.io/component": "step",
             "app.kubernetes.io/managed-by": "driftline",
-            "driftline/product": self.work.product,
+            **attribution(self.work.product, self.work.owner),
             "driftline/step": self.work.step,
             "driftline/cutoff": self.work.cutoff,
             "driftline/fingerprint": self.work.fingerprint,
@@ -133,17 +135,21 @@ def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
     )
 
 
-def prepare(root: str, launch: Launch) -> Prepared:
+def prepare(root: str, launch: Launch, owner: str | None = None) -> Prepared:
     """Return an attempt by its launch: a new one's, or that which a pod or a record has of another one.
 
     The name is a DNS label that starts with product and step. The same attempt has the same name, so creating its pod
     twice is a conflict instead of a second pod.
+
+    Args:
+        owner: of the product, for a new one's labels.
     """
     work = Work(
         product=launch.product or "none",
         step=launch.step or "none",
         cutoff=launch.cutoff or "none",
         fingerprint=launch.fingerprint or "none",
+        owner=owner,
     )
     identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -155,12 +161,6 @@ def prepare(root: str, launch: Launch) -> Prepared:
 def selector(work: Work) -> dict[str, str]:
     """Return the labels that find the pods and containers of all attempts at the same work."""
     return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
-
-
-def label(value: str) -> str:
-    """Return the nearest valid label value: at most 63 characters, invalid ones replaced by dashes."""
-    allowed = re.sub(r"[^A-Za-z0-9_.-]", "-", value)
-    return re.sub(r"[^A-Za-z0-9]+$", "", re.sub(r"^[^A-Za-z0-9]+", "", allowed)[:63])
 
 
 @dataclass
@@ -188,7 +188,7 @@ class Observation:
 
     def add_line(self, line: str, log: dg.DagsterLogManager) -> None:
         """Store a line of the step, and forward it to the run's log until the limit is reached."""
-        if self.is_over:
+        if self.is_over or OF_STEP in line:  # those come by Pipes
             return
         self.lines += 1
         if len(line) > LONGEST_LINE:

@@ -169,7 +169,7 @@ class TryingLauncher(StepLauncher):
                 if request.work is not None:
                     report_save_time(context.log, self.settings, request.work, request.plan.profile)
                 launch = begin(request.work, request.plan, run_id=context.run.run_id, launcher=self.name)
-                prepared = prepare(self.settings.root, launch)
+                prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
             ended = self.attempt(request, prepared)
             if ended.result is not None:
                 return ended.result

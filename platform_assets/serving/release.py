@@ -148,6 +148,7 @@ class _ReleaseRun(Run[None]):
             )
             with suppress(RecordExists):
                 number, record = signing.write_release(self.product, record, self.context.log.warning)
+                self.context.log.info(f"release {number} has bundle {record.digest}.")
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento, trial=trial)
 

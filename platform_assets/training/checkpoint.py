@@ -138,7 +138,9 @@ class _CheckpointRun(CutoffRun[Learning]):
             module=STEP,
             extras=instructions.to_extras(job, self.maker, self._versions),
             profile=self._size,
-            work=Work(product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint),
+            work=Work(
+                product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint, owner=spec.owner
+            ),
             is_shared=True,
         )
         self.stage.outside.tracking.export(self.product, job.fingerprint, log.warning)

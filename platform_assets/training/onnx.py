@@ -71,9 +71,12 @@ class _OnnxRun(CutoffRun[Exporting]):
                 ExportJob(product=product, module=self.spec.module, checkpoint=inputs["checkpoint"]), self.maker
             ),
             profile=size,
-            work=Work(product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint),
+            work=Work(
+                product=product, step="export", cutoff=self.cutoff, fingerprint=fingerprint, owner=self.spec.owner
+            ),
         )
         done = msgspec.convert(result, Exported)
+        self.context.log.info(f"the model of cutoff {self.cutoff} is bundle {done.bundle}.")
         self.stage.outside.tracking.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
 

@@ -105,9 +105,13 @@ class World:
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the recorded alerts, in the order of the queue."""
-        ids = [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE)]
+        ids = [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE) if "is_end" not in record]
         result = [self.ledgers.read(naming.ALERTS, alert_id) for alert_id in ids]
         return [record for record in result if record is not None]
+
+    def ended(self) -> list[str]:
+        """Return the ids of the alerts whose episode has ended, in the order of the queue."""
+        return [record["id"] for _, record in self.ledgers.records(naming.ALERT_QUEUE) if "is_end" in record]
 
 
 def add_runs(instance: dg.DagsterInstance, count: int, *, job: str = "nightly__elsewhere") -> None:

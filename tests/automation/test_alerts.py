@@ -1,64 +1,31 @@
-"""An alert is recorded once, reaches a real receiver at least once, and never shows the receiver's address."""
+"""An alert and its end are recorded once, reach a real webhook at least once, and never show its address."""
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from platform_assets.automation.alerting import AlertsResource, Delivery, episode_id
+from platform_assets.automation.alerting import AlertsResource, episode_id
+from platform_assets.automation.receivers.api import Delivery
 from platform_assets.automation.sensors import alerts
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings, SettingsProblem
-from tests.doubles import recorded
+from tests.doubles import recorded, webhook_server
+from tests.doubles.webhook_server import SECRET, WebhookServer
 
 AT = datetime(2020, 1, 8, tzinfo=UTC)
-SECRET = "s3cr3t-token"
-
-
-class Receiver:
-    """An HTTP server that keeps the requests it receives."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.received: list[tuple[dict[str, Any], str | None]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                if outer.status == 200:
-                    outer.received.append((body, self.headers["Idempotency-Key"]))
-                self.send_response(outer.status)
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                return
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/hooks/{SECRET}"
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    one = Receiver()
-    yield one
-    one.stop()
+def receiver() -> Iterator[WebhookServer]:
+    with webhook_server.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +38,7 @@ def raise_alert(alert_id: str = "fault-1", product: str = "recorded") -> bool:
 
 
 def test_an_alert_reaches_the_receiver_once_with_its_id(
-    world: Any, sensor: dg.SensorDefinition, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     assert [raise_alert(), raise_alert()] == [True, False]
@@ -79,7 +46,7 @@ def test_an_alert_reaches_the_receiver_once_with_its_id(
     assert "no alert is waiting" in world.reason(sensor)
     ((body, key),) = receiver.received
     assert key == "recorded/fault-1"
-    assert body == world.ledgers.read(naming.ALERTS, "fault-1")
+    assert body == {**world.ledgers.read(naming.ALERTS, "fault-1"), "owner": recorded.SPEC.owner}
     assert (body["id"], body["kind"], body["details"]) == ("fault-1", "fault", {"rows": 0})
     world.cursors.clear()
     assert "was delivered before" in world.reason(sensor)
@@ -87,7 +54,7 @@ def test_an_alert_reaches_the_receiver_once_with_its_id(
 
 
 def test_a_receiver_that_was_down_gets_it_later_and_in_order(
-    world: Any, sensor: dg.SensorDefinition, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
     monkeypatch.setattr(alerts, "PAUSES", (0, 1))
@@ -103,7 +70,7 @@ def test_a_receiver_that_was_down_gets_it_later_and_in_order(
 
 
 def test_a_missing_receiver_is_waited_for_and_a_refusal_is_not_repeated(
-    world: Any, sensor: dg.SensorDefinition, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:9/{SECRET}")
     raise_alert("first")
@@ -119,7 +86,7 @@ def test_a_missing_receiver_is_waited_for_and_a_refusal_is_not_repeated(
 
 def test_without_a_webhook_the_alert_is_recorded_and_logged(world: Any, sensor: dg.SensorDefinition) -> None:
     raise_alert()
-    assert "recorded only: DRIFTLINE_ALERT_WEBHOOK is not set" in world.reason(sensor)
+    assert "1 entry recorded only: no receiver is set" in world.reason(sensor)
     assert "no alert is waiting" in world.reason(sensor)
     assert [alert["id"] for alert in world.alerts()] == ["fault-1"]
 
@@ -135,7 +102,7 @@ def test_an_alert_recorded_but_not_queued_when_killed_is_queued_later(world: Any
 def test_the_address_appears_nowhere(
     world: Any,
     sensor: dg.SensorDefinition,
-    receiver: Receiver,
+    receiver: WebhookServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -166,17 +133,70 @@ def test_ids_name_the_episode_and_are_valid_ledger_keys() -> None:
     assert episode_id("/").startswith("alert-")
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "done", "failures", "pause"),
-    [
-        (["empty"], 4, 0, 0),
-        (["sent", "refused", "recorded", "empty"], 7, 0, 0),
-        (["sent", "unreachable"], 5, 1, 0),
-        (["unreachable"], 4, 3, 2),
-    ],
-)
-def test_the_queue_is_processed_in_order(outcomes: list[Any], done: int, failures: int, pause: int) -> None:
-    deliveries = [Delivery(outcome=outcome, alert_id="a", message="b") for outcome in outcomes]
-    before = 2 if outcomes == ["unreachable"] else 0
-    result = alerts.plan(deliveries, done=4, failures=before)
-    assert result.state == alerts.State(done=done, failures=failures, pause=pause)
+def test_the_end_of_an_episode_is_sent_after_it_with_the_same_id(
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
+    resource = AlertsResource()
+    assert not resource.end("recorded", "fault-1", AT), "no such alert was raised"
+    raise_alert()
+    assert [resource.end("recorded", "fault-1", AT) for _ in range(2)] == [True, True]
+    assert "the end of fault-1 sent (receiver answered 200)" in world.reason(sensor)
+    world.cursors.clear()
+    world.reason(sensor)
+    assert [key for _, key in receiver.received] == ["recorded/fault-1", "recorded/fault-1/ended"]
+    assert [body.get("ended_at_utc") for body, _ in receiver.received] == [None, AT.isoformat()]
+    assert [body["severity"] for body, _ in receiver.received] == ["ticket", "ticket"]
+
+
+def test_an_end_recorded_but_not_queued_when_killed_is_queued_later(world: Any) -> None:
+    raise_alert()
+    world.ledgers.create(naming.ALERTS, "fault-1.ended", {"id": "fault-1", "at_utc": AT.isoformat()})
+    assert world.ended() == []
+    for _ in range(2):
+        AlertsResource().end("recorded", "fault-1", AT)
+    assert world.ended() == ["fault-1"]
+
+
+def test_a_new_receiver_gets_what_is_raised_from_then_on(
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_alert("before")
+    world.reason(sensor)
+    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
+    raise_alert("after")
+    world.reason(sensor)
+    assert [body["id"] for body, _ in receiver.received] == ["after"]
+
+
+def test_a_cursor_from_before_there_were_several_receivers_goes_on_where_it_was(
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
+    raise_alert("old")
+    raise_alert("new")
+    world.cursors["alerts"] = json.dumps({"recorded": {"done": 1, "failures": 2, "pause": 0}})
+    world.reason(sensor)
+    assert [body["id"] for body, _ in receiver.received] == ["new"]
+
+
+def test_an_alert_of_an_earlier_version_goes_to_the_webhook_alone(
+    world: Any, sensor: dg.SensorDefinition, receiver: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no end on record, so Alertmanager would be told of it forever."""
+    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", receiver.address)
+    monkeypatch.setenv("DRIFTLINE_ALERTMANAGER", receiver.address)
+    record = {"id": "old", "product": "recorded", "kind": "fault", "text": "x", "at_utc": "", "details": {}}
+    world.ledgers.create(naming.ALERTS, "old", record)
+    world.ledgers.append(naming.ALERT_QUEUE, {"id": "old"})
+    assert "was raised by an earlier version" in world.reason(sensor)
+    assert [key for _, key in receiver.received] == ["recorded/old"]
+
+
+def test_pauses_grow_while_a_receiver_is_away() -> None:
+    place, pauses = alerts.Place(), []
+    for _ in range(len(alerts.PAUSES) + 1):
+        place = place.after(Delivery(outcome="unreachable", message="away"))
+        pauses.append(place.pause)
+    assert pauses == [*alerts.PAUSES, alerts.PAUSES[-1]]
+    assert place.after(Delivery(outcome="sent", message="back")) == alerts.Place()

@@ -59,10 +59,12 @@ def test_a_changed_file_raises_one_alert_until_it_is_taken_in(closed: Any, senso
         )
     ]
     take_in(closed, "plans", "one\ntwo\n")
+    assert closed.ended() == []
     assert "changed" not in closed.reason(sensor)
+    assert closed.ended() == [closed.alerts()[0]["id"]]
     closed.land("plans", KEY, "three\n")
     closed.reason(sensor)
-    assert len(changed(closed)) == 2, "another change is another episode"
+    assert (len(changed(closed)), len(closed.ended())) == (2, 1), "another change is another episode"
 
 
 def test_the_same_bytes_delivered_again_are_read_once_and_are_not_a_change(

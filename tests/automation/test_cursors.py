@@ -40,8 +40,9 @@ OPEN = {
     "requested_at_utc": "2026-11-24T07:12:31.935241+00:00",
 }
 EPISODE = {"first": "2020-01-03", "is_alerted": True, "model": "0" * 64}
+PLACE = {"done": 1, "failures": 1, "pause": 4, "lasting": {"a1": ""}, "repeated_at": "2026-12-01T22:00:00+00:00"}
 WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
-    "alerts": (alerts.watch, [{"done": 2, "failures": 1, "pause": 4}]),
+    "alerts": (alerts.watch, [{"done": 2, "places": {"alertmanager": PLACE}}]),
     "freshness": (
         freshness.watch,
         [

@@ -177,9 +177,11 @@ def test_the_sensor_raises_the_alerts_and_a_lost_cursor_repeats_none(world: Any)
     assert sorted(ids) == sorted(
         ["fault-2020-01-05-readings-volume", *(f"{kind}-2020-01-{day}" for kind in HOLDS for day in ("03", "09"))]
     )
+    ended = world.ended()
+    assert sorted(ended) == sorted(f"{kind}-2020-01-03" for kind in HOLDS)
     world.cursors.clear()
     world.tick(sensor)
-    assert [alert["id"] for alert in world.alerts()] == ids
+    assert ([alert["id"] for alert in world.alerts()], world.ended()) == (ids, ended)
     assert {alert["details"]["decision"]["key"] for alert in world.alerts() if alert["kind"] == "skew"} == {
         "2020-01-03",
         "2020-01-09",

@@ -47,46 +47,45 @@ def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:
         assert result.reason == "every stage has 2020-01-05"
 
 
-def test_staleness_raises_one_alert_after_a_few_idle_ticks_and_one_when_fixed() -> None:
+def test_staleness_raises_one_alert_after_a_few_idle_ticks_which_ends_when_fixed() -> None:
     behind: Any = {}
-    kinds = []
+    notices = []
     for _ in range(IDLE_TICKS + 3):
         result = planned("2020-01-04", behind)
         behind = result.behind
-        kinds += [notice.kind for notice in result.notices]
-    assert kinds == ["stale"]
+        notices += [notice.alert_id for notice in result.notices]
+    assert notices == ["stale-features-2020-01-05"]
     assert result.reason == "features lacks 2020-01-05"
     later = planned("2020-01-04", behind, key="2020-01-06")
     assert later.notices == (), "it is still the same episode when the next key is overdue too"
     repaired = planned("2020-01-06", later.behind, key="2020-01-06")
-    assert [(notice.kind, notice.alert_id) for notice in repaired.notices] == [
-        ("repaired", "stale-features-2020-01-05-repaired")
-    ]
-    assert planned("2020-01-06", repaired.behind).notices == ()
+    assert (repaired.notices, repaired.ended) == ((), ("stale-features-2020-01-05",))
+    assert planned("2020-01-06", repaired.behind).ended == ()
 
 
 def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None:
     behind: Any = {}
-    notices = []
+    notices, ended = [], []
     courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
     for gap in courses:
         result = planned("2020-01-05", behind, gap=gap)
         behind = result.behind
         notices += [(notice.alert_id, notice.text) for notice in result.notices]
+        ended.append(result.ended)
     assert notices == [
         (
             "stale-features-2020-01-02",
             "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.",
         ),
-        ("stale-features-2020-01-02-repaired", "features is fresh again, up to 2020-01-05."),
     ]
+    assert ended == [()] * (len(courses) - 1) + [("stale-features-2020-01-02",)]
 
 
-def test_a_given_up_gap_is_not_reported_as_fixed() -> None:
+def test_a_given_up_gap_ends_the_alert() -> None:
     behind = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
     result = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
     ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": behind}, is_busy=False)
-    assert (ended.behind, ended.notices) == ({}, ())
+    assert (ended.behind, ended.notices, ended.ended) == ({}, (), ("stale-outcomes-2020-01-02",))
 
 
 def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
@@ -198,7 +197,7 @@ def test_each_stage_ages_with_the_clock_and_raises_one_alert_until_fixed(
             world.tables.record(stage, key, content_digest="0", inputs={}, code="0")
     for _ in range(2):
         assert "every stage has 2020-01-03" in world.reason(sensor)
-    assert [alert["kind"] for alert in world.alerts()] == ["stale", "repaired"]
+    assert (len(world.alerts()), world.ended()) == (1, [alert["id"]])
 
 
 def test_a_stale_model_requests_one_decision_per_release(world: Any) -> None:

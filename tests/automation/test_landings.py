@@ -239,14 +239,21 @@ def test_the_sensor_gives_up_with_one_alert_until_a_file_changes(
         assert "no attempt is left (limit 2)" in world.reason(sensor)
     assert [alert["kind"] for alert in world.alerts()] == ["gave_up"]
     world.land("plans", "2020-01-01", "mended, and longer than before")
-    assert world.request(sensor).tags[naming.TAG_ATTEMPT] == "1"
+    request = world.request(sensor)
+    assert (request.tags[naming.TAG_ATTEMPT], world.ended()) == ("1", [])
+    world.run(request, SUCCESS)
+    world.decide("2020-01-01")
+    world.reason(sensor)
+    assert world.ended() == [world.alerts()[0]["id"]]
 
 
 def test_runs_that_succeed_and_close_nothing_come_to_an_end(
     world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_up_attempts(world, sensor, monkeypatch, SUCCESS)
-    assert "no attempt is left (limit 2)" in world.reason(sensor)
+    for _ in range(2):
+        assert "no attempt is left (limit 2)" in world.reason(sensor)
+    assert (len(world.alerts()), world.ended()) == (1, [])
 
 
 def test_pauses_grow(world: Any, sensor: dg.SensorDefinition, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,3 +456,4 @@ def test_a_silent_service_raises_one_alert_until_it_is_heard_again(
         ("silent", "2020-01-05"),
     ]
     assert "no process of its service sent anything in 2020-01-02" in alerts[0]["text"]
+    assert world.ended() == [alerts[0]["id"]]

@@ -168,3 +168,12 @@ def test_an_empty_label_file_stops_no_other_key_and_a_new_one_is_taken_in(
     world.cursors.clear()  # files of closed keys are compared in the first tick
     loop.settle()
     assert world.tables.records("outcomes", ["2020-01-08"])["2020-01-08"].rows == 2
+
+
+def test_awaited_labels_reach_the_patience_and_no_more(world: Any) -> None:
+    """The rule LabelsMissing compares the two: older keys are given up."""
+    loop, awaited = loop_of(world, "batches"), list[int]()
+    for index in range(RULES.label_patience + 3):
+        play(loop, range(index, index + 1), missing=range(KEYS))
+        awaited.append(len(loop.decision(loop.spec.grain.key_at(index))["numbers"]["unlabelled"]))
+    assert max(awaited) == awaited[-1] == RULES.label_patience

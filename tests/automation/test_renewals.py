@@ -172,7 +172,9 @@ def test_a_person_has_older_keys_made_again(mixed: World) -> None:
     assert "waits for a person" in mixed.reason(training)
     message = request_rebuild(product(mixed), "older", why="the unit was wrong", by="ada")
     assert message.startswith("Renewal 1: 12 of 18 keys")
+    assert mixed.ended() == []
     assert "waits until renewal 1 has made" in mixed.reason(training)
+    assert mixed.ended() == [alert["id"] for alert in mixed.alerts() if alert["kind"] == "older_rows"]
     request = mixed.request(landing)
     assert request.tags["dagster/asset_partition_range_end"] == "0012"
     assert status.of_product(product(mixed)).todo == []

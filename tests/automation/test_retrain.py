@@ -153,7 +153,12 @@ def test_a_failing_training_is_retried_then_given_up_with_an_alert(
     assert "no attempt is left (limit 3)" in world.reason(sensor)
     assert [(alert["kind"], alert["id"]) for alert in world.alerts()] == [("gave_up", "retrain-2020-01-08")]
     world.decide("2020-01-08", "retrain")
-    assert world.request(sensor).tags["dagster/partition"] == "2020-01-09"
+    request = world.request(sensor)
+    assert request.tags["dagster/partition"] == "2020-01-09"
+    world.run(request, SUCCESS)
+    assert world.ended() == []
+    world.reason(sensor)
+    assert world.ended() == ["retrain-2020-01-08"]
 
 
 def test_faults_raise_alerts_at_once_while_a_training_is_under_way(world: Any, sensor: dg.SensorDefinition) -> None:

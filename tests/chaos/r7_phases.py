@@ -44,7 +44,8 @@ def calm(world: World) -> None:
 def unasked(world: World) -> float:
     """Return the thousandths of a core that the autoscaler sees a replica take which has not answered yet."""
     time.sleep(METRICS_S)
-    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods?labelSelector=driftline/product={NAME}"
+    selector = f"app.kubernetes.io/component=service,driftline/product={NAME}"
+    path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{NAMESPACE}/pods?labelSelector={selector}"
     pods = json.loads(world.platform.kubectl("get", "--raw", path))["items"]
     return mean(1000 * float(parse_quantity(part["usage"]["cpu"])) for pod in pods for part in pod["containers"])
 
@@ -130,7 +131,7 @@ def drain(world: World, number: int) -> None:
     node, kubectl = nodes[number % len(nodes)].name, world.platform.cluster.kubectl
     flags = ("--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
     try:
-        kubectl("drain", node, *flags, f"--pod-selector=driftline/product={NAME}")
+        kubectl("drain", node, *flags, f"--pod-selector=app.kubernetes.io/component=service,driftline/product={NAME}")
         world.wait(world.is_settled, "all run on the other node")
     finally:
         kubectl("uncordon", node)

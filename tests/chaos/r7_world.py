@@ -146,7 +146,7 @@ class World:
 
     def pods(self) -> list[Any]:
         """Return the service's pods, without those that are asked to end."""
-        pods = self.platform.pods(f"driftline/product={NAME}")
+        pods = self.platform.pods(f"app.kubernetes.io/component=service,driftline/product={NAME}")
         return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
 
     def is_settled(self, count: int | None = None, digest: str = "") -> bool:
@@ -155,7 +155,7 @@ class World:
         Args:
             count: how many; None for as many as the autoscaler wants now.
         """
-        pods = self.platform.pods(f"driftline/product={NAME}")
+        pods = self.platform.pods(f"app.kubernetes.io/component=service,driftline/product={NAME}")
         wanted = self.seen[-1].desired if count is None else count
         if len(pods) != wanted or not all(is_ready(pod) for pod in pods):
             return False

@@ -59,7 +59,7 @@ def measure(world: World, cpu: str, image: str = "", imports_s: dict[str, float]
 
 
 def _pods(world: World) -> list[Any]:
-    return world.platform.pods(f"driftline/product={NAME}_zero")
+    return world.platform.pods(f"app.kubernetes.io/component=service,driftline/product={NAME}_zero")
 
 
 def _watch(world: World, cpu: str, image: str) -> Start:

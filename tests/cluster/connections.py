@@ -15,12 +15,12 @@ DOCUMENT = REPOSITORY / "docs/connections.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/networks.yaml"
 COMPONENT, PROXY = "app.kubernetes.io/component", "driftline/proxy"
 COMPONENTS = (
-    *("code", "daemon", "doctor", "migration", "other-run", "run", "step"),
+    *("code", "daemon", "doctor", "exporter", "migration", "other-run", "run", "step"),
     *("webserver", "webserver-read-only", "proxy"),
 )
-PORTS = {"code": 4000, "webserver": 3000, "webserver-read-only": 3000}
+PORTS = {"code": 4000, "exporter": 9464, "webserver": 3000, "webserver-read-only": 3000}
 """Where components are asked; the others listen nowhere."""
-ANY, CONTROLLER, DNS = "any pod", "ingress controller", "DNS"
+ANY, CONTROLLER, SCRAPER, DNS = "any pod", "ingress controller", "Prometheus", "DNS"
 KUBERNETES, POSTGRES, STORE = "Kubernetes' API", "PostgreSQL", "the store"
 
 
@@ -44,6 +44,9 @@ REASONS = {
     Connection("doctor", KUBERNETES): "`driftline doctor connections` tries it",
     Connection("doctor", POSTGRES): "`driftline doctor connections` tries it",
     Connection("doctor", STORE): "`driftline doctor connections` tries it",
+    Connection("exporter", POSTGRES): "Dagster's storage: runs, ticks, heartbeats, pools",
+    Connection("exporter", STORE): "the products' records",
+    Connection("exporter", "webserver-read-only"): "which code locations load",
     Connection("migration", POSTGRES): "changes the tables",
     Connection("other-run", POSTGRES): "Dagster's storage: its events",
     Connection("run", KUBERNETES): "creates and watches the pods of its steps",
@@ -59,6 +62,7 @@ REASONS = {
     Connection("proxy", "webserver"): "people, by the names that it has verified",
     Connection("proxy", "webserver-read-only"): "people who only look",
     Connection(CONTROLLER, "proxy"): "people from outside",
+    Connection(SCRAPER, "exporter"): "scrapes it",
 }
 """Why each connection is allowed."""
 
@@ -69,6 +73,7 @@ TARGETS = {
     "to-store": (STORE,),
     "to-code": ("code",),
     "to-webserver": ("webserver", "webserver-read-only"),
+    "exporter-to-webserver": ("webserver-read-only",),
 }
 """Whom a policy of egress leads to. A policy of ingress stands for its own pods."""
 
@@ -99,8 +104,9 @@ AFTER = """
 - **What is denied drops packets and says nothing**: the Job `driftline-connections` tries every connection and names
   what fails ([deploy](deploy.md#the-platform)).
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
-- **Webhooks** for alerts are opened by the overlay `production`, from code server and doctor to port 443 of public
-  addresses. The test tries both rules with servers of its own; neither the cloud nor a webhook was called.
+- **Receivers of alerts** are opened by the overlay `production`, from code server and doctor: ports 443, 465 and 587 of
+  public addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. Tested with servers of the
+  test's own; neither the cloud nor a webhook was called.
 """
 
 
@@ -120,9 +126,16 @@ def rules(items: Iterable[Mapping[str, Any]]) -> dict[str, set[Connection]]:
         elif "ingress" in spec:
             (rule,) = spec["ingress"]
             (peer,) = rule["from"]
-            sources = [CONTROLLER] if "namespaceSelector" in peer else components(peer["podSelector"])
+            sources = sources_of(peer)
             result[name] = {Connection(source, target) for source in sources for target in own}
     return result
+
+
+def sources_of(peer: Mapping[str, Any]) -> list[str]:
+    """Return whom a policy of ingress lets in."""
+    if "namespaceSelector" in peer:
+        return [SCRAPER if "podSelector" in peer else CONTROLLER]
+    return components(peer["podSelector"])
 
 
 def components(selector: Mapping[str, Any]) -> list[str]:

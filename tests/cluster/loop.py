@@ -28,7 +28,7 @@ TRAINING_S = 420.0
 SMALL = {f"DRIFTLINE_PROFILE__{name}__CORES": "1" for name in ("CPU_SMALL", "CPU_SPOT")}
 """A training leaves room for everything else on nodes of two cores."""
 CHANGED = range(LEARNED, LEARNED + 4)
-OWN = f"driftline/product={SPEC.name}"
+OWN = f"app.kubernetes.io/component=service,driftline/product={SPEC.name}"
 """The label of the service's pods."""
 KEPT_NOTHING = {"emptyDir", "configMap", "secret", "projected", "downwardAPI"}
 """Kinds of volumes that hold nothing which another pod can see."""

@@ -24,7 +24,7 @@ from tests.doubles.kustomize import FOLDER
 NAMESPACE = "driftline"
 LIMITS = FOLDER / "components/service-cpu-limits"
 PARTS = ("code", "daemon", "webserver")
-ALL_PARTS = (*PARTS, "webserver-read-only")
+ALL_PARTS = (*PARTS, "webserver-read-only", "exporter")
 NOBODY = "192.0.2.1"
 NOT_APPLIED = {
     "disableNameSuffixHash": True,

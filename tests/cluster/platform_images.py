@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -13,11 +14,13 @@ from tests.cluster.platform import Images
 from tests.cluster.trainer import TrainerImage
 
 INPUTS = (*trainer.INPUTS, "deploy/dagster", "resources", "sensors", "workspace.yaml")
-ONLY = """\
+WITHOUT = """\
 FROM {image}
 USER 0:0
 RUN cd /app/platform_assets/products && ls *.py | grep -vxE '__init__[.]py' | xargs rm
-COPY {product} /app/platform_assets/products/
+"""
+ONLY = f"""\
+{WITHOUT}COPY {{product}} /app/platform_assets/products/
 USER 10001:10001
 """
 
@@ -48,6 +51,29 @@ def pushed_platform(cluster: Cluster, repository: Path, product: ModuleType) -> 
     with cluster.network():
         name = cluster.registry.push_built("platform", image)
     return Images(platform=name, trainer=name, service=name, libraries="")
+
+
+def pushed_files(cluster: Cluster, repository: Path, files: Mapping[str, str]) -> Images:
+    """Return the images of platform and service, with only products of these files: for tests that start no step.
+
+    Args:
+        files: texts of product files by name.
+    """
+    names = {
+        "platform": _with_files(repository, built(repository, "platform"), files),
+        "service": built(repository, "service"),
+    }
+    with cluster.network():
+        by_digest = {name: cluster.registry.push_built(name, image) for name, image in names.items()}
+    return Images(**by_digest, trainer=by_digest["platform"], libraries="")
+
+
+def _with_files(repository: Path, image: str, files: Mapping[str, str]) -> str:
+    """Return an image in which products of these files are the only ones."""
+    writes = "".join(f"COPY <<'END' /app/platform_assets/products/{name}\n{text}END\n" for name, text in files.items())
+    text = WITHOUT.format(image=image) + writes + "USER 10001:10001\n"
+    content = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return trainer.layer(repository, f"localhost/driftline-only-{content}", text)
 
 
 def _with_only(repository: Path, image: str, product: ModuleType) -> str:

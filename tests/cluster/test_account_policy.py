@@ -209,6 +209,17 @@ def _read_and_pulled(name: str) -> Change:
     return change
 
 
+def _of_product(product: str, labelled: str) -> Change:
+    """Have a job of a product run in a pod with a product's and a team's labels."""
+
+    def change(metadata: Object, spec: Object) -> None:
+        arguments = _container(spec)["args"]
+        arguments[4] = f"{arguments[5]}__{product}"
+        metadata.setdefault("labels", {}).update({"driftline/product": labelled, "driftline/team": "science"})
+
+    return change
+
+
 PROBE = {"exec": {"command": ["sh", "-c", "id"]}}
 LABELS: dict[str, Change] = {
     "as the proxy": _label("driftline/proxy", "true"),
@@ -225,6 +236,8 @@ OF_RUNS: dict[str, Change] = {
     **_secret_ways("driftline-store-release"),
     "of a step": _label("app.kubernetes.io/component", "step"),
     "another run's label": _label("dagster/run-id", "another"),
+    "another product": _of_product("flight_delays", "orders"),
+    "as a bento": _label("driftline/bento", "sha256"),
     "image": _field("image", FOREIGN),
     "image with our name in front": lambda _, spec: _container(spec).update(
         image=_container(spec)["image"].replace("@", "-evil@")
@@ -303,6 +316,12 @@ def test_a_job_of_the_daemon_that_is_no_run_as_the_launcher_makes_it_is_refused(
             continue  # it has it
         job = _changed(guarded.jobs[account], "job", changes[change])
         assert NAME in guarded.refusal(DAEMON, "job", job), account
+
+
+def test_a_run_carries_its_product_and_team(guarded: Guarded) -> None:
+    change = _of_product("flight_delays", "flight_delays")
+    for account in ("driftline-retrain", "driftline-advance"):
+        assert guarded.refusal(DAEMON, "job", _changed(guarded.jobs[account], "job", change)) == "", account
 
 
 @pytest.mark.parametrize("change", list(TOKENS))

@@ -32,11 +32,12 @@ from tests.cluster.connections import (
     PORTS,
     POSTGRES,
     REASONS,
+    SCRAPER,
     STORE,
     Connection,
-    components,
     labels_of,
     rules,
+    sources_of,
 )
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import POLICIES
@@ -48,9 +49,13 @@ from tests.doubles.kustomize import FOLDER
 
 STRANGER, OUTSIDER, ELSEWHERE = "stranger", "outsider", "another server"
 """A pod of the namespace without a label, one of another namespace, and a server that nobody needs."""
+PEERS = {CONTROLLER: "controller", SCRAPER: "scraper"}
+"""The pods of another namespace that stand for those outside."""
 WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
 HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "10.0.2.1", PRIVATE: HOST}
 """Addresses with a server on port 443: a public one of nobody, one in the network of the overlay's values, and ours."""
+MAIL, ALERTMANAGER = "a mail server", "alertmanager"
+ALERTMANAGER_PORT = 9093
 LISTENING = 4180
 """Where components listen in this test that listen nowhere else."""
 ENFORCED_S = 60.0
@@ -144,6 +149,7 @@ def _https(cluster: Cluster) -> Iterator[None]:
         with ExitStack() as stack:
             for address in HTTPS.values():
                 stack.enter_context(_listening(address, 443))
+            stack.enter_context(_listening(HTTPS[WEBHOOK], 587))
             yield
     finally:
         for address in set(HTTPS.values()) - {HOST}:
@@ -162,26 +168,32 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         here, there = (stack.enter_context(fresh_namespace(cluster.core)) for _ in range(2))
         cluster.core.patch_namespace(there, {"metadata": {"labels": {"driftline/ingress": "true"}}})
         outside = stack.enter_context(fresh_namespace(cluster.core))
-        places = dict.fromkeys((*COMPONENTS, STRANGER), here) | {"controller": there, OUTSIDER: outside}
+        places = dict.fromkeys((*COMPONENTS, STRANGER), here) | dict.fromkeys(PEERS.values(), there)
+        places |= dict.fromkeys((OUTSIDER, ALERTMANAGER), outside)
         servers = {name: stack.enter_context(_listening()) for name in (POSTGRES, STORE, ELSEWHERE)}
         stack.enter_context(_https(cluster))
         addresses = _run(cluster, shell, places)
         targets = {name: _open(addresses[name], PORTS.get(name, LISTENING)) for name in (*COMPONENTS, STRANGER)}
         targets |= {name: _open(HOST, port) for name, port in servers.items()}
         targets |= {name: _open(address, 443) for name, address in HTTPS.items()}
+        targets |= {MAIL: _open(HTTPS[WEBHOOK], 587), ALERTMANAGER: _open(addresses[ALERTMANAGER], ALERTMANAGER_PORT)}
         targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
-        yield Net(cluster, here, folder, _policies(cluster, folder, servers, here), places, targets)
+        yield Net(cluster, here, folder, _policies(cluster, folder, servers, here, there), places, targets)
 
 
-def _policies(cluster: Cluster, folder: Path, servers: Mapping[str, int], namespace: str) -> Policies:
-    """Return the policies of the overlay `local` with this cluster's addresses."""
+def _policies(cluster: Cluster, folder: Path, servers: Mapping[str, int], namespace: str, scraping: str) -> Policies:
+    """Return the policies of the overlay `local` with this cluster's addresses, and Prometheus in one namespace."""
     variables = {
         "DAGSTER_PG_HOST": HOST,
         "DAGSTER_PG_PORT": str(servers[POSTGRES]),
         "AWS_ENDPOINT_URL": f"http://{HOST}:{servers[STORE]}",
     }
     overlay = write_overlay(folder, cluster, Images(NO_DIGEST, NO_DIGEST, NO_DIGEST, ""), variables)
-    return guards.objects(namespace, "NetworkPolicy", overlay=overlay)
+    policies = guards.objects(namespace, "NetworkPolicy", overlay=overlay)
+    (scraped,) = (item for item in policies if item["metadata"]["name"] == "exporter-from")
+    selector = scraped["spec"]["ingress"][0]["from"][0]["namespaceSelector"]
+    selector["matchLabels"] = {"kubernetes.io/metadata.name": scraping}
+    return policies
 
 
 def _run(cluster: Cluster, image: str, places: Mapping[str, str]) -> dict[str, str]:
@@ -194,9 +206,10 @@ def _run(cluster: Cluster, image: str, places: Mapping[str, str]) -> dict[str, s
 
 
 def _pod(name: str, image: str) -> Manifest:
-    port = PORTS.get(name, LISTENING)
+    port = ALERTMANAGER_PORT if name == ALERTMANAGER else PORTS.get(name, LISTENING)
     pod = manifest(name, image, f"exec openssl s_server -accept {port} -nocert -quiet")
-    pod["metadata"]["labels"] = labels_of(name) if name in COMPONENTS else {}
+    own = {"app.kubernetes.io/name": "prometheus" if name == PEERS[SCRAPER] else name}
+    pod["metadata"]["labels"] = labels_of(name) if name in COMPONENTS else own
     container = pod["spec"]["containers"][0]
     container["resources"] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
     container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
@@ -223,8 +236,11 @@ def _expected(net: Net) -> set[Connection]:
     """Return what is allowed: everybody in the namespace may ask DNS, and without policies all of other namespaces."""
     inside = [*COMPONENTS, STRANGER]
     listed = {connection for connection in REASONS if connection.source in COMPONENTS}
-    free = {Connection(name, target) for name in ("controller", OUTSIDER) for target in _outside(net)}
-    return listed | {Connection(name, DNS) for name in inside} | free | {Connection("controller", "proxy")}
+    others = (*PEERS.values(), OUTSIDER, ALERTMANAGER)
+    free = {Connection(name, target) for name in others for target in _outside(net)}
+    free -= {Connection(ALERTMANAGER, ALERTMANAGER)}
+    outside = {Connection(PEERS[CONTROLLER], "proxy"), Connection(PEERS[SCRAPER], "exporter")}
+    return listed | {Connection(name, DNS) for name in inside} | free | outside
 
 
 def _outside(net: Net) -> list[str]:
@@ -261,15 +277,21 @@ def test_without_its_rule_a_connection_fails_and_the_others_do_not(net: Net) -> 
     assert taken == {(name, item.source) for name, allowed in by_rule.items() for item in allowed}
 
 
-def test_production_opens_webhooks_and_tokens_by_one_rule_each(net: Net) -> None:
-    """Code server and doctor reach public addresses on port 443; who reaches the store, the token service too."""
+def test_production_opens_receivers_of_alerts_and_tokens_by_one_rule_each(net: Net) -> None:
+    """Code server and doctor reach public addresses and Alertmanager; who reaches the store, the token service too."""
     overlay = guards.objects(net.namespace, "NetworkPolicy", overlay=FOLDER / "overlays/production")
     policies = {item["metadata"]["name"]: item for item in overlay}
-    webhooks = {Connection(name, WEBHOOK) for name in ("code", "doctor")}
+    webhooks = {Connection(name, target) for name in ("code", "doctor") for target in (WEBHOOK, MAIL)}
+    alertmanager = {Connection(name, ALERTMANAGER) for name in ("code", "doctor")}
+    (to_alertmanager,) = policies["to-alertmanager"]["spec"]["egress"][0]["to"]
+    assert to_alertmanager["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    to_alertmanager["namespaceSelector"]["matchLabels"] = {"kubernetes.io/metadata.name": net.places[ALERTMANAGER]}
     tokens = {Connection(item.source, TOKENS) for item in REASONS if item.target == STORE}
     expected, everyone = _expected(net), list(net.places)
     with net.cluster.network():
-        net.enforce([*net.policies, policies["to-webhooks"], policies["to-tokens"]])
+        net.enforce([*net.policies, policies["to-webhooks"], policies["to-alertmanager"], policies["to-tokens"]])
+        net.wait_for(expected | webhooks | alertmanager | tokens, everyone)
+        net.drop("to-alertmanager")
         net.wait_for(expected | webhooks | tokens, everyone)
         net.drop("to-webhooks")
         net.wait_for(expected | tokens, everyone)
@@ -290,7 +312,7 @@ def _parts(policy: Mapping[str, Any]) -> list[str]:
     spec = policy["spec"]
     if "egress" not in spec and "ingress" not in spec:
         return []
-    return [CONTROLLER] if "namespaceSelector" in _peer(spec) else components(_selector(spec))
+    return sources_of(_peer(spec))
 
 
 def _peer(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,14 +323,9 @@ def _peer(spec: Mapping[str, Any]) -> dict[str, Any]:
     return dict(peer)
 
 
-def _selector(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the selector of the pods that open connections."""
-    return dict(_peer(spec)["podSelector"])
-
-
 def _take_out(spec: dict[str, Any], component: str) -> None:
     """Let a policy no longer be for a component."""
-    rest = [name for name in ([] if component == CONTROLLER else components(_selector(spec))) if name != component]
+    rest = [name for name in sources_of(_peer(spec)) if name not in (component, *PEERS)]
     selector = {"matchExpressions": [{"key": COMPONENT, "operator": "In", "values": rest or ["nobody"]}]}
     if "egress" in spec:
         spec["podSelector"] = selector
@@ -318,5 +335,5 @@ def _take_out(spec: dict[str, Any], component: str) -> None:
 
 def _in_this_test(lost: set[Connection]) -> set[Connection]:
     """Return the connections between pods of this test."""
-    names = {ANY: [*COMPONENTS, STRANGER], CONTROLLER: ["controller"]}
+    names = {ANY: [*COMPONENTS, STRANGER], **{name: [pod] for name, pod in PEERS.items()}}
     return {Connection(name, item.target) for item in lost for name in names.get(item.source, [item.source])}

@@ -14,15 +14,10 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets.base import naming
-from platform_assets.base.settings import Settings
 from platform_assets.kubernetes import service_manifests
 from platform_assets.operations import status
-from platform_assets.serving.run import build
-from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
-from tests.cluster import loop, platform_images
+from tests.cluster import loop, platform_images, released
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
@@ -31,7 +26,7 @@ from tests.cluster.node import POLICIES
 from tests.cluster.platform import NAMESPACE, Images, Platform, deployed
 from tests.cluster.pods import Pods, manifest
 from tests.cluster.waiting import wait_until
-from tests.doubles import documents, models
+from tests.doubles import models
 from tests.doubles.products.live_parts import SPEC
 from tests.doubles.s3_server import S3Server
 
@@ -100,7 +95,7 @@ def running(platform: Platform, reachable: Cluster, stored: None, request: Any, 
     for name in BIAS:
         product = ProductStore(replace(SPEC, name=name), platform.settings)
         if product.history.live() is None:
-            release(product, tmp_path)
+            released.release(product, tmp_path, BIAS[name])
         live = product.history.live()
         assert live is not None
         services[name] = Running(platform, product, service_manifests.manifests(product), live[1].digest)
@@ -108,21 +103,6 @@ def running(platform: Platform, reachable: Cluster, stored: None, request: Any, 
     for service in services.values():
         waiting(platform, lambda service=service: ready(service) == 2, f"two pods of {service.name} are ready")
     return services
-
-
-def release(product: ProductStore, folder: Path) -> None:
-    """Release a small model, with its verdict and its Bento."""
-    document = models.contract(product=product.name)
-    digest = models.write_bundle(product.artifacts, bias=BIAS[product.name], document=document)
-    here = Settings(root=product.settings.root, state=folder / "state")
-    stored = build.stored(product.artifacts, build.build(here, product.artifacts, digest))
-    ledgers, cutoff = Ledgers(product.settings.root, product.name), SPEC.grain.key_at(8)
-    ledgers.create(naming.VERDICTS, digest, documents.verdict(digest))
-    contract = sha256(canonical(document))
-    record = models.release_record(1, digest, product=product.name, cutoff=cutoff, contract_sha256=contract)
-    ledgers.create_number(naming.RELEASES, 1, record)
-    notes = {"tag": f"{product.name}:1", "asked_rows": 1, "max_apart": 0.0, "request": {}, "cpu_s": 1.0}
-    product.tables.record("service", cutoff, content_digest="0", inputs={}, code="0", notes=notes | {"stored": stored})
 
 
 def waiting(

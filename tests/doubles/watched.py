@@ -1,4 +1,4 @@
-"""A store after a few replayed keys, for any daily product: written directly, so that it takes a second.
+"""A store after a few replayed keys, for any product: written directly, so that it takes a second.
 
 The first key is the cutoff of the only release; the third has a fault, which was nulled later; the last has no labels.
 """
@@ -17,6 +17,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.base import clock, naming
+from platform_assets.base.keys import BatchGrain
 from platform_assets.base.settings import Settings
 from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
@@ -56,14 +57,16 @@ def write(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
     if kept is None:
         folder = TemporaryDirectory()
         own = Settings(root=f"{folder.name}/store", state=Path(folder.name, "state"))
-        kept = Kept(spec, keys, folder, own, _write(own, spec, keys))
+        kept = Kept(spec, keys, folder, own, write_records(own, spec, keys))
+        clock.move(own, spec.name, _moment(spec, keys[-1]) + timedelta(days=1))
         _kept.append(kept)
     shutil.copytree(kept.settings.root, settings.root, dirs_exist_ok=True)
     shutil.copytree(kept.settings.state, settings.state, dirs_exist_ok=True)
     return kept.digest
 
 
-def _write(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
+def write_records(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
+    """Write the same in place, of batches too, and without the clock of a recording."""
     assert len(keys) >= 4
     grain = spec.grain
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
@@ -72,8 +75,14 @@ def _write(settings: Settings, spec: Product, keys: tuple[str, ...]) -> str:
     digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=with_lookback[: -len(keys)])
     _answer(spec, tables, keys, digest)
     _judge(spec, tables, ledgers, keys, digest)
-    clock.move(settings, spec.name, grain.instant(keys[-1]) + timedelta(days=1))
     return digest
+
+
+def _moment(spec: Product, key: str) -> datetime:
+    """Return when a key begins; batches come once a day."""
+    if isinstance(spec.grain, BatchGrain):
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=spec.grain.index(key))
+    return spec.grain.instant(key)
 
 
 def prediction_id(key: str, row: int = 0) -> str:
@@ -120,7 +129,7 @@ def _train(
         "product": spec.name,
         "cutoff": cutoff,
         "contract_sha256": "c" * 64,
-        "known_before": spec.grain.instant(cutoff).isoformat(),
+        "known_before": _moment(spec, cutoff).isoformat(),
         "training_keys": list(trained[:-2]),
         "holdout_keys": list(trained[-2:]),
         "data": data,
@@ -154,7 +163,7 @@ def _train(
         models={"challenger": QUALITY, "baseline constant": QUALITY | {"auc": 0.5}},
     )
     ledgers.create(naming.VERDICTS, digest, verdict)
-    at = spec.grain.instant(cutoff)
+    at = _moment(spec, cutoff)
     ledgers.append(
         naming.RELEASES,
         releases.next_release(
@@ -177,7 +186,7 @@ def _answer(spec: Product, tables: TableStore, keys: tuple[str, ...], digest: st
     for key in keys:
         probability = stream.uniform(0.05, 0.95, ROWS)
         label = (stream.random(ROWS) < probability).astype(np.int8)
-        moment = spec.grain.instant(key)
+        moment = _moment(spec, key)
         predictions[key] = pl.DataFrame(
             {
                 "prediction_id": [prediction_id(key, row) for row in range(ROWS)],
@@ -221,7 +230,7 @@ def _judge(spec: Product, tables: TableStore, ledgers: Ledgers, keys: tuple[str,
             "reference": digest,
         }
         _put(tables, "drift", {key: checks}, {key: drift})
-        at = (spec.grain.instant(key) + timedelta(days=1)).isoformat()
+        at = (_moment(spec, key) + timedelta(days=1)).isoformat()
         reasons = [f"{source} of {key} is faulty (volume)."] if is_faulty else ["no reason to train."]
         decision = documents.decision(
             key,
@@ -238,7 +247,7 @@ def _judge(spec: Product, tables: TableStore, ledgers: Ledgers, keys: tuple[str,
             fault = documents.fault("fault", key, **primary, **signed, why="volume")
             ledgers.append(f"{naming.FAULTS}/{key}", fault)
     reason = f"nobody reacted within 3 keys: {source} is left out and the rows stay."
-    at = (spec.grain.instant(keys[-1]) + timedelta(days=1)).isoformat()
+    at = (_moment(spec, keys[-1]) + timedelta(days=1)).isoformat()
     signed = {"product": spec.name, "by": "drift", "at_utc": at}
     ledgers.append(f"{naming.FAULTS}/{faulty}", documents.fault("null", faulty, source, why=reason, **signed))
 

@@ -75,10 +75,15 @@ def test_the_command_tries_what_the_environment_names_and_fails_when_one_does(
     for name, value in postgres.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:{port}/secret-path")
+    monkeypatch.setenv("DRIFTLINE_ALERTMANAGER", f"http://127.0.0.1:{port}, http://127.0.0.1:{port}")
+    for name, value in {"SERVER": f"smtp://127.0.0.1:{port}", "SENDER": "a@example.org", "TO": "b@example.org"}.items():
+        monkeypatch.setenv(f"DRIFTLINE_MAIL_{name}", value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     assert main(["doctor", "connections"]) == 0
     output = capsys.readouterr().out
-    assert [line.split()[1] for line in output.splitlines()] == ["PostgreSQL", "webhook", "MLflow"]
+    assert [line.split()[1] for line in output.splitlines()] == [
+        *("PostgreSQL", "webhook", "Alertmanager", "Alertmanager", "mail", "MLflow"),
+    ]
     assert "secret-path" not in output
     monkeypatch.setenv("DAGSTER_PG_PASSWORD", "another")
     assert main(["doctor", "connections"]) == 1

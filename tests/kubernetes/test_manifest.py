@@ -19,6 +19,7 @@ from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
 from platform_assets.launch.attempt import begin, prepare, selector
 from platform_assets.launch.endings import first_try
+from platform_assets.launch.labels import PRODUCT, TEAM, attribution_labels
 from platform_assets.launch.profiles import PROFILES, StepProfile, Toleration
 
 WORK = Work(product="flights", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
@@ -46,7 +47,7 @@ def pod(
     a_try = replace(first_try(profile), **plan)
     launch = msgspec.structs.replace(begin(work, a_try, run_id=run_id, launcher="kubernetes"), id=attempt)
     return manifest.pod(
-        settings, module, a_try, prepare(settings.root, launch), pipes or {"DAGSTER_PIPES_CONTEXT": "x"}
+        settings, module, a_try, prepare(settings.root, launch, work.owner), pipes or {"DAGSTER_PIPES_CONTEXT": "x"}
     )
 
 
@@ -367,6 +368,29 @@ def test_a_pods_name_is_a_dns_label_and_unique_to_its_attempt(product: str, step
     assert name == name_of()
     assert name != name_of(attempt=attempt + "1")
     assert name != name_of(cutoff="2013-07-02")
+
+
+def test_a_step_carries_its_product_and_the_team_of_the_products_file() -> None:
+    metadata = pod(work=replace(WORK, product="flight_delays", owner="team:driftline"))["metadata"]
+    assert {key: metadata["labels"][key] for key in (PRODUCT, TEAM)} == {PRODUCT: "flight_delays", TEAM: "driftline"}
+    assert TEAM not in pod()["metadata"]["labels"]
+
+
+@given(st.lists(st.text(max_size=70), min_size=2, max_size=2, unique=True))
+def test_two_teams_never_share_a_label(names: list[str]) -> None:
+    first, second = (attribution_labels("shop", f"team:{name}")[TEAM] for name in names)
+    assert first != second
+    for value in (first, second):
+        assert LABEL.fullmatch(value)
+        assert len(value) <= 63
+
+
+@pytest.mark.parametrize(
+    ("owner", "value"),
+    [("team:data-science", "data-science"), ("anna@example.com", "anna-example.com-"), ("a_@b.c", "a_-b.c-")],
+)
+def test_a_team_is_its_owner_with_what_a_label_cannot_hold_replaced(owner: str, value: str) -> None:
+    assert attribution_labels("shop", owner)[TEAM].startswith(value)
 
 
 def test_a_fingerprint_is_cut_in_the_label_and_whole_in_the_annotation() -> None:

@@ -449,7 +449,11 @@ def test_the_events_of_a_pod_that_nobody_watched_show_when_it_began_and_why_it_e
             {"events": [{"reason": "Disrupted", "message": "Deleting the pod to accommodate the terminationTime"}]},
             "preempted",
         ),
-        (running(), {"events": [{"reason": "ScaleDown", "message": "deleting pod for node scale down"}]}, "preempted"),
+        (
+            running(),
+            {"events": [{"reason": "ScaleDown", "message": "deleting pod for node scale down"}]},
+            "consolidated",
+        ),
         (running(metadata=DELETED), {}, "preempted"),
         (running(status={"conditions": [DISRUPTED]}), {"profile": ON_DEMAND}, "evicted"),
         (running(status={"containerStatuses": terminated(137, "OOMKilled")}), {"node": {}}, "out_of_memory"),
@@ -895,3 +899,43 @@ def test_a_pod_that_is_shown_running_is_never_called_ended(data: st.DataObject, 
     spared = (("status", "phase"), ("status", "containerStatuses", 0, "state", "running"))
     spared = (*spared, ("status", "containerStatuses", 0, "name"))
     assert ending(damaged(pod, data.draw, spared), now=START + timedelta(days=900), profile=SPOT) is None
+
+
+# -- who took the pod away --
+
+UNDERUTILIZED = {"reason": "Evicted", "message": "Evicted pod: Underutilized"}
+STOPPED = {"reason": "Stopped", "message": "Preempted to accommodate a workload in the ClusterQueue"}
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "expected"),
+    [
+        ({"conditions": [DISRUPTED]}, {"events": [UNDERUTILIZED]}, "consolidated"),
+        ({"conditions": [DISRUPTED]}, {"events": [UNDERUTILIZED], "profile": ON_DEMAND}, "consolidated"),
+        (
+            {"conditions": [DISRUPTED]},
+            {"events": [{"reason": "Evicted", "message": "Evicted pod: Drifted"}]},
+            "preempted",
+        ),
+        ({"conditions": [DISRUPTED]}, {"events": [{"reason": "SpotInterrupted", "message": "warned"}]}, "preempted"),
+        ({}, {"node": {"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}}}, "consolidated"),
+        ({}, {"node": {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}}, "preempted"),
+        ({}, {"events": [STOPPED]}, "preempted_by_queue"),
+        ({}, {"events": [{**STOPPED, "message": "Exceeded the PodsReady timeout"}]}, "preempted"),
+        # The kubelet's and the scheduler's own verdicts name their cause.
+        (
+            {"reason": "Evicted", "message": "The node was low on resource: memory."},
+            {"events": [UNDERUTILIZED], "profile": ON_DEMAND},
+            "evicted",
+        ),
+        (
+            {"conditions": [condition("DisruptionTarget", "True", "PreemptionByScheduler", "preempting")]},
+            {"events": [UNDERUTILIZED]},
+            "preempted",
+        ),
+        ({"conditions": [condition("TerminationTarget", "True", "WorkloadInactive", "by a person")]}, {}, "preempted"),
+    ],
+)
+def test_eviction_consolidation_and_preemption_by_a_queue_are_apart(status: Json, more: Json, expected: str) -> None:
+    ended = {"phase": "Failed", "containerStatuses": terminated(143, "Error")}
+    assert failure(running(status={**ended, **status}, metadata=DELETED), **more) == expected

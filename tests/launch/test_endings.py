@@ -116,7 +116,7 @@ def test_each_class_has_its_budget(failure: Failure) -> None:
 
 
 def test_the_table_says_what_each_class_may_cost() -> None:
-    losses = ["preempted", "node_lost", "evicted", "hardware", "killed"]
+    losses = ["preempted", "consolidated", "preempted_by_queue", "node_lost", "evicted", "hardware", "killed"]
     assert [failure.name for failure in FAILURES if failure.is_loss] == losses
     assert {failure.name: (failure.budget.tries, failure.budget.pause_s) for failure in FAILURES} == {
         **dict.fromkeys(losses, (0, 0)),

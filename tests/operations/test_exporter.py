@@ -31,6 +31,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from platform_assets.base.failures import FAILURES
+from platform_assets.base.naming import ATTEMPTS
 from platform_assets.base.settings import Settings
 from platform_assets.engine.product_files import Broken
 from platform_assets.operations import exporter
@@ -41,6 +43,7 @@ from platform_assets.operations.exporter.products import OfProducts
 from platform_assets.serving.run.metrics import Metrics
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import UNDER_WAY, Attempt
 from platform_assets.store.records.decisions import DECISIONS, Latency, Skew
 from platform_assets.store.segments import Kind
 from tests.doubles import postgres_server, recorded, s3_server, shipped, watched
@@ -245,6 +248,31 @@ def test_a_product_without_any_key_has_its_series(settings: Settings) -> None:
     assert numbers["driftline_newest_release{product=recorded}"] == 0.0
     assert numbers["driftline_decisions_total{action=retrain,product=recorded}"] == 0.0
     assert numbers["driftline_held_keys{check=,product=recorded,source=}"] == 0.0
+    assert numbers["driftline_attempt_cost_usd_total{product=recorded,reason=preempted_by_queue}"] == 0.0
+
+
+def test_attempts_and_their_cost_are_counted_by_how_they_ended(settings: Settings) -> None:
+    ends = [
+        ("evicted", 900.0),
+        ("consolidated", 1800.0),
+        ("preempted_by_queue", 3600.0),
+        ("preempted_by_queue", 3600.0),
+        ("failed: ValueError: an earlier version quoted it", 360.0),
+        (UNDER_WAY, 7200.0),
+    ]
+    ledger = Ledgers(settings.root, "recorded")
+    for at, (reason, wall_s) in enumerate(ends):
+        attempt = Attempt(id=f"{at}", by="launcher", cutoff="2020-01-20", reason=reason, wall_s=wall_s, usd_per_hour=2)
+        ledger.append(ATTEMPTS, attempt.document())
+    numbers = read(OfProducts(settings, [recorded.SPEC]))
+    expected = {"evicted": (1, 0.5), "consolidated": (1, 1.0), "preempted_by_queue": (2, 4.0), "other": (1, 0.2)}
+    for reason in (*(failure.name for failure in FAILURES), "finished", "vanished", "other"):
+        labels = f"product=recorded,reason={reason}"
+        counted = (
+            numbers[f"driftline_attempts_total{{{labels}}}"],
+            numbers[f"driftline_attempt_cost_usd_total{{{labels}}}"],
+        )
+        assert counted == pytest.approx(expected.get(reason, (0, 0.0))), reason
 
 
 @pytest.mark.parametrize(
@@ -255,6 +283,26 @@ def test_a_products_latency_names_the_bucket_that_holds_it(settings: Settings, l
     numbers = read(OfProducts(settings, [spec]))
     assert numbers[f"driftline_latency_objective_seconds{{bucket={bucket},product=recorded}}"] == latency_ms / 1000
     assert f'driftline_request_seconds_bucket{{le="{bucket}",release="none"}}' in Metrics().text().decode()
+
+
+def test_an_alert_is_unsent_until_each_receiver_has_it(settings: Settings) -> None:
+    """Without addresses, as in a pod that lacks the secret: until one has it."""
+    ledgers = Ledgers(settings.root, recorded.SPEC.name)
+    both = settings.replace(alertmanager="http://127.0.0.1:9", alert_webhook="http://127.0.0.1:9")
+
+    def unsent() -> list[float]:
+        readings = [read(OfProducts(known, [recorded.SPEC])) for known in (settings, both)]
+        return [numbers["driftline_unsent_alerts{product=recorded}"] for numbers in readings]
+
+    assert unsent() == [0.0, 0.0]
+    for queued in ({"id": "a1"}, {"id": "a1", "is_end": True}):
+        ledgers.append("alert_queue", queued)
+    assert unsent() == [2.0, 2.0]
+    delivered = {"id": "a1", "outcome": "sent", "message": "it was"}
+    ledgers.create("alerts", "a1.alertmanager", delivered)
+    assert unsent() == [1.0, 2.0]
+    ledgers.create("alerts", "a1.sent", {**delivered, "outcome": "refused"})
+    assert unsent() == [1.0, 1.0]
 
 
 def test_a_product_that_cannot_be_read_and_one_with_a_broken_file_leave_the_others(settings: Settings) -> None:
@@ -345,6 +393,25 @@ def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("recorded cannot be read: ")
     assert "ledgers/recorded/faults" in said
+
+
+@pytest.mark.slow
+def test_of_a_product_whose_store_is_away_one_part_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With fifty products all parts took three minutes, and their numbers came and went."""
+    with s3_server.running(tmp_path) as server:
+        server.make_bucket("gone")
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        of = OfProducts(Settings(root="s3://gone/store", state=tmp_path / "state"), [recorded.SPEC])
+        assert read(of)["driftline_product_up{product=recorded}"] == 1.0
+        server.program.process.kill()
+        server.program.process.wait()
+        numbers = read(of)
+    assert numbers["driftline_product_up{product=recorded}"] == 0.0
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.count("s3://gone/store/") == 1
 
 
 STATEMENTS = [

@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from platform_assets.automation.receivers import kinds
+from platform_assets.automation.receivers.alertmanager import Alertmanager
+from platform_assets.automation.receivers.api import Message
+from platform_assets.base.settings import Settings
+from platform_assets.store.records.alerts import Alert
 from tests.doubles import promql
 
 PROMTOOL = shutil.which("promtool")
@@ -105,7 +110,7 @@ CAUSES: dict[str, dict[str, At]] = {
         f'driftline_held_keys{{{P},source="orders",check="missing_delivery"}}': phases(1, 1),
     },
     "LabelsMissing": {
-        f"driftline_awaited_labels_keys{{{P}}}": phases(7, 8),
+        f"driftline_awaited_labels_keys{{{P}}}": phases(6, 7),
         f"driftline_label_patience_keys{{{P}}}": phases(7, 7),
     },
     "ModelStale": {
@@ -240,6 +245,38 @@ def test_an_alert_fires_on_its_cause_only(name: str, tmp_path: Path) -> None:
         assert "shop" in text, text
     if name.startswith("ServiceSlow"):
         assert "longer than 200ms" in text, text
+
+
+DETAILS = {
+    "fault": {"source": "orders", "check": "frozen_columns"},
+    "FeedDead": {"source": "orders", "check": "missing_delivery"},
+    "failure": {"job": "advance__shop", "location": "a"},
+}
+"""Of our own alerts, by kind or, where that has several, by name."""
+
+
+@needs_promtool
+@pytest.mark.parametrize("kind", [kind for kind, known in kinds.KINDS.items() if known.is_rule] + ["FeedDead"])
+def test_what_our_sensors_raise_about_the_same_is_the_same_alert(kind: str, tmp_path: Path) -> None:
+    """Alertmanager takes two alerts for one if all their labels are equal."""
+    details = DETAILS.get(kind, {})
+    kind = "fault" if kind == "FeedDead" else kind
+    known = kinds.kind_of(kind, details)
+    cluster = Settings(
+        root="s3://bucket", state=tmp_path, environment="cluster", namespace="ml", alertmanager="http://a"
+    )
+    alert = Alert(id="a", product="shop", kind=kind, text="t", at_utc="", details=details, severity=known.severity)
+    labels = Alertmanager(cluster).labels(Message(alert=alert, owner="team:shop"))
+    of_rule = ",".join(f'{name}="{value}"' for name, value in {**labels, "alertstate": "firing"}.items())
+    expr = f'ALERTS{{alertname="{known.name}"}}'
+    samples = [{"labels": f"ALERTS{{{of_rule}}}", "value": 1}]
+    one = [{"expr": expr, "eval_time": f"{2 * PHASE - 1}m", "exp_samples": samples}]
+    assert promtool_test(tmp_path, INFO | UP | CAUSES[known.name], PHASE, promql_expr_test=one) == ""
+
+
+def test_every_kind_of_alert_that_a_rule_has_too_says_so() -> None:
+    known = [*kinds.KINDS.values(), kinds.FEED_DEAD]
+    assert {kind.name for kind in known if kind.is_rule} == {kind.name for kind in known} & promql.alerts().keys()
 
 
 @needs_promtool

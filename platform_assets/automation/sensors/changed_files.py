@@ -1,4 +1,4 @@
-"""Find landed files that changed after their key was closed, and raise an alert for each.
+"""Find landed files that changed after their key was closed, and raise an alert for each until it is taken in.
 
 Only the last closed keys are compared, and only in some ticks. The changed file is not read in here: `repair__product`
 does that, and so does any run that reaches back far enough. A file in place of one that could not be read is requested
@@ -63,7 +63,7 @@ class Change:
 
 
 def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> State:
-    """Raise an alert per changed file; return the state for the next tick, with its message.
+    """Raise an alert per changed file until it is taken in; return the state for the next tick, with its message.
 
     Args:
         closed: the newest closed key.
@@ -89,12 +89,20 @@ def alert_changes(tick: ticks.ProductTick, closed: str | None, state: State) -> 
             f"{change.source} of {change.key} {change.description}. To take it in, launch "
             f"{tick.job('repair')} with the key and a reason."
         )
-        alert_id = episode_id("changed", change.source, change.key, sha256(change.mark.encode())[:_DIGITS])
+        alert_id = _alert_id(change.source, change.key, change.mark)
         tick.raise_alert(alert_id, kind="changed", text=text, source=change.source, key=change.key)
+    for name, (before, is_other) in state.marks.items():
+        if is_other and marks.get(name, ("",))[0] != before:  # taken in, changed again, or too old to look at
+            source_name, _, key = name.partition(" ")
+            tick.end_alert(_alert_id(source_name, key, before))
     names = [name for name, (_, is_other) in marks.items() if is_other]
     message = f"changed since they were taken in: {', '.join(names)}" if names else ""
     message = "; ".join([*filter(None, (message,)), *mark.clauses(message)])
     return State(ticks=state.ticks + is_complete, marks=marks, message=message)
+
+
+def _alert_id(source: str, key: str, mark: str) -> str:
+    return episode_id("changed", source, key, sha256(mark.encode())[:_DIGITS])
 
 
 def find(

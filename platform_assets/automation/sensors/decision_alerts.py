@@ -58,10 +58,12 @@ class Outcome:
 
     Attributes:
         alerts: in key order.
+        ended: ids of alerts whose episode is over.
         running: by kind, the episode that goes on after the last decision.
     """
 
     alerts: tuple[Alert, ...]
+    ended: tuple[str, ...]
     running: dict[str, Episode]
 
 
@@ -73,12 +75,14 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Epis
         running: of the previous outcome; empty when the decisions begin with the product's first.
     """
     alerts: list[Alert] = []
+    ended: list[str] = []
     episodes = dict(running)
     for decision in decisions:
         model = decision.numbers.live_digest or None
         for kind, text_of in _TEXTS.items():
             text, episode = text_of(product, decision), episodes.pop(kind, None)
             if episode is not None and (text is False or (kind in _OF_A_MODEL and episode.model != model)):
+                ended += [episode_id(kind, episode.first)] if episode.is_alerted else []
                 episode = None
             if text:
                 episode = episode or Episode(first=decision.key, model=model)
@@ -89,7 +93,7 @@ def plan(product: str, decisions: Sequence[Decision], running: Mapping[str, Epis
                     alerts.append(Alert(alert_id=alert_id, kind=kind, text=text, decision=decision))
             if episode is not None:
                 episodes[kind] = episode
-    return Outcome(alerts=tuple(alerts), running=episodes)
+    return Outcome(alerts=tuple(alerts), ended=tuple(ended), running=episodes)
 
 
 def _decay(product: str, decision: Decision) -> Text:

@@ -19,6 +19,7 @@ LAUNCHED = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagste
 """A run with one of these has left the queue and has not ended: one that is being cancelled still has its process."""
 ACTIVE = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED, *LAUNCHED)
 """A run with one of these is under way, or will be."""
+ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 MOST_READ, FRESH_S = 100, 1.0
 """How many runs are read at once, and for how long what was read is believed."""
@@ -96,6 +97,15 @@ def tries_of(instance: dg.DagsterInstance, job: str, episode: str) -> list[Try]:
     return [
         Try(run_id=run.run_id, attempt=int(run.tags.get(naming.TAG_ATTEMPT, "1")), status=run.status) for run in runs
     ]
+
+
+def is_succeeded(instance: dg.DagsterInstance, job: str, given_up: str) -> bool:
+    """Tell whether the newest run of a job that has ended succeeded and is of another episode than one given up."""
+    ended = dg.RunsFilter(job_name=job, statuses=list(ENDED))
+    return any(
+        run.status is dg.DagsterRunStatus.SUCCESS and run.tags.get(naming.TAG_EPISODE) != given_up
+        for run in instance.get_runs(ended, limit=1)
+    )
 
 
 def under_way(instance: dg.DagsterInstance, jobs: Sequence[str]) -> dg.DagsterRun | None:

@@ -1,9 +1,9 @@
 """Detect stale data and a stale model by the product's clock.
 
 A stage is behind when it lacks a key up to the newest one whose every source is overdue; a gap in the middle counts.
-Work under way is waited for. A stage that stays behind long enough raises one alert per episode, and another alert when
-no key is missing any more. Labels that were given up are no longer missing; an episode that ends that way raises no
-second alert. Landed files that changed after their key was closed raise alerts too (`changed_files`).
+Work under way is waited for. A stage that stays behind long enough raises one alert per episode, which ends when no key
+is missing any more. Labels that were given up are no longer missing. Landed files that changed after their key was
+closed raise alerts too (`changed_files`).
 When the live model is older than its limit plus one decision interval, a decision is requested, once per release.
 
 Dagster's own freshness policies know only the wall clock, so only live products get them (`freshness_policies`).
@@ -72,9 +72,8 @@ class State(ticks.State, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """An alert to raise: `stale` or `repaired`, with its stage, id and text."""
+    """An alert `stale` to raise, with its stage, id and text."""
 
-    kind: str
     stage: str
     alert_id: str
     text: str
@@ -87,11 +86,13 @@ class Plan:
     Attributes:
         behind: by name, the stages that are behind.
         notices: the alerts to raise now.
+        ended: ids of alerts about stages that lack nothing any more.
         reason: one clause.
     """
 
     behind: dict[str, Behind]
     notices: tuple[Notice, ...]
+    ended: tuple[str, ...]
     reason: str
 
 
@@ -112,26 +113,23 @@ def plan(
         is_busy: whether a run is under way that may produce what is missing.
     """
     now_behind: dict[str, Behind] = {}
-    notices = []
+    notices, ended = list[Notice](), list[str]()
     for stage in expected:
         gaps, before = stages[stage], behind.get(stage)
         if not gaps.missing:
-            # No alert when labels were given up: the decision that gave them up raised one.
-            if before and before.is_alerted and not gaps.given_up:
-                alert_id = episode_id("stale", stage, before.since, "repaired")
-                text = f"{stage} is fresh again, up to {gaps.newest}."
-                notices.append(Notice(kind="repaired", stage=stage, alert_id=alert_id, text=text))
+            if before and before.is_alerted:
+                ended.append(episode_id("stale", stage, before.since))
             continue
         entry = before or Behind(since=gaps.missing[0])
         entry = replace(entry, ticks=entry.ticks + 1, idle=0 if is_busy else entry.idle + 1)
         if not entry.is_alerted and (entry.idle >= IDLE_TICKS or entry.ticks >= BUSY_TICKS):
             entry = replace(entry, is_alerted=True)
             alert_id = episode_id("stale", stage, entry.since)
-            notices.append(Notice(kind="stale", stage=stage, alert_id=alert_id, text=_stale(stage, gaps)))
+            notices.append(Notice(stage=stage, alert_id=alert_id, text=_stale(stage, gaps)))
         now_behind[stage] = entry
     clauses = [f"{stage} lacks {_range(stages[stage].missing)}" for stage in now_behind]
     reason = "; ".join(clauses) or (f"every stage has {max(expected.values(), key=grain.index)}" if expected else "")
-    return Plan(behind=now_behind, notices=tuple(notices), reason=reason)
+    return Plan(behind=now_behind, notices=tuple(notices), ended=tuple(ended), reason=reason)
 
 
 def _stale(stage: str, gaps: Gaps) -> str:
@@ -228,7 +226,9 @@ def _check_stages(
     for notice in result.notices:
         stage, newest, missing = notice.stage, gaps[notice.stage].newest, list(gaps[notice.stage].missing)
         details = {"stage": stage, "expected": expected[stage], "newest": newest, "missing": missing}
-        tick.raise_alert(notice.alert_id, kind=notice.kind, text=notice.text, **details)
+        tick.raise_alert(notice.alert_id, kind="stale", text=notice.text, **details)
+    for alert_id in result.ended:
+        tick.end_alert(alert_id)
     return gaps, result
 
 

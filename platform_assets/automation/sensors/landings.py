@@ -63,6 +63,7 @@ class State(ticks.State, frozen=True, kw_only=True):
         requested, ticks: see `episodes.next_step`.
         takes: see `Plan`.
         is_alerted: whether the alert that the run is given up was raised.
+        failing: the last episode whose run was given up, until another run succeeds.
         heard: see `silence.follow`.
         landed: what was reported of files, see `landing_events`.
         slow: slow sources on record, and whether each did not answer at all.
@@ -79,6 +80,7 @@ class State(ticks.State, frozen=True, kw_only=True):
     ticks: int = 0
     takes: int = 0
     is_alerted: bool = False
+    failing: str = ""
     heard: silence.State = silence.State()
     landed: landing_events.State = landing_events.State()
     slow: dict[str, bool] = msgspec.field(default_factory=dict)
@@ -231,6 +233,9 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     if busy is not None:
         return ticks.Result(state=state, reason=f"{busy.job_name} is {busy.status.value.lower()} (run {busy.run_id})")
     job = tick.job(VERB)
+    if state.failing and episodes.is_succeeded(tick.instance, job, state.failing):
+        tick.end_alert(episode_id("advance", state.failing))
+        state = replace(state, failing="")
     before = episodes.tries_of(tick.instance, job, state.episode) if state.takes else ()
     if any(item.status is dg.DagsterRunStatus.SUCCESS for item in before):
         changes.answer(tick.product, state.takes, "advanced", tick.now)
@@ -294,15 +299,18 @@ def _give_up(tick: ticks.ProductTick, state: State, findings: Findings, work: Pl
         f"{job} over {keys} was given up: {step.reason}. {work.reason}. Fix what that run shows; then launch {job} "
         f"over {keys}, or change a file of these keys."
     )
-    alert_id = episode_id("advance", work.episode)
-    tick.raise_alert(alert_id, kind="gave_up", text=text, first=work.first, last=work.last, attempts=step.attempt)
+    details = {"job": job, "first": work.first, "last": work.last, "attempts": step.attempt}
+    tick.raise_alert(episode_id("advance", work.episode), kind="gave_up", text=text, **details)
     # The rest of the range is given up with the run, so that trainings do not wait for it.
     takes = max((number for number, _ in findings.requests), default=0)
     if takes:
         changes.answer(tick.product, takes, "given_up", tick.now)
     # The late labels are ignored from now on, so that they do not keep new keys from being closed.
     given_up = {**state.given_up, **work.late}
-    return replace(state, is_alerted=True, given_up=given_up, consumed=max(takes, state.consumed))
+    if state.failing not in ("", work.episode):
+        tick.end_alert(episode_id("advance", state.failing))
+    failing = work.episode
+    return replace(state, is_alerted=True, failing=failing, given_up=given_up, consumed=max(takes, state.consumed))
 
 
 def _find(tick: ticks.ProductTick, state: State, mark: landed_files.Marks) -> tuple[Findings, State]:

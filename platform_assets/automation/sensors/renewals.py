@@ -32,8 +32,11 @@ class Chunk:
     id: str
 
 
-def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
-    """Return why a training waits for older keys of its window, or None; ask for their renewal, or raise an alert."""
+def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> tuple[str, str] | None:
+    """Return why a training waits for older keys of its window, or None; ask for their renewal, or raise an alert.
+
+    With the reason comes the id of the alert, empty without one.
+    """
     product, spec = tick.product, tick.spec
     try:
         training, holdout = spec.split(cutoff, left_out(product, cutoff))
@@ -47,14 +50,14 @@ def reason_to_wait(tick: ticks.ProductTick, cutoff: str) -> str | None:
         why = f"the training for cutoff {cutoff} needs rows of one version"
         number = renewal.request(product, older, usd=rebuilding.usd(older), reason=why, author="retrain")
     if number is not None:
-        return f"waits until renewal {number} has made {counted(len(older.keys), 'older key')} again"
+        return f"waits until renewal {number} has made {counted(len(older.keys), 'older key')} again", ""
     text = (
         f"the training of {spec.name} for cutoff {cutoff} waits: {older.describe()}. Until they are made again, "
         f"{rebuilding.outlook(product, older)}. {versions.advice(product.name)}"
     )
     alert_id = episode_id(KIND, cutoff, _id(versions.current(spec)))
     tick.raise_alert(alert_id, kind=KIND, text=text, cutoff=cutoff, keys=len(older.keys), usd=rebuilding.usd(older))
-    return f"waits for a person: {older.describe()}"
+    return f"waits for a person: {older.describe()}", alert_id
 
 
 def following(product: ProductStore, done: int, most: int) -> tuple[Chunk | None, int]:

@@ -24,6 +24,7 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import DecidedFault, Decision
 
 VERB = "retrain"
+FAULT = "fault"
 MOST_DECISIONS = 400
 """How many recorded decisions one tick reads."""
 PAUSES = (0, 2, 8, 32)
@@ -45,6 +46,8 @@ class State(ticks.State, frozen=True, kw_only=True):
         running: by kind, the alerts' episodes that go on.
         pending: trainings whose run has neither succeeded nor been given up, oldest first.
         requested, ticks: of the oldest one's episode, see `episodes.next_step`.
+        failing: the last cutoff whose training was given up, until another one succeeds.
+        older: id of the alert about keys of an earlier version that the oldest one waits for.
         reason: the reason while no training is pending.
     """
 
@@ -53,6 +56,8 @@ class State(ticks.State, frozen=True, kw_only=True):
     pending: tuple[Training, ...] = ()
     requested: int = 0
     ticks: int = 0
+    failing: str = ""
+    older: str = ""
     reason: str = "no decision yet"
 
 
@@ -93,7 +98,7 @@ def alert_of(decision: Decision) -> decision_alerts.Alert:
     fault = decision.fault or DecidedFault(episode=decision.key)
     parts = [part for part in (fault.source, fault.check) if part]
     alert_id, text = episode_id("fault", fault.episode, *parts), " ".join(decision.reasons)
-    return decision_alerts.Alert(alert_id=alert_id, kind="fault", text=text, decision=decision)
+    return decision_alerts.Alert(alert_id=alert_id, kind=FAULT, text=text, decision=decision)
 
 
 @ticks.Sensor(
@@ -109,6 +114,9 @@ def watch(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     _ = tick.now  # there is nothing to follow while the clock of a recording is not set
     if decisions := closed_keys.decisions(tick.history, tick.spec.grain, state.read, MOST_DECISIONS):
         state = _follow(tick, state, decisions)
+    if state.failing and episodes.is_succeeded(tick.instance, tick.job(VERB), _episode(state.failing)):
+        tick.end_alert(episode_id("retrain", state.failing))
+        state = replace(state, failing="")
     return _execute(tick, state) if state.pending else ticks.Result(state=state, reason=state.reason)
 
 
@@ -118,7 +126,13 @@ def _follow(tick: ticks.ProductTick, state: State, decisions: Sequence[Decision]
     work = plan(tick.spec.grain, decisions, live_cutoff=latest[1].cutoff if latest else None)
     outcome = decision_alerts.plan(tick.spec.name, decisions, state.running)
     for alert in (*map(alert_of, work.alerts), *outcome.alerts):
-        tick.raise_alert(alert.alert_id, kind=alert.kind, text=alert.text, decision=alert.decision.document())
+        fault = (
+            alert.decision.fault.present(("source", "check")) if alert.kind == FAULT and alert.decision.fault else {}
+        )
+        details = {**fault, "decision": alert.decision.document()}
+        tick.raise_alert(alert.alert_id, kind=alert.kind, text=alert.text, **details)
+    for alert_id in outcome.ended:
+        tick.end_alert(alert_id)
     last = decisions[-1]
     return replace(
         state,
@@ -132,13 +146,17 @@ def _follow(tick: ticks.ProductTick, state: State, decisions: Sequence[Decision]
 def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
     """Bring the oldest pending training one step further."""
     cutoff, spec = state.pending[0].cutoff, tick.spec
-    job, episode = tick.job(VERB), f"retrain:{cutoff}"
+    job, episode = tick.job(VERB), _episode(cutoff)
     busy = tick.under_way(VERB)
     if busy is not None:
         return ticks.Result(state=state, reason=f"{cutoff}: {job} is {busy.status.value.lower()} (run {busy.run_id})")
     if unsettled := _unsettled(tick):
         return ticks.Result(state=state, reason=f"{cutoff}: waits until {unsettled}")
-    if (wait_reason := renewals.reason_to_wait(tick, cutoff)) is not None:
+    wait_reason, older = renewals.reason_to_wait(tick, cutoff) or ("", "")
+    if state.older not in ("", older):
+        tick.end_alert(state.older)
+    state = replace(state, older=older)
+    if wait_reason:
         return ticks.Result(state=state, reason=f"{cutoff}: {wait_reason}")
     tries, most = episodes.tries_of(tick.instance, job, episode), spec.retraining.max_attempts
     step = episodes.next_step(tries, requested=state.requested, ticks=state.ticks, most=most, pauses=PAUSES)
@@ -166,11 +184,18 @@ def _execute(tick: ticks.ProductTick, state: State) -> ticks.Result[State]:
             f"then launch {job} for {cutoff}: it is not tried again by itself."
         )
         alert_id = episode_id("retrain", cutoff)
-        tick.raise_alert(alert_id, kind="gave_up", text=text, cutoff=cutoff, attempts=step.attempt)
+        tick.raise_alert(alert_id, kind="gave_up", text=text, job=job, cutoff=cutoff, attempts=step.attempt)
+        if state.failing not in ("", cutoff):
+            tick.end_alert(episode_id("retrain", state.failing))
+        state = replace(state, failing=cutoff)
     else:
         reason = f"{cutoff}: {describe_result(tick.product, cutoff)}"
     state = replace(state, pending=state.pending[1:], requested=0, ticks=0, reason=reason)
     return ticks.Result(state=state, reason=reason)
+
+
+def _episode(cutoff: str) -> str:
+    return f"retrain:{cutoff}"
 
 
 def _unsettled(tick: ticks.ProductTick) -> str | None:

@@ -98,6 +98,7 @@ def _record(tick: ticks.Tick, entry: dg.EventLogEntry) -> str:
     failure = plan(run.job_name, run.run_id, run.tags, step=step, error=error, at=at)
     if all(other.run_id != run.run_id for _, other in store.history(product).newest_failures(MOST_FAILURES)):
         store.ledgers(product).of(FAILURES).append(failure.record)
-    details = failure.record.present(OF_THE_ALERT)
+    origin = run.remote_job_origin
+    details = failure.record.present(OF_THE_ALERT) | ({"location": origin.location_name} if origin else {})
     is_new = tick.alerts.record(product, failure.alert_id, kind="failure", text=failure.text, at=at, details=details)
     return f"{failure.text} ({'alert raised' if is_new else 'alert raised before'})"

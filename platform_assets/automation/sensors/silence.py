@@ -33,6 +33,8 @@ def follow(tick: ticks.ProductTick, state: State, newest: str | None) -> State:
         if attendance is None:
             continue
         if attendance.case != "silent":
+            if state.since:
+                tick.end_alert(episode_id("silent", state.since))
             state = replace(state, since="")
         elif not state.since:
             state = replace(state, since=key)

@@ -148,6 +148,10 @@ class ProductTick(Tick):
         """Raise an alert at the product's moment, once per id. Details are JSON values."""
         self.alerts.record(self.spec.name, alert_id, kind=kind, text=text, at=self.now, details=details)
 
+    def end_alert(self, alert_id: str) -> bool:
+        """Record that an alert's episode is over at the product's moment; return whether there is such an alert."""
+        return self.alerts.end(self.spec.name, alert_id, self.now)
+
 
 class Cursor(Protocol[L_contra]):
     """How a cursor is read before a sensor's function and written after it."""

@@ -217,7 +217,9 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
                 module=STEP,
                 extras=instructions.to_extras(job, Learning.for_product(spec), versions),
                 profile=size,
-                work=Work(product=spec.name, step=BACKTEST, cutoff=cutoff, fingerprint=job.fingerprint),
+                work=Work(
+                    product=spec.name, step=BACKTEST, cutoff=cutoff, fingerprint=job.fingerprint, owner=spec.owner
+                ),
                 is_shared=True,
             )
 

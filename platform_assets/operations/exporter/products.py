@@ -18,10 +18,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, get_args
 
 import obstore
+import polars as pl
 from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
+from platform_assets.base.failures import FAILURES
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.product_files import Broken
@@ -37,6 +39,7 @@ from platform_assets.store.history.alerts import Alerts
 from platform_assets.store.history.faults import judgement
 from platform_assets.store.history.performance import measured
 from platform_assets.store.product_store import ProductStore
+from platform_assets.store.records.attempts import FINISHED, UNDER_WAY, VANISHED
 from platform_assets.store.records.decisions import Action, Decision
 from platform_assets.training import versions
 
@@ -51,6 +54,9 @@ OLDER_EVERY_S = 600.0
 """Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
 AT_A_TIME = 8
 """How many products are read side by side: a store answers in tens of milliseconds, and does little."""
+AWAY_S = 1.0
+"""After a part that failed only then, by retries, the others are not tried: the store is away. Fifty products would
+take three minutes, and their numbers would come and go, so that no rule fires."""
 GAUGES = {
     "driftline_product_info": ("1, with the owner of the product's file.", ("owner",)),
     "driftline_product_up": ("1 while a product's file and records can be read.", ()),
@@ -88,12 +94,20 @@ GAUGES = {
         "Every answer before it is in the store; of the process of this hour that is furthest behind.",
         (),
     ),
-    "driftline_unsent_alerts": (f"Alerts among the newest {ALERTS_BACK} that no receiver got.", ()),
+    "driftline_unsent_alerts": (
+        f"Of the newest {ALERTS_BACK} alerts and ends, how many a receiver lacks: any whose address is set here.",
+        (),
+    ),
 }
 COUNTERS = {
     "driftline_decisions": ("Decisions since the start of the exporter.", ("action",)),
     "driftline_cost_usd": ("What all attempts at trainings and exports have cost.", ()),
+    "driftline_attempts": ("Attempts at trainings and exports that are over, by how they ended.", ("reason",)),
+    "driftline_attempt_cost_usd": ("What these have cost.", ("reason",)),
 }
+REASONS = (FINISHED, VANISHED, *(failure.name for failure in FAILURES))
+OTHER = "other"
+"""Stands for reasons of records of earlier versions, which quote the error."""
 Sample = tuple[str, tuple[str, ...], float]
 """Name, values of labels besides the product's, and number."""
 
@@ -180,10 +194,13 @@ class OfProducts:
 def _read(followed: _Followed) -> list[Sample]:
     samples, problems = list[Sample](), list[str]()
     for part in PARTS:
+        began_s = time.monotonic()
         try:
             samples += part(followed)
         except PROBLEMS as problem:
             problems.append(f"{problem}".partition("\n")[0])
+            if time.monotonic() - began_s > AWAY_S:
+                break
     found = tuple(dict.fromkeys(problems))
     if found and found != followed.problems:
         logging.getLogger(__name__).warning("%s cannot be read: %s", followed.store.name, "; ".join(found))
@@ -225,9 +242,10 @@ def _of_holds(followed: _Followed) -> Iterator[Sample]:
 
 
 def _of_alerts(followed: _Followed) -> Iterator[Sample]:
-    alerts = Alerts(followed.store.settings.root, followed.store.name)
+    settings = followed.store.settings
+    alerts = Alerts(settings.root, followed.store.name)
     newest = alerts.newest_queued(ALERTS_BACK)
-    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(alert) for alert in newest)
+    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(queued, settings.receivers) for queued in newest)
 
 
 def _of_keys(followed: _Followed) -> Iterator[Sample]:
@@ -282,8 +300,14 @@ def _of_release(followed: _Followed) -> Iterator[Sample]:
 
 
 def _of_money(followed: _Followed) -> Iterator[Sample]:
-    spec = followed.store.spec
-    yield "driftline_cost_usd", (), costs.total_usd(followed.store.history.attempts())
+    spec, attempts = followed.store.spec, followed.store.history.attempts()
+    yield "driftline_cost_usd", (), costs.total_usd(attempts)
+    over = attempts.filter(pl.col("reason") != UNDER_WAY)
+    named = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit(OTHER))
+    for reason in (*REASONS, OTHER):
+        ended = over.filter(named == reason)
+        yield "driftline_attempts", (reason,), ended.height
+        yield "driftline_attempt_cost_usd", (reason,), costs.total_usd(ended)
     if followed.decision is not None:
         yield "driftline_month_spent_usd", (), followed.decision.measured.spent_usd
     if spec.retraining.monthly_budget_usd is not None:

@@ -7,7 +7,6 @@ Measures one thing, the slices of the newest window, because no record holds the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from msgspec.structs import asdict
 
@@ -21,21 +20,18 @@ from platform_assets.launch import rebuilding
 from platform_assets.monitoring import performance_policy, recent_latency
 from platform_assets.operations.intervals import inside
 from platform_assets.operations.status import serving, slices, todo, waits
+from platform_assets.operations.status.live import left_out, live, released
 from platform_assets.operations.status.state import (
     BrokenFile,
     BrokenState,
     Drift,
     Failed,
-    Held,
-    Judged,
-    Live,
     Older,
     PutAside,
     Quality,
     Rare,
     Received,
     Refused,
-    Released,
     Snapshot,
     State,
     Undeclared,
@@ -49,16 +45,11 @@ from platform_assets.store.history.reader import History
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.alerts import Failure
 from platform_assets.store.records.notes import Features, Raw
-from platform_assets.store.records.releases import Release
-from platform_assets.store.records.verdicts import Verdict
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training import versions
 from platform_assets.training.rare import AVERAGE_PRECISION, BASE_RATE
 
 __all__ = ["as_text", "newest_window", "of_broken", "of_product", "read", "refused"]
-
-OF_A_RELEASE = ("cutoff", "outcome", "why", "by", "at_utc")
-OF_A_HOLD = ("source", "check", "why", "at_utc")
 
 
 def read(settings: Settings, product: Product | Broken, failed: Failure | None = None) -> State | BrokenState:
@@ -81,13 +72,9 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         now = None
     newest, holds = _newest(spec, tables.records("decision")), history.holds()
     closed = None if newest is None else newest.key
-    decision = None if closed is None else history.decision(closed)
+    decision, latest = None if closed is None else history.decision(closed), history.live()
     window = newest_window(product)
-    held = [
-        Held(key=key, kind=hold.kind, is_held=hold.is_held, **hold.record.present(OF_A_HOLD))
-        for key, hold in sorted(holds.items())
-        if hold.is_excluded
-    ]
+    held = [left_out(key, hold) for key, hold in sorted(holds.items()) if hold.is_excluded]
     attendance = None if closed is None else history.attendance(closed)
     refusal, given_up = refused(product), unlabelled.notes(tables)
     behind = versions.of_next_training(product)
@@ -102,7 +89,7 @@ def of_product(product: ProductStore, failed: Failure | None = None) -> State:
         now_utc=now.isoformat() if now else None,
         newest_closed_key=closed,
         waits_for=waits.next_event(product, closed, now),
-        release=_release(product, closed, now),
+        release=None if latest is None else live(product, *latest, closed, now),
         quality=None if window is None else _quality(product, window, [hold.key for hold in held]),
         drift=_drift(product),
         decision=decision,
@@ -158,7 +145,7 @@ def _automation(spec: Product) -> str | None:
 def of_broken(settings: Settings, broken: Broken) -> BrokenState:
     """Return the state of a product whose file is broken: why, and what is released, which stays."""
     latest = History(settings.root, broken.name).live()
-    release = None if latest is None else _released(*latest)
+    release = None if latest is None else released(*latest)
     steps = todo.of_broken(broken.name, broken.file, broken.error)
     file = BrokenFile(file=broken.file, error=broken.error)
     return BrokenState(product=broken.name, broken=file, release=release, todo=steps)
@@ -172,26 +159,6 @@ def newest_window(product: ProductStore) -> PartitionRecord | None:
 
 def _newest(spec: Product, records: Mapping[str, PartitionRecord]) -> PartitionRecord | None:
     return max(records.values(), key=lambda record: spec.grain.index(record.key), default=None)
-
-
-def _released(number: int, record: Release) -> Released:
-    return Released(number=number, digest=record.digest, **record.members(OF_A_RELEASE))
-
-
-def _release(product: ProductStore, closed: str | None, now: datetime | None) -> Live | None:
-    latest = product.history.live()
-    if latest is None:
-        return None
-    number, record = latest
-    grain = product.spec.grain
-    hours = None if now is None else (now - datetime.fromisoformat(record.at_utc)).total_seconds() / 3600
-    verdict = product.history.verdict(record.digest)
-    return Live(
-        **asdict(_released(number, record)),
-        age_keys=None if closed is None else grain.index(closed) + 1 - grain.index(record.cutoff),
-        age_hours=None if hours is None else round(hours, 2),
-        verdict=None if verdict is None else _verdict(product.spec, verdict),
-    )
 
 
 def refused(product: ProductStore) -> Refused | None:
@@ -221,12 +188,6 @@ def _rare(product: ProductStore) -> Rare | None:
     quality = {} if training is None else training.quality
     precision, rate = quality.get(AVERAGE_PRECISION), quality.get(BASE_RATE)
     return None if precision is None or rate is None else Rare(average_precision=precision, base_rate=rate)
-
-
-def _verdict(spec: Product, verdict: Verdict) -> Judged:
-    names = [measure.name for measure in measures_of(spec.task).of_answers]
-    models = {model: {name: numbers.get(name) for name in names} for model, numbers in verdict.models.items()}
-    return Judged(passed=verdict.passed, rows=verdict.rows, models=models)
 
 
 def _quality(product: ProductStore, newest: PartitionRecord, held: Sequence[str]) -> Quality:

@@ -37,7 +37,12 @@ def todos(product: ProductStore) -> list[Todo]:
         f"Release {newest[0]} is live, and no process of its service sent anything to the store in the last "
         f"{SILENCE / timedelta(seconds=1):g} s: either nothing serves it, or what does cannot reach the store."
     )
-    pods = _kubectl(product.settings.namespace, "describe", "pods", f"--selector=driftline/product={product.name}")
+    pods = _kubectl(
+        product.settings.namespace,
+        "describe",
+        "pods",
+        f"--selector=app.kubernetes.io/component=service,driftline/product={product.name}",
+    )
     return [_entry(text, _apply(product), Step(when="to see why its pods are not ready", command=pods))]
 
 

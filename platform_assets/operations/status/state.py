@@ -100,6 +100,19 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     at_utc: str | None = None
 
 
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """A product's state at a past moment, `at_utc`; its members are those of `State`."""
+
+    product: str
+    title: str
+    grain: str
+    at_utc: str
+    newest_closed_key: str | None
+    release: Live | None
+    decision: Decision | None
+    held: list[Held]
+
+
 class PutAside(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of features that the newest keys lack, because their values are not what the fields declare."""
 

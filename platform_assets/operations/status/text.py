@@ -16,6 +16,7 @@ from platform_assets.operations.status.state import (
     Held,
     Live,
     Older,
+    Past,
     Quality,
     Received,
     Slice,
@@ -25,6 +26,7 @@ from platform_assets.operations.status.state import (
     Unlabelled,
 )
 from platform_assets.product.tasks import Binary, MultiClass, Regression
+from platform_assets.store.records.decisions import Decision
 from platform_assets.store.records.performance import Interval
 from platform_assets.store.records.verdicts import contestants
 
@@ -81,12 +83,7 @@ def as_text(state: State | BrokenState) -> str:
             index = f"percentile {drift.percentile:.2f} of the training windows; the limit is {drift.limit:g}"
         drifted = f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
     lines.append(f"  drift      {drifted}")
-    decided = "none yet"
-    if (decision := state.decision) is not None:
-        cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
-        reasons = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
-        decided = f"{decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {reasons}"
-    lines.append(f"  decision   {decided}")
+    lines.append(_decision_line(state.decision))
     if (refused := state.refused) is not None:
         lines.append(
             f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
@@ -119,6 +116,27 @@ def as_text(state: State | BrokenState) -> str:
         lines.append(f"  received   {_describe_received(state.heard)}")
     lines.append(f"  latency    {latency.describe(state.latency)}")
     return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
+
+
+def past_as_text(past: Past) -> str:
+    """Return a product's state at a past moment for a terminal."""
+    return "\n".join(
+        [
+            f"{past.product}: {past.title}, at {past.at_utc}",
+            f"  closed     {past.newest_closed_key or f'no {NOUNS[past.grain]} yet'}",
+            *_release_lines(past),
+            _decision_line(past.decision),
+            f"  kept out   {_describe_kept_out(past.held, past.grain)}",
+        ]
+    )
+
+
+def _decision_line(decision: Decision | None) -> str:
+    if decision is None:
+        return "  decision   none yet"
+    cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
+    reasons = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
+    return f"  decision   {decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {reasons}"
 
 
 def _describe_older(older: Older) -> str:
@@ -196,7 +214,7 @@ def describe_interval(interval: Interval | None) -> str:
     return "no interval" if interval is None or interval.low is None else f"{interval.low:.4f} to {interval.high:.4f}"
 
 
-def _release_lines(state: State) -> list[str]:
+def _release_lines(state: State | Past) -> list[str]:
     release = state.release
     if release is None:
         return ["  release    none yet"]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Scope(TypedDict):
     """The parts of an ASGI connection scope that are read here; a lifespan has the type only.
 
-    `is_whole` is `protocol`'s: whether the body has arrived already; `live` the middleware's: what answers.
+    `is_whole` is `protocol`'s: whether the body has arrived already; `live` and `request_id` are the middleware's: what
+    answers, and whom.
     """
 
     type: str
@@ -26,6 +27,7 @@ class Scope(TypedDict):
     query_string: NotRequired[bytes]
     is_whole: NotRequired[bool]
     live: NotRequired[Live | None]
+    request_id: NotRequired[bytes]
 
 
 class Message(TypedDict):

@@ -13,9 +13,12 @@ from time import perf_counter
 
 import msgspec
 
+from platform_assets.base import logs
+from platform_assets.base.settings import log_format
 from platform_assets.serving.answer import bodies, image_files
 from platform_assets.serving.answer.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.answer.callers import Unknown
+from platform_assets.serving.answer.live import Live
 from platform_assets.serving.answer.openapi import openapi
 from platform_assets.serving.answer.predict import Origin
 from platform_assets.serving.answer.request_ids import RequestIds
@@ -40,6 +43,8 @@ STARTUP_S = 5.0
 """How long a start waits for the store before it serves the local copy or the fallback."""
 CLOSE_S = 5.0
 """How long a shutdown waits for the disk of the prediction log."""
+MODEL_LETTERS = 12
+"""Of a model's digest in the line of an answer."""
 _JSON = b"application/json"
 
 
@@ -68,6 +73,7 @@ class PredictionMiddleware:
             self._jobs.append(Repeated("ship the log", self.runtime.shipper.look, shipping.LOOK_S))
         self._lists = asyncio.Lock()
         self._ids = RequestIds()
+        self._writes_answers = log_format() == "json"
         self.health = Health(self.runtime, self._ended)
         self.probe_pages = self.health.pages
         self._worker = Worker(self.runtime, self.probe_pages, self.runtime.metrics, self.health.note)
@@ -97,7 +103,10 @@ class PredictionMiddleware:
         is_counted = False
 
         def end() -> None:
-            metrics.end(path, status, perf_counter() - started_s, scope.get("live", self.runtime.follower.live))
+            took_s, live = perf_counter() - started_s, scope.get("live", self.runtime.follower.live)
+            metrics.end(path, status, took_s, live)
+            if "request_id" in scope and self._writes_answers:
+                self._write_answer(scope["request_id"], status, took_s, live)
 
         async def observed(message: Message) -> None:
             nonlocal status, is_counted
@@ -124,6 +133,18 @@ class PredictionMiddleware:
         finally:
             if not is_counted:
                 end()
+
+    def _write_answer(self, request_id: bytes, status: int | None, took_s: float, live: Live | None) -> None:
+        """Write the line of an answer, by which its request leads to the model's release and training."""
+        fields = {
+            "product": self.runtime.contract.product,
+            "release": None if live is None else live.release,
+            "model": None if live is None else live.model.digest[:MODEL_LETTERS],
+            "request_id": request_id.decode(),
+            "status": status,
+            "ms": round(1000 * took_s, 2),
+        }
+        logs.write("driftline.answers", "answered", fields)
 
     @cached_property
     def _paths(self) -> str:
@@ -200,6 +221,7 @@ class PredictionMiddleware:
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime, fields = self.runtime, dict(scope["headers"])
         request_id, traceparent = self._ids.identify(fields)
+        scope["request_id"] = request_id
         ids = (b"x-request-id", request_id), (b"traceparent", traceparent)
         if scope["method"] != "POST":
             refused = Refused(405, f"the method is {scope['method']}; expected POST.")

@@ -266,6 +266,7 @@ class Follower:
             _number(live),
             live.model.digest,
             time.monotonic() - began_s,
+            extra={"product": self._contract.product, "release": live.release, "model": live.model.digest},
         )
 
     def _opened(self) -> ArtifactStore:

@@ -13,6 +13,7 @@ _LOADERS = sys.exc_info()[1]
 """What Bento's loader is handling: it looks for a module first, and tells of that search in every traceback."""
 
 try:
+    from platform_assets.base import logs
     from platform_assets.base.problems import Problem
     from platform_assets.serving.run import service
 except Exception as problem:  # noqa: BLE001  # any error, of a library too
@@ -24,6 +25,7 @@ except Exception as problem:  # noqa: BLE001  # any error, of a library too
     raise SystemExit(f"serve: the service cannot be imported: {type(problem).__name__}: {problem}") from None
 
 try:
+    logs.install()
     service.check()
 except Problem as problem:
     raise SystemExit(f"serve: {problem}") from None

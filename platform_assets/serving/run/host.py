@@ -20,6 +20,7 @@ from functools import partial
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 
+from platform_assets.base import logs
 from platform_assets.base.configuration import ConfigurationProblem
 from platform_assets.base.settings import Settings
 from platform_assets.serving.answer.admission import Gate
@@ -215,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        logs.install()
         if not 0 < options.memory_mb < 2**30:
             raise HostProblem(f"--memory-mb is {options.memory_mb:g}; expected a number above 0 and below 2^30.")
         settings = Settings.from_environment()

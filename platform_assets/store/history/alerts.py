@@ -1,12 +1,22 @@
-"""Read alerts, and whether they were delivered."""
+"""Read alerts, whether their episode is over, and to whom they were delivered."""
 
 from __future__ import annotations
 
-from platform_assets.store.history.base import Reader
-from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, Alert
+from collections.abc import Iterable
 
-SENT = ".sent"
-"""Suffix of the record with the outcome of a delivery."""
+from platform_assets.store.history.base import Reader
+from platform_assets.store.records.alerts import (
+    ALERT_QUEUE,
+    ALERTS,
+    DELIVERIES,
+    ENDED,
+    ENDS,
+    RECEIVERS,
+    Alert,
+    Delivered,
+    Ended,
+    Queued,
+)
 
 
 class Alerts(Reader):
@@ -16,15 +26,27 @@ class Alerts(Reader):
         """Return an alert, or None. One read."""
         return self._ledgers.of(ALERTS).read(alert_id)
 
-    def queued(self, number: int) -> str | None:
-        """Return the id of the alert with this number in the queue, or None. One read."""
-        queued = self._ledgers.of(ALERT_QUEUE).at(number)
-        return None if queued is None else queued.id
+    def end(self, alert_id: str) -> Ended | None:
+        """Return the end of an alert's episode, None while it goes on. One read."""
+        return self._ledgers.of(ENDS).read(alert_id + ENDED)
 
-    def newest_queued(self, count: int) -> list[str]:
-        """Return the ids of up to `count` alerts, the newest first. One read per alert, and two more."""
-        return [queued.id for _, queued in self._ledgers.of(ALERT_QUEUE).newest(count)]
+    def queued(self, number: int) -> Queued | None:
+        """Return the entry of the queue with this number, or None. One read."""
+        return self._ledgers.of(ALERT_QUEUE).at(number)
 
-    def is_delivered(self, alert_id: str) -> bool:
-        """Tell whether an alert was delivered or finally refused. One read."""
-        return self._ledgers.of(DELIVERIES).read(alert_id + SENT) is not None
+    def newest_queued(self, count: int) -> list[Queued]:
+        """Return up to `count` entries of the queue, the newest first. One read per entry, and two more."""
+        return [queued for _, queued in self._ledgers.of(ALERT_QUEUE).newest(count)]
+
+    def delivery(self, queued: Queued, receiver: str) -> Delivered | None:
+        """Return the delivery of an entry to a receiver that got or finally refused it, or None. One read."""
+        return self._ledgers.of(DELIVERIES).read(queued.delivery(receiver))
+
+    def is_delivered(self, queued: Queued, receivers: Iterable[str] = ()) -> bool:
+        """Tell whether each of these receivers got or finally refused an entry; without any, whether one of all did.
+
+        One read per receiver.
+        """
+        if named := tuple(receivers):
+            return all(self.delivery(queued, receiver) is not None for receiver in named)
+        return any(self.delivery(queued, receiver) is not None for receiver in RECEIVERS)

@@ -7,11 +7,18 @@ from typing import Literal
 from platform_assets.base import naming
 from platform_assets.store.records.base import Record, RecordKind
 
+RECEIVERS = {"webhook": ".sent", "alertmanager": ".alertmanager", "mail": ".mail"}
+"""Suffix, by receiver, of the record that an alert was delivered to it."""
+ENDED = ".ended"
+"""Suffix of the record that an alert's episode is over; in the name of a delivery also of that of the end."""
+Severity = Literal["page", "ticket"]
+
 
 class Alert(Record, frozen=True, kw_only=True):
     """An alert, sent once per episode; also the body of the webhook.
 
-    `details` are JSON values by name that differ per kind; nothing here reads them.
+    `details` are JSON values by name that differ per kind. Without a severity, an earlier version raised it, which
+    recorded no ends.
     """
 
     id: str
@@ -20,20 +27,34 @@ class Alert(Record, frozen=True, kw_only=True):
     text: str
     at_utc: str
     details: object
+    severity: Severity | Literal[""] = ""
+
+
+class Ended(Record, frozen=True, kw_only=True):
+    """The end of an alert's episode, stored next to the alert."""
+
+    id: str
+    at_utc: str
 
 
 class Delivered(Record, frozen=True, kw_only=True):
-    """The outcome of an alert's delivery, stored next to the alert; `message` is the delivery's message."""
+    """The outcome of a delivery to one receiver, stored next to the alert, with the moment of the wall clock."""
 
     id: str
     outcome: Literal["sent", "refused"]
     message: str
+    at_utc: str = ""
 
 
 class Queued(Record, frozen=True, kw_only=True):
-    """An entry of the alert queue."""
+    """An entry of the alert queue: an alert, or the end of its episode."""
 
     id: str
+    is_end: bool = False
+
+    def delivery(self, receiver: str) -> str:
+        """Return the name of the record of its delivery to a receiver."""
+        return f"{self.id}{RECEIVERS[receiver]}{ENDED if self.is_end else ''}"
 
 
 class Failure(Record, frozen=True, kw_only=True):
@@ -51,6 +72,7 @@ class Failure(Record, frozen=True, kw_only=True):
 
 
 ALERTS = RecordKind(naming.ALERTS, Alert)
+ENDS = RecordKind(naming.ALERTS, Ended)
 DELIVERIES = RecordKind(naming.ALERTS, Delivered)
 ALERT_QUEUE = RecordKind(naming.ALERT_QUEUE, Queued)
 FAILURES = RecordKind(naming.FAILURES, Failure)

@@ -5,6 +5,7 @@ Dagster Pipes' loaders are chosen by the environment that the launcher set.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ from dagster_pipes import (
     open_dagster_pipes,
 )
 
-from platform_assets.base import extras
+from platform_assets.base import extras, logs
 from platform_assets.base.problems import Problem
 from platform_assets.engine import digests, product_files
 from platform_assets.product import data_files
@@ -70,6 +71,7 @@ def opened(*, is_silent: bool = False) -> Iterator[PipesContext]:
         OtherCode: the run uses another protocol.
     """
     with open_context(is_silent=is_silent) as context:
+        _log_as_json(context)
         check_protocol(context.extras)
         before = process.oom_kills()
         try:
@@ -80,6 +82,19 @@ def opened(*, is_silent: bool = False) -> Iterator[PipesContext]:
             if isinstance(error, ModuleNotFoundError):
                 raise extras.named(error) from error
             raise
+
+
+def _log_as_json(context: PipesContext) -> None:
+    """Write what the step tells its run to its own log too, where that is JSON; by Pipes it never gets there."""
+    asset = context.asset_key if context.is_asset_step else ""
+    if logs.install(
+        product=text(context.extras, "product"),
+        key=context.partition_key if context.is_partition_step else None,
+        run_id=context.run_id,
+        job=context.job_name,
+        step=asset.replace("/", "__"),
+    ):
+        context.log.addHandler(logging.StreamHandler())
 
 
 def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
