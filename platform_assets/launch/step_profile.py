@@ -162,10 +162,10 @@ class StepProfile(Configuration):
     )
     processes: Annotated[int | None, expect("at least 1, or None", lambda count: count is None or count >= 1)] = Field(
         default=None,
-        description="processes per node that share a training; None for one per accelerator, or one without",
+        description="processes per node that share a training; None for one per accelerator",
     )
     nodes: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
-        default=1, description="nodes of one step, each of this size; no launcher starts more than one yet"
+        default=1, description="nodes of one step; no launcher starts more than one yet"
     )
     precision: Annotated[Literal["float32", "bfloat16"], one_of("float32", "bfloat16")] = Field(
         default="float32",
