@@ -22,6 +22,7 @@ from platform_assets.check import monitored, reach
 from platform_assets.check.messages import Problem
 from platform_assets.cli import main
 from platform_assets.engine import product_files
+from platform_assets.launch.profiles import PROFILES
 from platform_assets.monitoring import sketch
 from platform_assets.product.spec import (
     CrossRule,
@@ -164,6 +165,14 @@ def test_a_first_training_beyond_a_months_budget_is_reported_before_anything_run
     stated = replace(poor, retraining=Retraining(monthly_budget_usd=2.0, expected_hours=0.5))
     line = line_of(stated, "money")
     assert (line.state, line.message[:58]) == ("ok", "the first training may cost 0.04 USD of the monthly budget")
+
+
+def test_a_profile_that_the_learner_would_waste_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES, "cpu_small", PROFILES["cpu_small"].replace(processes=2))
+    assert "2 processes for a training, and LightGbm computes in one, so it would waste" in problem(
+        replace(SPEC, model=LightGbm()), "profile"
+    )
+    assert "profile" not in checks_before_rows(SPEC)
 
 
 # Sound products ------------------------------------------------------------------------------------------------------

@@ -341,6 +341,7 @@ def test_every_command_takes_the_product_first(command: str, capsys):
         "report": ["FILE", "URL"],
         "release": ["REASON"],
         "rollback": ["WHY"],
+        "status": ["DATE"],
     }
     assert next(word for word in positional if word not in after.get(command, [])) == "PRODUCT"
 

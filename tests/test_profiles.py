@@ -32,12 +32,14 @@ SPOT = PROFILES["gpu_spot"]
         ("cores", 0, "at least 1"),
         ("memory_gb", 0, "positive"),
         ("memory_gb", math.nan, "positive"),
-        ("accelerators", -1, "0 or 1"),
-        ("accelerators", 8, "a step computes on one device, and the others would be paid for"),
-        ("accelerators", 2, "0 or 1"),
-        ("accelerators", True, "0 or 1"),
-        ("accelerators", 0.5, "0 or 1"),
-        ("accelerators", "8", "0 or 1"),
+        ("accelerators", -1, "0 or more"),
+        ("accelerators", True, "0 or more"),
+        ("accelerators", 0.5, "0 or more"),
+        ("accelerators", "8", "0 or more"),
+        ("processes", 0, "at least 1, or None"),
+        ("processes", "2", "at least 1, or None"),
+        ("nodes", 0, "at least 1"),
+        ("nodes", 1.5, "at least 1"),
         ("at_once", 0, "1 to 1000"),
         ("precision", "float16", "one of float32, bfloat16"),
         ("at_once", 1001, "1 to 1000"),
@@ -200,11 +202,33 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu": "cuda",
         "gpu_spot": "cuda",
     }
-    with pytest.raises(ValueError, match=r"StepProfile\('gpu'\).accelerators is 2"):
-        named(SMALL, PROFILES["gpu"].replace(accelerators=2), SPOT)
-    for other in ({"accelerators": 0}, {"precision": "bfloat16"}):
+    for other in ({"accelerators": 0}, {"accelerators": 2}, {"nodes": 2}, {"precision": "bfloat16"}):
         with pytest.raises(ValueError, match="a profile of the same size"):
             named(SMALL, PROFILES["gpu"], SPOT.replace(**other))
+
+
+def test_a_profile_has_one_process_per_accelerator_unless_it_says_more() -> None:
+    gpus = PROFILES["gpu"].replace(accelerators=4, nodes=2)
+    assert (SMALL.world_size, gpus.processes_per_node, gpus.world_size) == (1, 4, 8)
+    assert gpus.threads == gpus.cores // 4
+    shared = SMALL.replace(processes=2)
+    assert (shared.device, shared.world_size, shared.threads) == ("cpu", 2, 1)
+    for size in (gpus, shared):
+        assert size.of_one_process.world_size == 1
+        assert size.of_one_process.device == size.device
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"accelerators": 4, "processes": 2}, r"processes is 2; expected one per accelerator, 4, or None"),
+        ({"accelerators": 2, "accelerator_resource": "nvidia.com/mig-1g.10gb"}, "0 or 1 of nvidia.com/mig-1g.10gb"),
+        ({"accelerators": 2, "accelerator_resource": "nvidia.com/gpu.shared"}, "its parts share no work"),
+    ],
+)
+def test_processes_that_could_not_share_a_training_are_refused(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        PROFILES["gpu"].replace(**changes)
 
 
 def test_a_spot_profile_selects_spot_nodes_and_no_other_tolerates_them() -> None:

@@ -29,21 +29,22 @@ _known: dict[str, object] = {}
 _encode = msgspec.json.Encoder().encode
 
 
-def install(**known: object) -> bool:
+def install() -> bool:
     """Write every record of this process as JSON from now on, if the setting says so; return whether it does.
-
-    Args:
-        known: fields of every line of this process.
 
     Raises:
         SettingsProblem: the setting is neither `text` nor `json`.
     """
     if log_format() == "text":
         return False
-    _known.update({name: value for name, value in known.items() if value})
     # Dagster, uvicorn and Bento give handlers of their own formatters of their own, Dagster anew for each run.
     logging.StreamHandler.format = _format  # type: ignore[method-assign, assignment]
     return True
+
+
+def know(**fields: object) -> None:
+    """Add fields to every line that follows; empty ones are left out."""
+    _known.update({name: value for name, value in fields.items() if value})
 
 
 def as_json(record: logging.LogRecord) -> str:

@@ -28,7 +28,7 @@ from platform_assets.product.channels import Channel
 from platform_assets.product.spec import Product, RecordingMissing, Source
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import changes, versions
-from platform_assets.training.learners.network import learner_of
+from platform_assets.training.learners.network import check_processes, learner_of
 
 __all__ = ["Line", "Problem", "as_text", "of_product", "run"]
 
@@ -73,6 +73,8 @@ def of_product(spec: Product, settings: Settings | None = None, look: Look | Non
     count = f"{counted(len(spec.sources), 'source')}, {counted(len(spec.fields), 'field')}"
     yield Line(check="spec", message=f"{spec.grain.describe()}; {count}, a {spec.task.kind} task")
     yield line_of(spec, "money", _money, spec)
+    if (problem := _unused(spec)) is not None:
+        yield problem
     yield line_of(spec, "history", planned.history, spec)
     if spec.search:
         yield line_of(spec, "search", changes.check_search, spec)
@@ -185,6 +187,16 @@ def _money(spec: Product) -> str:
         f"recorded for a machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} "
         f"({tries})"
     )
+
+
+def _unused(spec: Product) -> Line | None:
+    """Return a line where the training cannot use its profile."""
+    try:
+        size = profile(spec.training.profile)
+        check_processes(spec, size.name, size.world_size)
+    except ValueError as problem:
+        return Line(check="profile", message=str(problem), state="problem")
+    return None
 
 
 def _code(spec: Product) -> Iterator[Line]:

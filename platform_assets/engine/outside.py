@@ -81,6 +81,14 @@ class Size(Protocol):
     def precision(self) -> str:
         """Of a training: `float32`, `bfloat16` or `tf32`."""
 
+    @property
+    def name(self) -> str:
+        """Of the profile."""
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share a training."""
+
 
 class Launcher(Protocol):
     """Runs steps outside of Dagster, on a machine of a profile's size: the resource `launcher`."""
@@ -92,9 +100,16 @@ class Launcher(Protocol):
         """Return the versions of the libraries that determine a step's bytes, where a step of this size would run."""
 
     def run(
-        self, *, context: dg.AssetExecutionContext, module: str, extras: object, profile: Any, work: Work | None
+        self,
+        *,
+        context: dg.AssetExecutionContext,
+        module: str,
+        extras: object,
+        profile: Any,
+        work: Work | None,
+        is_shared: bool = False,
     ) -> object:
-        """Run a step's module, wait, and return its result as JSON values."""
+        """Run a step's module, shared by the profile's processes or in one; return its result as JSON values."""
 
 
 class Budget(Protocol):

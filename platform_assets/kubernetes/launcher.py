@@ -163,15 +163,18 @@ class KubernetesLauncher(TryingLauncher):
             draft = replace(plan, profile=size)
             launch = begin(request.work, draft, run_id=request.context.run.run_id, launcher=self.name)
             prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
-            drafts[size.name] = manifest.pod(self.settings, request.module, draft, prepared, {})
+            drafts[size.name] = self._pod(request, draft, prepared, {})
         check_cluster(self.api, drafts)
+
+    def _pod(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
+        return manifest.pod(self.settings, request.module, plan, prepared, pipes, is_shared=request.is_shared)
 
     def run_to_end(self, launched: Launched) -> Ending:
         """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save."""
         request, prepared, observation = launched.request, launched.prepared, launched.observation
         pod = prepared.pod if isinstance(prepared, AtWork) else None
         variables = launched.session.get_bootstrap_env_vars()
-        new = None if pod else manifest.pod(self.settings, request.module, request.plan, prepared, variables)
+        new = None if pod else self._pod(request, request.plan, prepared, variables)
         observation.location = ProcessLocation(host=prepared.name)
         with ExitStack() as stack:
             try:

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from platform_assets.base import accounts
 from platform_assets.base.settings import AUTHORITIES, Settings
 from platform_assets.engine.outside import Work
-from platform_assets.launch.attempt import Prepared
+from platform_assets.launch.attempt import Prepared, arguments
 from platform_assets.launch.endings import Try
 from platform_assets.launch.image import SCRATCH, USER, environment, step_image
 from platform_assets.launch.profiles import StepProfile
@@ -59,13 +59,22 @@ def launch_of(annotations: Mapping[str, str]) -> Launch | None:
     return Launch.read(json.loads(text)) if text else None
 
 
-def pod(settings: Settings, module: str, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
+def pod(
+    settings: Settings,
+    module: str,
+    plan: Try,
+    prepared: Prepared,
+    pipes: Mapping[str, str],
+    *,
+    is_shared: bool = False,
+) -> Manifest:
     """Return the manifest of an attempt's pod, which runs `python -m {module}` once.
 
     Args:
         module: such as `platform_assets.launch.train`.
         plan: its size, node selection and limits; memory and storage may differ from the profile's.
         pipes: Dagster Pipes' variables, which name the step's input and messages.
+        is_shared: whether the profile's processes share it.
 
     Raises:
         SettingsProblem: no image is set, or it is a tag.
@@ -88,7 +97,7 @@ def pod(settings: Settings, module: str, plan: Try, prepared: Prepared, pipes: M
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "tolerations": list(_tolerations(profile)),
-        "containers": [_container(settings, module, plan, work, pipes)],
+        "containers": [_container(settings, arguments(module, profile, is_shared=is_shared), plan, work, pipes)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},
@@ -113,7 +122,7 @@ def pod(settings: Settings, module: str, plan: Try, prepared: Prepared, pipes: M
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _container(settings: Settings, module: str, plan: Try, work: Work, pipes: Mapping[str, str]) -> Spec:
+def _container(settings: Settings, command: Sequence[str], plan: Try, work: Work, pipes: Mapping[str, str]) -> Spec:
     profile = plan.profile
     fixed = {"memory": _bytes(plan.memory_gb)}
     if plan.storage_gb is not None:
@@ -126,7 +135,7 @@ def _container(settings: Settings, module: str, plan: Try, work: Work, pipes: Ma
         "name": CONTAINER,
         "image": step_image(settings, profile),
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", module],
+        "command": ["python", *command],
         "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
         "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": {**fixed, **throttled}},
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -35,13 +35,18 @@ LONGEST_LINE = 4000
 
 @dataclass(frozen=True)
 class StepRequest:
-    """A requested step: the arguments of `StepLauncher.run`, and its next try."""
+    """A requested step: the arguments of `StepLauncher.run`, and its next try.
+
+    Attributes:
+        is_shared: whether the processes of the profile share it.
+    """
 
     context: dg.AssetExecutionContext
     module: str
     extras: object
     work: Work | None
     plan: Try
+    is_shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,18 @@ class Prepared:
     def labels(self) -> dict[str, str]:
         """The labels of its pod or container."""
         return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
+
+
+def arguments(module: str, size: StepProfile, *, is_shared: bool, grace_s: float | None = None) -> list[str]:
+    """Return the arguments of Python that run a step's module on one node, by torchrun where processes share it.
+
+    Args:
+        grace_s: what the step has after SIGTERM; None for the profile's.
+    """
+    if not is_shared or size.processes_per_node == 1:
+        return ["-m", module]
+    options = [f"--processes={size.processes_per_node}", f"--grace-s={grace_s or size.grace_s:g}"]
+    return ["-m", "platform_assets.launch.torchrun", *options, module]
 
 
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:

@@ -25,7 +25,7 @@ import msgspec
 from platform_assets.base.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
 from platform_assets.base.settings import AUTHORITIES, Settings, SettingsProblem
 from platform_assets.base.wording import one_line
-from platform_assets.launch.attempt import Launched, StepRequest, selector
+from platform_assets.launch.attempt import Launched, StepRequest, arguments, selector
 from platform_assets.launch.endings import Ending, Try, of_exit
 from platform_assets.launch.image import (
     SCRATCH,
@@ -129,7 +129,7 @@ class ContainerLauncher(TryingLauncher):
         argv += [f"--label={key}={value}" for key, value in prepared.labels.items()]
         argv += [f"--env={key}={value}" for key, value in variables.items()]
         argv += options(self.engine, settings, request.plan, (os.getuid(), os.getgid()))
-        argv += [step_image(settings, size), "python", "-m", request.module]
+        argv += [step_image(settings, size), "python", *arguments(request.module, size, is_shared=request.is_shared)]
         observation.location = ProcessLocation(host=name, node=socket.gethostname())
         launched.log.info(f"{request.module} runs as container {name} by {self.engine} ({size.name}).")
         state = None
@@ -200,7 +200,8 @@ def options(engine: str, settings: Settings, plan: Try, caller: tuple[int, int])
     if settings.has_authorities:
         result.append(f"--volume={AUTHORITIES}:{AUTHORITIES}:ro")
     if size.accelerators:
-        result.append("--gpus=1" if engine == "docker" else f"--device={size.accelerator_resource}=0")
+        devices = [f"--device={size.accelerator_resource}={number}" for number in range(size.accelerators)]
+        result += [f"--gpus={size.accelerators}"] if engine == "docker" else devices
     if "://" in root:
         host = urlsplit(dict(settings.store_environment).get("AWS_ENDPOINT_URL", "")).hostname
         return [*result, as_pod, *(["--network=host"] if host in ("localhost", "127.0.0.1", "::1") else [])]

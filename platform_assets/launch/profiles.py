@@ -49,10 +49,8 @@ def _disagreement(spot: StepProfile, by_name: Mapping[str, StepProfile]) -> tupl
     if twin is None or twin.is_spot:
         on_demand = ", ".join(profile.name for profile in by_name.values() if not profile.is_spot)
         return "on_demand", f"one of the profiles on demand: {on_demand or 'there are none'}"
-    size, same = (
-        (profile.cores, profile.memory_gb, profile.accelerators, profile.accelerator_resource, profile.precision)
-        for profile in (twin, spot)
-    )
+    fields = ("cores", "memory_gb", "accelerators", "accelerator_resource", "precision", "world_size")
+    size, same = (tuple(getattr(profile, field) for field in fields) for profile in (twin, spot))
     if size != same:
         return "on_demand", f"a profile of the same size, {same}, not {size}"
     for field in ("image", "libraries"):  # both are in the fingerprint, so the last try needs the same ones

@@ -151,15 +151,21 @@ class StepProfile(Configuration):
         default=None,
         description="ephemeral storage in 10^9 bytes, requested and limited: logs, `/tmp`, scratch; None for neither",
     )
-    accelerators: Annotated[
-        int,
-        expect("0 or 1, because a step computes on one device, and the others would be paid for", (0, 1).__contains__),
-    ] = Field(default=0, description="GPUs")
+    accelerators: Annotated[int, expect("0 or more", lambda count: count >= 0)] = Field(
+        default=0, description="GPUs per node"
+    )
     accelerator_resource: Annotated[str, expect("an extended resource, such as nvidia.com/gpu", _is_resource)] = Field(
         default="nvidia.com/gpu",
         description="the name under which the cluster counts them: `nvidia.com/gpu` for whole ones, "
         "`nvidia.com/mig-1g.10gb` for slices by MIG, `nvidia.com/gpu.shared` for shares of a time-sliced one, whose "
         "memory nothing divides",
+    )
+    processes: Annotated[int | None, expect("at least 1, or None", lambda count: count is None or count >= 1)] = Field(
+        default=None,
+        description="processes per node that share a training; None for one per accelerator",
+    )
+    nodes: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
+        default=1, description="nodes of one step; no launcher starts more than one yet"
     )
     precision: Annotated[Literal["float32", "bfloat16"], one_of("float32", "bfloat16")] = Field(
         default="float32",
@@ -305,6 +311,21 @@ class StepProfile(Configuration):
         return "cuda" if self.accelerators else "cpu"
 
     @property
+    def processes_per_node(self) -> int:
+        """How many processes share a training on each node: one per accelerator, unless the profile says more."""
+        return self.processes or max(1, self.accelerators)
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share a training."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def of_one_process(self) -> StepProfile:
+        """This size for a training in one process, on one device."""
+        return self.replace(accelerators=min(1, self.accelerators), processes=None, nodes=1)
+
+    @property
     def is_part_of_gpu(self) -> bool:
         """Whether its accelerator is a slice or a share of a GPU, by the names of NVIDIA's device plugin."""
         name = self.accelerator_resource.partition("/")[2]
@@ -312,8 +333,8 @@ class StepProfile(Configuration):
 
     @property
     def threads(self) -> int:
-        """Threads of a step's pools: as many as it has processors, however many its node has."""
-        return max(1, int(self.cpu_limit or self.cores))
+        """Threads of the pools of each process of a step: its share of the processors, however many its node has."""
+        return max(1, int(self.cpu_limit or self.cores) // self.processes_per_node)
 
     @property
     def save_s(self) -> float:
@@ -334,6 +355,10 @@ class StepProfile(Configuration):
             limit, larger = getattr(self, name), getattr(self, f"larger_{name}")
             is_larger = larger is None or (limit or 0) < larger < math.inf
             self._expect(is_larger, f"larger_{name}", f"more than {name}, {limit!r}, or None")
+        is_whole = self.accelerators <= 1 or not self.is_part_of_gpu
+        self._expect(is_whole, "accelerators", f"0 or 1 of {self.accelerator_resource}: its parts share no work")
+        is_one_each = not self.accelerators or self.processes in (None, self.accelerators)
+        self._expect(is_one_each, "processes", f"one per accelerator, {self.accelerators!r}, or None")
         is_enough = self.cpu_limit is None or self.cpu_limit >= self.cores
         self._expect(is_enough, "cpu_limit", f"at least cores, {self.cores!r}, or None")
         if self.cloud == "gke" and self.notice_s is not None:

@@ -83,6 +83,7 @@ class StepLauncher(dg.PipesClient):
         extras: object = None,
         profile: StepProfile | None = None,
         work: Work | None = None,
+        is_shared: bool = False,
     ) -> object:
         """Run `python -m {module}` and return the payload of its last custom message of kind `result`, as JSON values.
 
@@ -92,12 +93,19 @@ class StepLauncher(dg.PipesClient):
             extras: the step's input: JSON values by name.
             profile: the size to run in.
             work: what it is for; without it there is no record, and a try under way is not found again.
+            is_shared: whether the profile's processes share it, by torchrun; otherwise it is one process.
 
         Raises:
+            NotReady: the step would need several nodes.
             StepFailure: the step ended without a result, after the tries that its failure classes allow.
         """
-        plan = first_try(profile or profiles.profile("cpu_small"))
-        return self.run_step(StepRequest(context, module, extras, work, plan))
+        size = profile or profiles.profile("cpu_small")
+        if size.nodes > 1:
+            raise NotReady(
+                f"Profile {size.name} has nodes={size.nodes}, and {type(self).__name__} starts a step on one node; "
+                "expected 1. Use a profile with more accelerators on one node."
+            )
+        return self.run_step(StepRequest(context, module, extras, work, first_try(size), is_shared))
 
     @abstractmethod
     def run_step(self, request: StepRequest) -> object:

@@ -141,6 +141,7 @@ class _CheckpointRun(CutoffRun[Learning]):
             work=Work(
                 product=spec.name, step="train", cutoff=self.cutoff, fingerprint=job.fingerprint, owner=spec.owner
             ),
+            is_shared=True,
         )
         self.stage.outside.tracking.export(self.product, job.fingerprint, log.warning)
         done = msgspec.convert(result, Trained)

@@ -171,7 +171,7 @@ class Learning:
             learned=store.put_json(learned.to_json()),
             baselines=store.put_json(dict(baselines)),
             config=store.put_json({"format": FORMAT, "training": asdict(training)}),
-            computed=Computed(device=request.device, precision=request.precision),
+            computed=Computed(device=request.device, precision=request.precision, world_size=request.world_size),
             data=Data(features=request.features, outcomes=request.outcomes),
             known_before=None if known_before is None else known_before.isoformat(),
             training_keys=request.training_keys,

@@ -24,6 +24,7 @@ from platform_assets.store.records.trainings import LOOP
 from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
 from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.learners.network import check_processes
 from platform_assets.training.steps.jobs import Job, Request
 
 
@@ -55,7 +56,7 @@ def training_request(product: ProductStore, cutoff: str, size: Size, out: Collec
         out: keys of the window to leave out; see `left_out`.
 
     Raises:
-        ValueError: fewer labelled keys than the spec's `min_keys`.
+        ValueError: fewer labelled keys than the spec's `min_keys`, or a learner that cannot use the size.
         OlderRows: an earlier version of the product made rows of a key.
         MissingPartitions: a key of the window has no features or outcomes.
     """
@@ -88,6 +89,7 @@ def request_of(
     product: ProductStore, cutoff: str, size: Size, training_keys: Sequence[str], holdout_keys: Sequence[str]
 ) -> Request:
     """Compose the request of a step that learns from some keys and is judged on others; see `training_request`."""
+    check_processes(product.spec, size.name, size.world_size)
     keys = (*training_keys, *holdout_keys)
     if (behind := versions.older(product, keys)) is not None:
         raise OlderRows(
@@ -102,6 +104,7 @@ def request_of(
         device=size.device,
         precision=size.precision,
         known_before=_instant(product, cutoff).isoformat(),
+        world_size=size.world_size,
         training_keys=list(training_keys),
         holdout_keys=list(holdout_keys),
         features=features,
@@ -118,7 +121,10 @@ def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[s
         libraries: from the launcher.
         more: distinguishes other kinds of steps.
     """
-    inputs = {"training": asdict(spec.training), "request": msgspec.to_builtins(request), "libraries": dict(libraries)}
+    document = msgspec.to_builtins(request)
+    if request.world_size == 1:
+        del document["world_size"]  # so that the fingerprints of before it existed stay valid
+    inputs = {"training": asdict(spec.training), "request": document, "libraries": dict(libraries)}
     return sha256(canonical({"code": code, **inputs, **more}))
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from platform_assets.product.inputs import Inputs
     from platform_assets.product.spec import Training
     from platform_assets.product.tasks import Task
+    from platform_assets.training.process_group import ProcessGroup
 
 WARM_UP = 0.1
 """Share of all steps in which the learning rate climbs; afterwards it falls to zero along a cosine."""
@@ -82,6 +83,7 @@ class Loop:
         self._order = torch.Generator().manual_seed(training.seed)
         self._judged = training.judged_of(len(labels)) if judged is None else judged
         self._patience = patience
+        self._group: ProcessGroup | None = None
         self._learned = len(labels) - self._judged
         self.batches = math.ceil(self._learned / training.batch_size)
         self.epochs = training.epochs_of(self._learned)
@@ -96,6 +98,14 @@ class Loop:
         """Whether every step has been taken, or no epoch has been better for too long."""
         return self.done == self.steps or self._is_out_of_patience()
 
+    def share(self, group: ProcessGroup) -> None:
+        """Compute, from now on, only this process's rows of each batch; the others compute the rest.
+
+        Weights, order of rows, losses and decisions stay the same in all of them. What a network draws (dropout) and
+        what it measures (batch normalisation) is each process's own.
+        """
+        self._group = group
+
     def step(self) -> float:
         """Take one step and return the mean loss of its rows before it.
 
@@ -108,10 +118,7 @@ class Loop:
             group["lr"] = self.training.learning_rate * schedule(self.done, self.steps)
         self.model.train()
         self._optimizer.zero_grad(set_to_none=True)
-        with self._rounding():
-            outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
-        loss = self._task.loss(outputs.float(), self.labels.index_select(0, rows), self._target)
-        loss.backward()
+        loss = self._backward(rows) if self._group is None else self._backward_shared(rows, self._group)
         self._optimizer.step()
         value = loss.item()
         self.done += 1
@@ -180,6 +187,37 @@ class Loop:
         # float16 would need scaled losses, and the scale in every save; bfloat16 has float32's range.
         return nullcontext() if self._precision == "float32" else torch.autocast(self._device, torch.bfloat16)
 
+    def _loss(self, rows: Tensor) -> Tensor:
+        with self._rounding():
+            outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
+        return self._task.loss(outputs.float(), self.labels.index_select(0, rows), self._target)
+
+    def _backward(self, rows: Tensor) -> Tensor:
+        """Compute the gradients of the rows' mean loss, and return it."""
+        loss = self._loss(rows)
+        loss.backward()
+        return loss
+
+    def _backward_shared(self, rows: Tensor, group: ProcessGroup) -> Tensor:
+        """Compute the gradients of the mean loss of rows of which this process takes every n-th, and return it.
+
+        One sum over one tensor in the order of the parameters: torch's DistributedDataParallel regroups them after its
+        first step, and a sum of three numbers depends on its order, so a resumed training would get other bytes.
+        """
+        # Seeded per step: otherwise a save would need the random stream of every process, and fit no other number.
+        torch.manual_seed((self.training.seed * 1_000_003 + self.done) * 1009 + group.rank)
+        own = rows[group.rank :: group.size]
+        # With fewer rows than processes some have none: a row without weight gives them gradients of zero to add.
+        loss = self._loss(own if len(own) else rows[:1]) * (len(own) / len(rows))
+        loss.backward()
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), loss.detach().reshape(1)])
+        group.add(flat)
+        *sums, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
+        for gradient, added in zip(gradients, sums, strict=True):
+            gradient.copy_(added.view_as(gradient))
+        return total
+
     def _begin_epoch(self) -> None:
         self._order_before = self._order.get_state()
         self._rows = torch.randperm(self._learned, generator=self._order).to(self._device)
@@ -194,12 +232,13 @@ class Loop:
     def _judge(self) -> None:
         """Keep the weights if they beat all earlier ones on the newest rows; after the last epoch, load the best."""
         self.model.eval()
+        if self._group is not None:
+            for buffer in self.model.buffers():
+                self._group.copy_first(buffer)
         total = 0.0
         with torch.no_grad(), self._rounding():
             for rows in torch.arange(self._learned, len(self.labels), device=self._device).split(ROWS_AT_ONCE):
-                outputs = self._forward(*(part.index_select(0, rows) for part in self._inputs))
-                loss = self._task.loss(outputs.float(), self.labels.index_select(0, rows), self._target)
-                total += loss.item() * len(rows)
+                total += self._loss(rows).item() * len(rows)
         self.history[-1]["judged_loss"] = total / self._judged
         if total / self._judged < self._best_loss:
             self._best_loss = total / self._judged

@@ -44,6 +44,7 @@ WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = PROFILES["cpu_small"].replace(cores=1, memory_gb=0.3, larger_memory_gb=0.4, shm_gb=0.05, grace_s=30.0)
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.key_at(slow_batches.BATCHES - 1))
 CUTOFF = SPEC.grain.shift(KEYS[-1], 1)
+TWO = {f"DRIFTLINE_PROFILE__{name}__PROCESSES": "2" for name in ("CPU_SMALL", "CPU_SPOT")}
 BUCKET = "driftline"
 IMPORTS = """
 import importlib, importlib.util, os, pkgutil
@@ -166,6 +167,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
             ("process", {}, False),
             ("container", in_a_container, False),
             ("container on S3", in_a_container, True),
+            ("two processes", TWO, False),
+            ("two processes in a container", {**in_a_container, **TWO}, False),
         ):
             state = path / where.replace(" ", "_")
             root = f"s3://{BUCKET}/{state.name}" if on_s3 else str(state / "store")
@@ -180,9 +183,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory, image: str) -> Iterator[di
         yield result
 
 
-@pytest.mark.parametrize("where", ["container", "container on S3"])
-def test_a_training_gives_the_same_bytes_wherever_it_runs(trained: dict[str, Any], where: str) -> None:
-    assert trained[where] == trained["process"]
+@pytest.mark.parametrize(
+    ("where", "there"),
+    [
+        ("container", "process"),
+        ("container on S3", "process"),
+        ("two processes in a container", "two processes"),
+    ],
+)
+def test_a_training_gives_the_same_bytes_wherever_it_runs(trained: dict[str, Any], where: str, there: str) -> None:
+    assert trained[where] == trained[there]
     assert set(trained[f"{where}: launchers"]) == {"container"}
     assert len(trained[f"{where}: launchers"]) == 2
 

@@ -121,6 +121,8 @@ NOT_IN_A_MANIFEST = {
     "queue_timeout_s": "likewise",
     "cloud": "tells how long a save may take; a pod's grace cannot lengthen that",
     "notice_s": "likewise",
+    "processes": "the pod's command has them, where they share the step; a test of its own",
+    "nodes": "launchers refuse more than one",
     "on_demand": "the launcher chooses that profile for the last try",
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
@@ -129,6 +131,23 @@ NOT_IN_A_MANIFEST = {
     "image": "the launcher passes it as the argument image, where there is one",
     "libraries": "the fingerprint covers them; the image itself holds them",
 }
+
+
+def test_a_step_that_processes_share_runs_torchrun_and_any_other_step_of_the_size_does_not() -> None:
+    size = PROFILES["gpu"].replace(accelerators=4)
+    settings, plan = Settings.from_environment(ENVIRONMENT), first_try(size)
+    prepared = prepare(settings.root, begin(WORK, plan, run_id="r", launcher="kubernetes"))
+    commands = []
+    for is_shared in (True, False):
+        spec = manifest.pod(settings, "step", plan, prepared, {}, is_shared=is_shared)["spec"]
+        (container,) = spec["containers"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+        commands.append(container["command"])
+    options = ["--processes=4", f"--grace-s={size.grace_s:g}"]
+    assert commands == [
+        ["python", "-m", "platform_assets.launch.torchrun", *options, "step"],
+        ["python", "-m", "step"],
+    ]
 
 
 def test_every_field_of_a_profile_is_in_the_manifest_or_has_a_reason_not_to_be() -> None:

@@ -71,6 +71,9 @@ def test_memory_that_cannot_hold_its_shm_is_refused() -> None:
 def test_an_accelerator_is_handed_over_by_number() -> None:
     assert values(given(size=GPU), "--device") == ["nvidia.com/gpu=0"]
     assert values(given(size=GPU, engine="docker"), "--gpus") == ["1"]
+    two = GPU.replace(accelerators=2)
+    assert values(given(size=two), "--device") == ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]
+    assert values(given(size=two, engine="docker"), "--gpus") == ["2"]
     assert not [text for text in (*given(), *given(engine="docker")) if text.startswith(("--device", "--gpus"))]
 
 

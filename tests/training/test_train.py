@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
+from threading import Barrier
+from typing import Any, cast
 
 import pytest
 import torch
@@ -53,6 +57,70 @@ def finish(loop: Loop) -> bytes:
 def undisturbed() -> bytes:
     """Train once without interruption. Not at import: an optimizer imports torch's compiler (2 CPU seconds)."""
     return finish(start())
+
+
+@dataclass
+class Member:
+    """A process of a group, as a thread: sums in the order of the ranks."""
+
+    rank: int
+    size: int
+    barrier: Barrier
+    values: dict[int, torch.Tensor]
+
+    def add(self, values: torch.Tensor) -> None:
+        self.values[self.rank] = values.clone()
+        self.barrier.wait()
+        values.copy_(torch.stack([self.values[rank] for rank in range(self.size)]).sum(dim=0))
+        self.barrier.wait()
+
+    def copy_first(self, values: torch.Tensor) -> None:
+        self.values[self.rank] = values.clone()
+        self.barrier.wait()
+        values.copy_(self.values[0])
+        self.barrier.wait()
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+        self.seen = nn.Buffer(torch.zeros(1))
+
+    def forward(self, numeric: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen += numeric.sum()
+        return self.layers(numeric)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_any_number_of_processes_takes_the_steps_of_one_and_all_have_the_same_weights(size: int) -> None:
+    """The last batch of an epoch has 2 rows, so some of 3 or 5 processes have none of it."""
+    training = replace(TRAINING, epochs=None, batch_size=26)
+    numeric = torch.randn(146, 2, generator=torch.Generator().manual_seed(1))
+    labels = (numeric[:, 0] > 0).to(torch.int8)
+
+    def begun() -> Loop:
+        determinism.seed(training.seed)
+        return Loop(Normed(), (numeric,), labels, training, TASK)
+
+    def losses(loop: Loop) -> list[float]:
+        return [loop.step() for _ in range(3 * loop.batches)]
+
+    determinism.fix(1)
+    alone, barrier, values = begun(), Barrier(size, timeout=60), dict[int, torch.Tensor]()
+    assert (alone.batches, alone._learned % 26) == (6, 2)
+    expected, loops = losses(alone), [begun() for _ in range(size)]
+    for rank, loop in enumerate(loops):
+        loop.share(cast(Any, Member(rank, size, barrier, values)))
+    with ThreadPoolExecutor(size) as pool:
+        results = list(pool.map(losses, loops))
+    assert all(result == results[0] for result in results)
+    assert results[0] == pytest.approx(expected, rel=1e-5)
+    assert [row["judged_loss"] for row in loops[0].history] == pytest.approx(
+        [row["judged_loss"] for row in alone.history], rel=1e-5
+    )
+    assert len({save(dict(loop.state().tensors)) for loop in loops}) == 1
 
 
 @settings(max_examples=20)

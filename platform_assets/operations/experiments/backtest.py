@@ -220,6 +220,7 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
                 work=Work(
                     product=spec.name, step=BACKTEST, cutoff=cutoff, fingerprint=job.fingerprint, owner=spec.owner
                 ),
+                is_shared=True,
             )
 
     if missing:

@@ -32,7 +32,12 @@ def run(product: ProductStore, cutoff: str, settings: Sequence[str], console: Co
     spec = changed(product.spec, settings)
     changed_product, out = ProductStore(spec, product.settings), requests.left_out(product, cutoff)
     job = requests.job(
-        changed_product, cutoff, out, libraries.installed(), profile(spec.training.profile), purpose=EXPERIMENT
+        changed_product,
+        cutoff,
+        out,
+        libraries.installed(),
+        profile(spec.training.profile).of_one_process,
+        purpose=EXPERIMENT,
     )
     with terminal.progress(console) as progress:
         bar = progress.add_task(f"{spec.name} {cutoff}", total=None)

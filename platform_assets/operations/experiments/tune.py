@@ -107,7 +107,7 @@ def request_of(product: ProductStore, cutoff: str) -> Request:
             f"{spec.holdout} judge the trials; {len(learned)} are left to learn from, expected at least "
             f"{max(1, learner_of(spec).validation_keys + 1)}. Choose a later cutoff."
         )
-    return requests.request_of(product, cutoff, profile(spec.training.profile), learned, judged)
+    return requests.request_of(product, cutoff, profile(spec.training.profile).of_one_process, learned, judged)
 
 
 @contextmanager

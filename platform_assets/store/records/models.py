@@ -14,11 +14,12 @@ class Checkpoint(Record, frozen=True, kw_only=True):
     manifest: str
 
 
-class Computed(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and how numbers were computed."""
+class Computed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where and how numbers were computed; `world_size` is the number of processes."""
 
     device: str
     precision: str
+    world_size: int = 1
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):

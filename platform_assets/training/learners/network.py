@@ -26,6 +26,25 @@ def learner_of(spec: Product) -> Learner:
     return spec.model if isinstance(spec.model, Learner) else Network(model=spec.model)
 
 
+def check_processes(spec: Product, profile: str, count: int) -> None:
+    """Refuse a profile with so many processes that a product's training cannot share.
+
+    Raises:
+        ValueError: the learner computes in one process, or the batch cannot be divided.
+    """
+    learner, batch_size, fix = learner_of(spec), spec.training.batch_size, f"Fix Training.profile of {spec.name}"
+    if count > 1 and not isinstance(learner, Network):
+        raise ValueError(
+            f"profile {profile} has {count} processes for a training, and {type(learner).__name__} computes in one, so "
+            f"it would waste the rest; expected a profile with one accelerator and one process, or a network. {fix}."
+        )
+    if batch_size % count:
+        raise ValueError(
+            f"profile {profile} has {count} processes for a training, which do not divide its batch_size, "
+            f"{batch_size}; expected a multiple of {count}. {fix}, or Training.batch_size."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network(Learner):
     """A torch module, trained by `training.train.Loop`.

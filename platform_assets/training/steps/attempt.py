@@ -17,7 +17,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from platform_assets.base import clock
-from platform_assets.base.failures import CODE, PREEMPTED
+from platform_assets.base.failures import CODE, KILLED, PREEMPTED
 from platform_assets.base.problems import RecordExists
 from platform_assets.base.settings import Settings
 from platform_assets.store.leases import Lease, LeaseHeld
@@ -160,6 +160,8 @@ class Attempt:
             self.note(reason="finished")
         elif isinstance(error, process.Preempted):
             self.note(reason=PREEMPTED.name)
+        elif isinstance(error, process.PeerLost):
+            self.note(reason=KILLED.name, said=str(error)[:500])
         else:
             self.note(reason=CODE.name, said=f"{type(error).__name__}: {error}"[:500])
         measured = self._measured()

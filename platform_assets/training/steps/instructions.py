@@ -13,6 +13,10 @@ import msgspec
 from dagster_pipes import (
     PipesContext,
     PipesEnvVarParamsLoader,
+    PipesMessage,
+    PipesMessageWriter,
+    PipesMessageWriterChannel,
+    PipesParams,
     PipesS3ContextLoader,
     PipesS3MessageWriter,
     open_dagster_pipes,
@@ -38,20 +42,35 @@ _FIX = (
 )
 
 
+class Silence(PipesMessageWriter[PipesMessageWriterChannel], PipesMessageWriterChannel):
+    """Sends nothing: of several processes of a step only the first one does."""
+
+    @contextmanager
+    def open(self, params: PipesParams) -> Iterator[PipesMessageWriterChannel]:
+        """Yield itself."""
+        yield self
+
+    def write_message(self, message: PipesMessage) -> None:
+        """Do nothing."""
+
+
 class OtherCode(Problem, RuntimeError):
     """The step's code differs from the code of the run that started it."""
 
 
 @contextmanager
-def opened() -> Iterator[PipesContext]:
+def opened(*, is_silent: bool = False) -> Iterator[PipesContext]:
     """Yield the step's context; its messages are sent at the end.
 
     An error gets a note if the kernel killed a child of this process for memory, which may be its cause.
 
+    Args:
+        is_silent: read the input and send no message.
+
     Raises:
         OtherCode: the run uses another protocol.
     """
-    with open_context() as context:
+    with open_context(is_silent=is_silent) as context:
         _log_as_json(context)
         check_protocol(context.extras)
         before = process.oom_kills()
@@ -67,15 +86,17 @@ def opened() -> Iterator[PipesContext]:
 
 def _log_as_json(context: PipesContext) -> None:
     """Write what the step tells its run to its own log too, where that is JSON; by Pipes it never gets there."""
+    if not logs.install():
+        return
     asset = context.asset_key if context.is_asset_step else ""
-    if logs.install(
+    logs.know(
         product=text(context.extras, "product"),
         key=context.partition_key if context.is_partition_step else None,
         run_id=context.run_id,
         job=context.job_name,
         step=asset.replace("/", "__"),
-    ):
-        context.log.addHandler(logging.StreamHandler())
+    )
+    context.log.addHandler(logging.StreamHandler())
 
 
 def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
@@ -161,7 +182,7 @@ def check_libraries(extras: object) -> None:
         raise OtherCode(f"libraries of this step differ from those of the run that started it: {differing}. {_FIX}")
 
 
-def open_context() -> PipesContext:
+def open_context(*, is_silent: bool = False) -> PipesContext:
     """Connect this process to the run that started it: through files, or through S3 if its input is there."""
     params = PipesEnvVarParamsLoader()
     if params.is_dagster_pipes_process() and "bucket" in params.load_context_params():
@@ -170,8 +191,6 @@ def open_context() -> PipesContext:
 
         # With pauses of up to 20 s: the writer's thread ends at its first error, and the step's result is lost.
         client = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": WRITE_ATTEMPTS}))
-        return open_dagster_pipes(
-            context_loader=PipesS3ContextLoader(client=client),
-            message_writer=PipesS3MessageWriter(client=client, interval=WRITE_EVERY_S),
-        )
-    return open_dagster_pipes()
+        writer = Silence() if is_silent else PipesS3MessageWriter(client=client, interval=WRITE_EVERY_S)
+        return open_dagster_pipes(context_loader=PipesS3ContextLoader(client=client), message_writer=writer)
+    return open_dagster_pipes(message_writer=Silence() if is_silent else None)

@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         precision: `float32` or `bfloat16`, from the profile; part of the fingerprint.
         features, outcomes: content digests by key, of training and holdout keys.
         known_before: ISO moment; labels known later do not count. None: the grain decides, and batches take all.
+        world_size: how many processes share the fit, from the profile; part of the fingerprint.
     """
 
     product: str
@@ -32,6 +33,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     features: dict[str, str]
     outcomes: dict[str, str]
     known_before: str | None = None
+    world_size: int = 1
 
 
 class Job(Request, frozen=True, kw_only=True):

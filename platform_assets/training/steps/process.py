@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from platform_assets.base.problems import Problem
+
 PR_SET_PDEATHSIG = 1
 EXIT_PREEMPTED = 128 + signal.SIGTERM
 """Exit status of a process ended by SIGTERM, in shells and Kubernetes; launchers restart such a step at once."""
@@ -20,6 +22,10 @@ class Preempted(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(EXIT_PREEMPTED)
+
+
+class PeerLost(Problem, RuntimeError):
+    """Another process of the same step is gone, so this one cannot go on; the cause is elsewhere."""
 
 
 class StopRequest:

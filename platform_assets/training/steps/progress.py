@@ -5,18 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import msgspec
 
 from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
 from platform_assets.product.learner import History, Resumable, finite
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.records.leases import BEAT_S
+from platform_assets.training.loop_state import Facts, LoopState
 from platform_assets.training.steps import process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job
 from platform_assets.training.steps.state import SaveStore, saves
+
+if TYPE_CHECKING:
+    from platform_assets.training.process_group import ProcessGroup
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """A fit whose steps several processes can share (`training.train.Loop`)."""
+
+    def share(self, group: ProcessGroup) -> None:
+        """Compute only this process's part of each step from now on."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class StepProgress:
     """Progress of a step's fit: see `product.learner.Progress`, and `training.steps.train.Training` for other members.
 
     Attributes:
+        group: the processes that share the fit, of which this is the first; None for one alone.
         history: the training curve, a point per epoch or as often as the learner says.
     """
 
@@ -34,6 +50,7 @@ class StepProgress:
     save_every_s: float | None
     on_step: Callable[[int, int], None]
     attempt: Attempt
+    group: ProcessGroup | None = None
     history: History = field(default_factory=list)
 
     def note(self, done: int, steps: int, **measures: float) -> None:
@@ -87,8 +104,9 @@ class StepProgress:
         """Run a loop from its newest save to its end.
 
         Raises:
-            Preempted: the step was asked to stop; the current step is saved.
+            Preempted: the step, or another process of its group, was asked to stop; the current step is saved.
             LeaseLost: another process has taken the lease.
+            PeerLost: another process of the group is gone.
         """
         attempt, save_store = self.attempt, saves(self.settings, self.job.fingerprint)
         due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
@@ -96,10 +114,12 @@ class StepProgress:
         if (state := save_store.newest()) is not None:
             loop.restore(state)
             self.log(f"resuming from step {loop.done} of {loop.steps}.")
+        if self.group is not None:
+            _start_together(loop, self.group)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
         saved_at_s = time.perf_counter()
         while not loop.is_finished:
-            if self.stop.is_set:
+            if _is_stopped(self.stop, self.group):
                 self._save(loop, save_store)
                 self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
                 raise process.Preempted
@@ -125,3 +145,45 @@ class StepProgress:
         if longest_s is None or (is_too_long and longest_s <= (limit_s or 0.0)):
             leaves = "" if limit_s is None else f"; {limit_s:g} s are left for one when the step is stopped"
             self.log(f"a save took {took_s:.2f} s{leaves}{': too few' if is_too_long else ''}.")
+
+
+@dataclass(frozen=True)
+class FollowerProgress:
+    """Progress of a fit in the processes other than the first, which alone has the lease, the saves and the log."""
+
+    stop: process.StopRequest
+    group: ProcessGroup
+    history: History = field(default_factory=list)
+
+    def note(self, done: int, steps: int, **measures: float) -> None:
+        """Do nothing."""
+
+    def busy(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
+
+    def take_steps(self, loop: Resumable) -> None:
+        """Run a loop from where the first process is to its end; it raises as `StepProgress.take_steps`."""
+        _start_together(loop, self.group)
+        while not loop.is_finished:
+            if _is_stopped(self.stop, self.group):
+                raise process.Preempted
+            loop.step()
+
+
+def _start_together(loop: Resumable, group: ProcessGroup) -> None:
+    """Bring a loop to where that of the first process is, and share its steps from there."""
+    assert isinstance(loop, Shareable)  # `requests.check_processes` refuses every other learner
+    loop.share(group)
+    state: LoopState = loop.state()
+    data = group.first_bytes(state.to_bytes())
+    facts = msgspec.json.decode(group.first_bytes(msgspec.json.encode(state.facts)), type=Facts)
+    if group.rank:
+        first = LoopState.of_bytes(data, facts)
+        assert first is not None  # the first process made these bytes
+        loop.restore(first)
+
+
+def _is_stopped(stop: process.StopRequest, group: ProcessGroup | None) -> bool:
+    """Return whether any process of the group was asked to stop: all of them end after the same step."""
+    return stop.is_set if group is None else group.is_any(stop.is_set)

@@ -8,10 +8,10 @@ configuration and data by digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from numpy.typing import NDArray
@@ -32,15 +32,18 @@ from platform_assets.store.records.leases import TTL_S
 from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest
 from platform_assets.store.records.trainings import TRAININGS
 from platform_assets.store.tables import TableStore
-from platform_assets.training import suspects
+from platform_assets.training import libraries, suspects
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.labelled_rows import Rows
 from platform_assets.training.steps import parameters, process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job, Trained
-from platform_assets.training.steps.progress import StepProgress
+from platform_assets.training.steps.progress import FollowerProgress, StepProgress
 from platform_assets.training.steps.state import saves
 from platform_assets.training.steps.use import Columns, Use
+
+if TYPE_CHECKING:
+    from platform_assets.training.process_group import ProcessGroup
 
 Quality = Callable[[NDArray[Any], NDArray[Any], Task], Mapping[str, Number | None]]
 """Measure answers [N] or [N, P] against labels [N]."""
@@ -72,6 +75,7 @@ class Training:
         on_step: takes done and all steps after each step, for a progress bar.
         quality: measures answers on the holdout, for the record of the training; None to measure nothing.
         usd_per_hour: the price of this machine, for the record of a try that no launcher made.
+        group: the processes that share the fit; the first one has lease, saves, log and records.
     """
 
     spec: Product
@@ -85,24 +89,37 @@ class Training:
     on_step: Callable[[int, int], None] = _unseen
     quality: Quality | None = None
     usd_per_hour: float = 0.0
+    group: ProcessGroup | None = None
 
     def run(self) -> object:
-        """Make, resume or reuse the fit; return the step's result, as JSON values.
+        """Make, resume or reuse the fit; return the step's result, as JSON values. Only the first process has one.
 
         Raises:
             TrainingProblem: nothing can be learned from these rows or with this configuration.
             Preempted: stopped on request.
             ArtifactProblem: blobs on record are damaged and cannot be made again here.
+            PeerLost: another process of the group is gone.
         """
+        if self.group is not None and self.group.rank:
+            self._follow(self.group)
+            return None
         with self.attempt() as attempt:
             is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
             is_new = is_holder and self._goes_on()
+            if self.group is not None:
+                self.group.is_any(is_new)  # the others wait for this
             with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
                 used = self.make(attempt) if is_new else None
             if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
         with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
             return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
+
+    def _follow(self, group: ProcessGroup) -> None:
+        """Share the fit, if there is one, in a process other than the first."""
+        if group.is_any(False):
+            with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
+                self.fit(None)
 
     def attempt(self) -> Attempt:
         """Return a try at the job; it holds no lease yet."""
@@ -138,24 +155,48 @@ class Training:
             return datetime.fromisoformat(self.job.known_before)
         return None if self.spec.grain.kind == "batch" else self.spec.grain.instant(self.job.cutoff)
 
-    def fit(self, attempt: Attempt) -> Fit:
+    def fit(self, attempt: Attempt | None) -> Fit:
         """Learn from the rows that the job names, resuming from the newest save.
+
+        Args:
+            attempt: None in a process other than the first.
 
         Raises:
             TrainingProblem: nothing can be learned from these rows or with this configuration.
             Preempted: stopped on request; the current step is saved.
+            PeerLost: another process of the group is gone.
         """
         job, maker = self.job, Learning.for_product(self.spec)
         maker.prepare(job.device, job.precision)
+        if self.group is not None:
+            self.group.check_device(job.device)
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)
         self.log(f"{self.spec.name} {job.cutoff}: {len(rows.inputs)} labelled rows of {len(job.training_keys)} keys.")
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
-        progress = StepProgress(job, self.settings, self.log, self.stop, self.save_every_s, self.on_step, attempt)
+        if self.group is not None:
+            self.group.check_equal(**self._digests(rows, learned))
+        progress: StepProgress | FollowerProgress
+        if attempt is None:
+            assert self.group is not None
+            progress = FollowerProgress(self.stop, self.group)
+        else:
+            members = (self.settings, self.log, self.stop, self.save_every_s, self.on_step, attempt, self.group)
+            progress = StepProgress(job, *members)
         blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
+
+    def _digests(self, rows: Rows, learned: Learned) -> dict[str, str]:
+        """Return digests of what determines the fit, as this process has it; texts count by their vocabularies."""
+        maker, inputs = Learning.for_product(self.spec), rows.inputs
+        parts = [inputs.numeric, rows.labels, *([] if inputs.image is None else [inputs.image])]
+        return {
+            "configuration": sha256(canonical([asdict(maker.training), msgspec.to_builtins(self.job)])),
+            "data": sha256(canonical([learned.to_json(), *(sha256(part.tobytes()) for part in parts)])),
+            "code": sha256(canonical([digests.code_digest(maker), libraries.installed()])),
+        }
 
     def is_made(self) -> bool:
         """Return whether the checkpoint is on record and complete."""

@@ -41,7 +41,7 @@ def test_an_error_after_a_kill_for_memory_names_it(monkeypatch: pytest.MonkeyPat
     counts = iter([2, 3, 3, 3])
     monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
     context = SimpleNamespace(extras={"protocol": instructions.PROTOCOL})
-    monkeypatch.setattr(instructions, "open_context", lambda: nullcontext(context))
+    monkeypatch.setattr(instructions, "open_context", lambda **_: nullcontext(context))
     errors = []
     for _ in range(2):
         with pytest.raises(OSError, match="a child died") as error, instructions.opened():

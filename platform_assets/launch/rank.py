@@ -1,0 +1,33 @@
+"""Run a step's module as one of several processes: torchrun's agent starts `python -m platform_assets.launch.rank`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from platform_assets.base.problems import Problem
+from platform_assets.training import process_group
+from platform_assets.training.steps import process
+
+
+def main(module: str) -> None:
+    """Call the module's `main` with the process group; leave the record by which `torchrun` knows how this ended."""
+    process.die_with_parent()
+    rank = 0
+    try:
+        with process_group.joined() as group:
+            rank = group.rank
+            importlib.import_module(module).main(group)
+    except BaseException as error:
+        get_error_handler().record_exception(error)
+        is_short = isinstance(error, Problem) if rank else isinstance(error, process.PeerLost)
+        if not is_short:
+            raise
+        # Another process shows the cause; a second traceback would push it out of the last lines.
+        sys.exit(f"rank {rank}: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,97 @@
+"""A step that the processes of its profile share has one result, one exit code and one reason, as any other."""
+
+from pathlib import Path
+from signal import SIGBUS, SIGKILL, SIGTERM
+
+import dagster as dg
+import pytest
+
+from platform_assets.base.settings import Settings
+from platform_assets.engine.outside import Work
+from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
+from platform_assets.launch.profiles import PROFILES, StepProfile
+from platform_assets.launch.torchrun import exit_code
+from platform_assets.launch.tries import NotReady
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.attempts import ATTEMPTS, LAUNCHER
+from platform_assets.training import libraries
+from platform_assets.training.checkpoint_maker import Learning
+from platform_assets.training.steps import instructions
+from platform_assets.training.steps.jobs import Job
+from tests.doubles import tiny_product
+
+TWO = PROFILES["cpu_small"].replace(processes=2)
+PREEMPTED, PEER, OWN = "Preempted: 143", "PeerLost: another process", "ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "errors", "is_asked", "expected"),
+    [
+        ([-SIGKILL, 1], [PEER], False, 128 + SIGKILL),
+        ([1, -SIGBUS], [PEER], False, 128 + SIGBUS),
+        ([1, 1], [PEER, OWN], False, 1),
+        ([1, 143], [OWN, PREEMPTED], False, 1),
+        ([1, -SIGKILL], [OWN], False, 1),  # the agent killed a process that did not end after the other's error
+        ([143, 143], [PREEMPTED, PREEMPTED], False, 143),
+        ([-SIGTERM, 1], [PEER], False, 143),  # one that was still importing
+        ([1], [PEER], False, 1),
+        ([1], [""], False, 1),
+        ([], [PREEMPTED, PREEMPTED], True, 143),
+        ([], [], True, 143),
+        ([], [PEER, PREEMPTED], True, 143),
+        ([], [OWN, PREEMPTED], True, 1),
+        ([], [], False, 1),
+    ],
+)
+def test_the_first_cause_decides_the_exit_code(
+    exit_codes: list[int], errors: list[str], is_asked: bool, expected: int
+) -> None:
+    assert exit_code(exit_codes, errors, is_asked=is_asked) == expected
+
+
+def launch(settings: Settings, size: StepProfile, world_size: int = 2, **changes: object) -> dict[str, object]:
+    results = []
+    job = Job.from_extras({**tiny_product.store(settings), "world_size": world_size, **changes})
+    extras = instructions.to_extras(job, Learning.for_product(tiny_product.SPEC), libraries.installed())
+    work = Work(product="tiny", step="train", cutoff=job.cutoff, fingerprint=job.fingerprint)
+
+    @dg.asset
+    def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
+        module = "platform_assets.launch.train"
+        results.append(
+            launcher.run(context=context, module=module, extras=extras, profile=size, work=work, is_shared=True)
+        )
+        return dg.MaterializeResult()
+
+    dg.materialize([waits], resources={"launcher": SubprocessLauncher(settings)})
+    (result,) = results
+    assert isinstance(result, dict)
+    return result
+
+
+def test_a_training_of_a_profile_with_two_processes_is_one_attempt_with_one_result(settings: Settings) -> None:
+    result = launch(settings, TWO)
+    assert (result["is_reused"], result["resumed_from_step"]) == (False, 0)
+    ledgers = Ledgers(settings.root, "tiny")
+    (record,) = [record for _, record in ledgers.of(ATTEMPTS).records() if record.by == LAUNCHER and record.wall_s]
+    assert (record.reason, record.steps_done, record.digest) == ("finished", 70, result["checkpoint"])
+    assert launch(settings, TWO)["is_reused"] is True
+
+
+def test_a_step_that_was_requested_for_other_processes_than_its_profile_has_is_refused(settings: Settings) -> None:
+    with pytest.raises(StepFailure, match=r"runs in 2 processes and was requested for 3; expected as many as"):
+        launch(settings, TWO, world_size=3)
+    with pytest.raises(StepFailure, match=r"runs in 1 process and was requested for 2"):
+        launch(settings, PROFILES["cpu_small"])
+
+
+def test_rows_that_nothing_can_be_learned_from_fail_the_step_once_with_one_sentence(settings: Settings) -> None:
+    with pytest.raises(StepFailure, match=r"there are no labelled rows in the training keys; expected some") as caught:
+        launch(settings, TWO, known_before="1999-01-01T00:00:00+00:00")
+    assert (caught.value.kind, caught.value.exit_code) == ("code", 1)
+
+
+def test_a_profile_with_several_nodes_is_refused_by_name(settings: Settings) -> None:
+    with pytest.raises(NotReady, match=r"Profile cpu_small has nodes=2, and SubprocessLauncher starts a step on one"):
+        launch(settings, PROFILES["cpu_small"].replace(nodes=2))
+    assert not Path(settings.root, "tiny", "ledgers").exists() or not Ledgers(settings.root, "tiny").records("attempts")

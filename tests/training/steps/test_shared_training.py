@@ -1,0 +1,255 @@
+"""Processes of torchrun's agent that share a training end with the same bytes however they are interrupted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+
+from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.product.learner import TrainingProblem
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.tables import TableStore
+from platform_assets.training.process_group import ProcessGroup
+from platform_assets.training.steps import process, train
+from platform_assets.training.train import Loop
+from tests.doubles import tiny_product
+from tests.doubles.tiny_rank import Plan
+
+KILLED = 128 + signal.SIGKILL
+STEPS = 70
+PATIENCE_S = 120
+
+
+class Shared:
+    """Trainings of the tiny product in a store of their own, by as many processes as each is told."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.settings = Settings(root=str(folder / "store"), state=folder / "state")
+        self.plan, self.folder = folder / "plan", folder
+        self.extras = tiny_product.store(self.settings)
+
+    @contextmanager
+    def started(self, processes: int = 2, **plan: Any) -> Iterator[subprocess.Popen[str]]:
+        extras = {**self.extras, "world_size": processes}
+        self.plan.write_bytes(msgspec.json.encode(Plan(extras=extras, **plan)))
+        options = [f"--processes={processes}", "--grace-s=30", "tests.doubles.tiny_rank"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "platform_assets.launch.torchrun", *options],
+            cwd=REPOSITORY,
+            env={**os.environ, **self.settings.to_environment(), "TINY_RANK": str(self.plan)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as agent:
+            try:
+                yield agent
+            finally:
+                agent.kill()
+
+    def run(self, processes: int = 2, **plan: Any) -> tuple[int, str]:
+        """Return exit code and output of a training; nothing of it is left."""
+        with self.started(processes, **plan) as agent:
+            output, _ = agent.communicate(timeout=5 * PATIENCE_S)
+        assert self.at_work() == []
+        return agent.returncode, output
+
+    def at_work(self) -> list[int]:
+        """Return the processes of this training, the agent included."""
+        sign = f"TINY_RANK={self.plan}\0".encode()
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                is_alive = (folder / "stat").read_text(encoding="ascii").rpartition(") ")[2][0] != "Z"
+                if is_alive and sign in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def checkpoint(self) -> str:
+        result: dict[str, Any] = msgspec.json.decode((self.folder / "result").read_bytes())
+        return str(result["checkpoint"])
+
+    def losses(self) -> dict[int, float]:
+        lines = (self.folder / "losses").read_text(encoding="utf-8").splitlines()
+        return {int(step): float(loss) for step, loss in (line.split() for line in lines)}
+
+    def reasons(self) -> list[str]:
+        return [record["reason"] for _, record in Ledgers(self.settings.root, "tiny").records("attempts")]
+
+
+def wait(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def handles(pid: int, number: int) -> bool:
+    """Return whether a process has a handler of a signal."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checkpoint of two processes that nothing interrupts."""
+    shared = Shared(tmp_path_factory.mktemp("shared") / "alone")
+    code, output = shared.run()
+    assert code == 0, output
+    return shared.checkpoint()
+
+
+def test_two_processes_killed_and_stopped_at_any_step_end_byte_identical(tmp_path: Path, uninterrupted: str) -> None:
+    shared = Shared(tmp_path / "shared")
+    codes = [
+        shared.run(dies=dies)[0]
+        for dies in (
+            {"1": (9, signal.SIGKILL)},
+            {"0": (25, signal.SIGKILL)},
+            {"1": (40, signal.SIGTERM)},  # of that process alone: both end after the same step
+            {},
+        )
+    ]
+    assert codes == [KILLED, KILLED, process.EXIT_PREEMPTED, 0]
+    assert shared.checkpoint() == uninterrupted
+    manifest = ArtifactStore(shared.settings.root).get_json(uninterrupted)
+    assert manifest["computed"] == {"device": "cpu", "precision": "float32", "world_size": 2}
+    assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
+    assert sorted(shared.losses()) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.thorough
+def test_twenty_kills_of_random_processes_at_random_steps_change_no_byte(tmp_path: Path, uninterrupted: str) -> None:
+    draw, shared, codes = random.Random(45), Shared(tmp_path / "shared"), list[int]()
+    for step in sorted(draw.sample(range(1, STEPS), 20)):
+        codes.append(shared.run(dies={str(draw.randrange(2)): (step, signal.SIGKILL)})[0])
+    assert codes == [KILLED] * 20
+    code, output = shared.run()
+    assert code == 0, output
+    assert shared.checkpoint() == uninterrupted
+
+
+TOGETHER = {"epochs": 15, "settings": {"widths": (16, 16), "embedding": 3, "dropout": 0.0}}
+"""210 steps without anything random in a network: what it drops would differ between numbers of processes."""
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.thorough)])
+def test_another_number_of_processes_resumes_with_the_same_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    expected, step = dict[int, float](), Loop.step
+
+    def noting(loop: Loop) -> float:
+        loss = step(loop)
+        expected[loop.done] = loss
+        return loss
+
+    monkeypatch.setattr(Loop, "step", noting)
+    alone, shared = Shared(tmp_path / "alone"), Shared(tmp_path / "shared")
+    spec = replace(tiny_product.SPEC, training=replace(tiny_product.SPEC.training, **TOGETHER))
+    train.Training(spec, train.Job.from_extras(alone.extras), alone.settings, log=lambda _: None).run()
+
+    code, output = shared.run(2, training=TOGETHER, dies={"1": (100, signal.SIGKILL)})
+    assert code == KILLED, output
+    code, output = shared.run(processes, training=TOGETHER)
+    assert code == 0, output
+    assert "resuming from step 100 of 210" in output
+    assert shared.losses() == pytest.approx(expected, rel=1e-4)
+
+
+def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path: Path, uninterrupted: str) -> None:
+    shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
+    with shared.started(ready=str(ready)) as agent:
+        wait(lambda: all(Path(f"{ready}-{rank}").exists() for rank in range(2)))
+        for _ in range(3):  # as launchers do until the process has ended
+            agent.terminate()
+        output, _ = agent.communicate(timeout=PATIENCE_S)
+    assert agent.returncode == process.EXIT_PREEMPTED, output
+    assert shared.at_work() == []
+    assert shared.run()[0] == 0
+    assert shared.checkpoint() == uninterrupted
+
+
+def test_a_training_that_is_stopped_as_soon_as_it_starts_was_told_to_stop(tmp_path: Path) -> None:
+    shared = Shared(tmp_path / "shared")
+    with shared.started() as agent:
+        wait(lambda: handles(agent.pid, signal.SIGTERM))
+        agent.terminate()
+        output, _ = agent.communicate(timeout=PATIENCE_S)
+    assert agent.returncode == process.EXIT_PREEMPTED, output
+    wait(lambda: not shared.at_work())
+
+
+def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = ProcessGroup(rank=0, size=4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    group.check_device("cpu")
+    with pytest.raises(TrainingProblem, match="has 4 processes on a GPU each, and torch finds 2 here; expected 4"):
+        group.check_device("cuda")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    group.check_device("cuda")
+
+
+def test_nothing_is_left_of_a_training_whose_agent_is_killed(tmp_path: Path) -> None:
+    shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
+    with shared.started(ready=str(ready)) as agent:
+        wait(lambda: all(Path(f"{ready}-{rank}").exists() for rank in range(2)))
+        assert len(shared.at_work()) == 3
+        agent.kill()
+        agent.communicate(timeout=PATIENCE_S)
+    wait(lambda: not shared.at_work())
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        ({"own": {"1": {"weight_decay": 0.5}}}, "the configuration of rank 1 differs from that of rank 0"),
+        ({"other_rows": [1]}, "the data of rank 1 differs from that of rank 0"),
+        ({"training": {"learning_rate": 1e30}}, "expected a finite number. Lower Training.learning_rate"),
+    ],
+)
+def test_what_all_processes_find_wrong_is_one_error_of_the_step(
+    tmp_path: Path, plan: dict[str, Any], sentence: str
+) -> None:
+    shared = Shared(tmp_path / "shared")
+    code, output = shared.run(**plan)
+    assert (code, shared.reasons()) == (1, ["code"]), output
+    assert sentence in output
+    assert output.count("Traceback") == 1
+
+
+def test_labels_of_one_class_are_one_error_of_the_step(tmp_path: Path) -> None:
+    shared, keys = Shared(tmp_path / "shared"), tiny_product.TRAINING_KEYS
+    frames = {key: tiny_product.outcome_rows(key).with_columns(pl.lit(1, pl.Int8).alias("label")) for key in keys}
+    tables = TableStore(shared.settings.root, "tiny")
+    records = tables.replace("outcomes", frames, inputs={key: {} for key in keys}, code="1")
+    shared.extras["outcomes"] = {key: record.content_digest for key, record in records.items()}
+    code, output = shared.run()
+    assert (code, shared.reasons(), output.count("Traceback")) == (1, ["code"], 1), output
+    assert "takes the values [1] in 894 training rows" in output
+
+
+@pytest.mark.parametrize(("rank", "reason"), [(0, "code"), (1, "killed")])
+def test_an_error_of_one_process_is_the_one_of_the_step(tmp_path: Path, rank: int, reason: str) -> None:
+    shared = Shared(tmp_path / "shared")
+    code, output = shared.run(fills={str(rank): 20})
+    assert (code, shared.reasons()) == (1, [reason]), output
+    assert output.count("Traceback") == 1
+    assert "No space left on device" in output
+    assert f"rank {1 - rank}: PeerLost: another process of this step is gone; its own end is the cause" in output
