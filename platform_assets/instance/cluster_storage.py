@@ -23,10 +23,14 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
+from platform_assets.base import logs
+
 if TYPE_CHECKING:
     from dagster._serdes import ConfigurableClassData
     from dagster_postgres.auth import PgTokenProvider
     from sqlalchemy.engine import Connection, Engine
+
+logs.install()  # whatever of Dagster's processes this is: they all open its storage
 
 HELD = 4
 """Connections that a process keeps at most; threads beyond them open one for a moment, as Dagster's storage does."""

@@ -27,9 +27,13 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from platform_assets.base import logs
+
 if TYPE_CHECKING:
     from dagster._serdes import ConfigurableClassData
     from sqlalchemy.engine import Connection, Engine
+
+logs.install()  # whatever of Dagster's processes this is: they all open its storage
 
 MOST_ENGINES = 64
 """A daemon reads the databases of many runs, each with an engine of its own."""
