@@ -1,8 +1,9 @@
 """The shipped rules fire on a real cluster, with their own windows: ten causes at once, each taken away again.
 
 Real: the platform, its exporter, services, runs and the daemon as pods; Debian's Prometheus and Alertmanager with the
-files of deploy/monitoring as they are; a webhook. What the causes are is the table that this prints and writes to
-docs/rows/alerts.md. It takes three quarters of an hour, most of it the half hour that a run may wait in the queue.
+files of deploy/monitoring as they are; a webhook. What the causes are is the table that this prints, and with
+RECORD_ALERTS writes to docs/rows/alerts.md. DRIFTLINE_TEST_PICTURES names a folder for pictures of Prometheus' page. It
+takes three quarters of an hour, most of it the half hour that a run may wait in the queue.
 """
 
 from __future__ import annotations
@@ -204,8 +205,7 @@ def _sees_all(seen: Monitoring) -> bool:
 
 def _plant(cause: Cause) -> None:
     print(f"{cause.rule}: {cause.text}", flush=True)
-    at_s = time.time()
-    cause.planted_s = at_s
+    cause.planted_s = time.time()
     cause.plant()
 
 
