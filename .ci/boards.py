@@ -104,4 +104,4 @@ def render(uid: str, title: str, rows: dict[str, list[dict[str, Any]]]) -> dict[
 
 def boards(file: Path) -> list[dict[str, Any]]:
     """Return the boards of a file."""
-    return [render(**board) for board in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    return [render(**board) for board in yaml.safe_load(file.read_text(encoding="utf-8"))["boards"]]

@@ -120,7 +120,7 @@ def page() -> str:
     """Return docs/alerts.md."""
     rules = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
     alerts = "".join(f"| {' | '.join(_row(rule))} |\n" for rule in rules if "alert" in rule)
-    boards = yaml.safe_load((FOLDER / "boards.yaml").read_text(encoding="utf-8"))
+    boards = yaml.safe_load((FOLDER / "boards.yaml").read_text(encoding="utf-8"))["boards"]
     panels = "".join(
         f"| {board['title']} | {row} | {'; '.join(panel['title'] for panel in panels)} |\n"
         for board in boards
