@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from platform_assets.base import accounts
 from platform_assets.base.settings import AUTHORITIES, Settings
 from platform_assets.engine.outside import Work
-from platform_assets.launch.attempt import Prepared, arguments
+from platform_assets.launch.attempt import Prepared
 from platform_assets.launch.endings import Try
 from platform_assets.launch.image import SCRATCH, USER, environment, step_image
 from platform_assets.launch.profiles import StepProfile
@@ -97,7 +97,7 @@ def pod(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "tolerations": list(_tolerations(profile)),
-        "containers": [_container(settings, arguments(module, profile, is_shared=is_shared), plan, work, pipes)],
+        "containers": [_container(settings, profile.arguments(module, is_shared=is_shared), plan, work, pipes)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},

@@ -98,18 +98,6 @@ class Prepared:
         return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
 
 
-def arguments(module: str, size: StepProfile, *, is_shared: bool, grace_s: float | None = None) -> list[str]:
-    """Return the arguments of Python that run a step's module on one node, by torchrun where processes share it.
-
-    Args:
-        grace_s: what the step has after SIGTERM; None for the profile's.
-    """
-    if not is_shared or size.processes_per_node == 1:
-        return ["-m", module]
-    options = [f"--processes={size.processes_per_node}", f"--grace-s={grace_s or size.grace_s:g}"]
-    return ["-m", "platform_assets.launch.torchrun", *options, module]
-
-
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
     """Return the launch of an attempt that starts now; it is also part of the step's input."""
     size = plan.profile

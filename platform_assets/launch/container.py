@@ -25,7 +25,7 @@ import msgspec
 from platform_assets.base.failures import DEADLINE, IMAGE, INIT, OUT_OF_MEMORY, may_lack_memory
 from platform_assets.base.settings import AUTHORITIES, Settings, SettingsProblem
 from platform_assets.base.wording import one_line
-from platform_assets.launch.attempt import Launched, StepRequest, arguments, selector
+from platform_assets.launch.attempt import Launched, StepRequest, selector
 from platform_assets.launch.endings import Ending, Try, of_exit
 from platform_assets.launch.image import (
     SCRATCH,
@@ -129,7 +129,7 @@ class ContainerLauncher(TryingLauncher):
         argv += [f"--label={key}={value}" for key, value in prepared.labels.items()]
         argv += [f"--env={key}={value}" for key, value in variables.items()]
         argv += options(self.engine, settings, request.plan, (os.getuid(), os.getgid()))
-        argv += [step_image(settings, size), "python", *arguments(request.module, size, is_shared=request.is_shared)]
+        argv += [step_image(settings, size), "python", *size.arguments(request.module, is_shared=request.is_shared)]
         observation.location = ProcessLocation(host=name, node=socket.gethostname())
         launched.log.info(f"{request.module} runs as container {name} by {self.engine} ({size.name}).")
         state = None

@@ -16,7 +16,7 @@ from typing import IO
 
 from platform_assets.base.failures import Budget
 from platform_assets.base.settings import REPOSITORY, Settings
-from platform_assets.launch.attempt import Launched, StepRequest, arguments
+from platform_assets.launch.attempt import Launched, StepRequest
 from platform_assets.launch.endings import Ending, of_exit
 from platform_assets.launch.tries import TryingLauncher
 from platform_assets.store.records.attempts import ProcessLocation
@@ -111,7 +111,7 @@ class SubprocessLauncher(TryingLauncher):
         module, observation = launched.request.module, launched.observation
         started_at = observation.started_at = datetime.now(UTC)
         environment = self.settings.child_environment(launched.session.get_bootstrap_env_vars())
-        own = arguments(module, launched.size, grace_s=self.grace_s, is_shared=launched.request.is_shared)
+        own = launched.size.arguments(module, grace_s=self.grace_s, is_shared=launched.request.is_shared)
         with child([sys.executable, *own], environment, grace_s=self.grace_s) as process:
             observation.location = ProcessLocation(host=socket.gethostname(), pid=process.pid)
             launched.log.info(f"{module} runs as process {process.pid}.")

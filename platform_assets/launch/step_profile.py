@@ -325,6 +325,17 @@ class StepProfile(Configuration):
         """This size for a training in one process, on one device."""
         return self.replace(accelerators=min(1, self.accelerators), processes=None, nodes=1)
 
+    def arguments(self, module: str, *, is_shared: bool, grace_s: float | None = None) -> list[str]:
+        """Return the arguments of Python that run a step's module on one node, by torchrun where processes share it.
+
+        Args:
+            grace_s: what the step has after SIGTERM; None for the profile's.
+        """
+        if not is_shared or self.processes_per_node == 1:
+            return ["-m", module]
+        options = [f"--processes={self.processes_per_node}", f"--grace-s={grace_s or self.grace_s:g}"]
+        return ["-m", "platform_assets.launch.torchrun", *options, module]
+
     @property
     def is_part_of_gpu(self) -> bool:
         """Whether its accelerator is a slice or a share of a GPU, by the names of NVIDIA's device plugin."""

@@ -367,6 +367,12 @@ def test_answers_that_a_process_has_not_sent_are_as_old_as_its_last_segment_says
     assert "driftline_shipping_processes{product=recorded}" not in read(OfProducts(settings, [recorded.SPEC]))
 
 
+def warnings_of(product: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged of a product; a reading of another test's may still go on in this process."""
+    messages = [record.getMessage() for record in caplog.records]
+    return [message for message in messages if message.startswith(f"{product} ")]
+
+
 @pytest.mark.slow
 def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -390,7 +396,7 @@ def test_a_part_of_the_store_that_may_not_be_read_leaves_the_rest(
     assert numbers["driftline_product_up{product=recorded}"] == 0.0
     assert numbers["driftline_newest_release{product=recorded}"] == 1.0
     assert "driftline_held_keys{check=,product=recorded,source=}" not in numbers
-    (said,) = [record.getMessage() for record in caplog.records]
+    (said,) = warnings_of("recorded", caplog)
     assert said.startswith("recorded cannot be read: ")
     assert "ledgers/recorded/faults" in said
 
@@ -410,7 +416,7 @@ def test_of_a_product_whose_store_is_away_one_part_is_tried(
         server.program.process.wait()
         numbers = read(of)
     assert numbers["driftline_product_up{product=recorded}"] == 0.0
-    (said,) = [record.getMessage() for record in caplog.records]
+    (said,) = warnings_of("recorded", caplog)
     assert said.count("s3://gone/store/") == 1
 
 
