@@ -113,12 +113,12 @@ class AlertsResource(dg.ConfigurableResource[None]):
         if not alert.severity and receiver.name != "webhook":
             return Delivery(outcome="sent", message="was raised by an earlier version, for the webhook alone")
         end = history.end(queued.id) if queued.is_end else None
-        told = history.delivery(Queued(id=queued.id), receiver.name) if queued.is_end else None
+        sent = history.delivery(Queued(id=queued.id), receiver.name) if queued.is_end else None
         message = Message(
             alert=alert,
             owner=product.owner,
             ended_at=None if end is None else datetime.fromisoformat(end.at_utc),
-            told_at=datetime.fromisoformat(told.at_utc) if told and told.at_utc else None,
+            notified_at=datetime.fromisoformat(sent.at_utc) if sent and sent.at_utc else None,
         )
         delivery = receiver.send(message)
         if delivery.outcome != "unreachable":

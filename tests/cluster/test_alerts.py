@@ -50,7 +50,7 @@ HEAD = f"""\
 
 Written by `tests/cluster/test_alerts.py`: the shipped rules, scrapes and routes with their own windows, by Debian's
 Prometheus and Alertmanager on a cluster of two nodes, all causes at once. *Fired* counts from when the cause began,
-*told* to the first notification at a webhook, *resolved* from when the cause was removed. Looked at every {POLL_S:g} s.
+*notified* to the first message at a webhook, *resolved* from when the cause was removed. Looked at every {POLL_S:g} s.
 
 ![Prometheus' page of alerts while most of them fire](../alerts.png)
 """
@@ -212,7 +212,7 @@ def _plant(cause: Cause) -> None:
 def _table(watch: Watch) -> str:
     """Return the page of what was measured."""
     rules = promql.alerts()
-    rows = ["| rule | cause | severity | fired after, min | receiver told after, min | resolved after, min |"]
+    rows = ["| rule | cause | severity | fired after, min | notified after, min | resolved after, min |"]
     rows.append("|---|---|---|---|---|---|")
     for cause in watch.causes:
         spans = (

@@ -45,10 +45,10 @@ class Alertmanager:
         now = clock.wall()
         if message.ended_at is None:
             return self._post([self._document([message], now + LASTS)])
-        # The rule's alert goes on for 5 minutes and two scrapes. If ours ended first, people could be told of an end,
+        # The rule's alert goes on for 5 minutes and two scrapes. If ours ended first, people could read of an end,
         # and a minute later of a new alert.
         is_rule = kind_of(message.alert.kind, message.alert.details).is_rule
-        if is_rule or message.told_at is None or now - message.told_at < NOTICED:
+        if is_rule or message.notified_at is None or now - message.notified_at < NOTICED:
             return Delivery(outcome="sent", message="it is not repeated any more")
         return self._post([self._document([message], now)])
 

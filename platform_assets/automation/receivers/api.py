@@ -19,13 +19,13 @@ class Message:
     Attributes:
         owner: of the product, by its file.
         ended_at: when the episode ended; None while it goes on.
-        told_at: when the receiver got the alert, by the wall clock; None if it did not.
+        notified_at: when the receiver got the alert, by the wall clock; None if it did not.
     """
 
     alert: Alert
     owner: str
     ended_at: datetime | None = None
-    told_at: datetime | None = None
+    notified_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -47,7 +47,7 @@ class Delivery:
 
 
 class Receiver(Protocol):
-    """Someone who is told about alerts. `name` is one of `store.records.alerts.RECEIVERS`."""
+    """Where alerts are sent. `name` is one of `store.records.alerts.RECEIVERS`."""
 
     name: str
 

@@ -21,7 +21,7 @@ class Kind:
         severity: `page`: somebody is woken; `ticket`: in working hours.
         is_rule: whether rules.yaml has the same alert.
         labels: more labels, with the name of the detail that is their value.
-        lasts_s: seconds for which Alertmanager is told of it, where no episode is; None: until its episode has ended.
+        lasts_s: seconds for which it is repeated to Alertmanager without an episode; None: until its episode has ended.
     """
 
     name: str
