@@ -109,6 +109,14 @@ class Pod:
         return self.phase in _TERMINAL or (self.step is not None and self.step.state == "terminated")
 
     @property
+    def bound_at(self) -> datetime | None:
+        """When it got its node, as far as the cluster says; None if it has none."""
+        scheduled = self.condition("PodScheduled")
+        if not self.has_node:
+            return None
+        return (scheduled.since if scheduled.status == "True" else None) or self.accepted_at or self.created_at
+
+    @property
     def has_run(self) -> bool:
         """Whether the step's process ever started."""
         return self.step is not None and self.step.state in ("running", "terminated")

@@ -259,7 +259,8 @@ class PodWatch:
             self._ended.wait(PAUSE_S)
 
     def _follow(self) -> None:
-        for kind, pod in self._api.changes(self._name, self._version, timeout_s=STREAM_S):
+        only = {"field_selector": f"metadata.name={self._name}"}
+        for kind, pod in self._api.changes(only, self._version, timeout_s=STREAM_S):
             if self._ended.is_set():
                 return
             self._version = pod.version
