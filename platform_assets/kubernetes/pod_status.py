@@ -167,7 +167,7 @@ def read_pod(pod: object) -> Pod:
     status, phase = member(pod, "status"), text(pod, "status", "phase")
     sidecars = {text(item, "name") for item in items(pod, "spec", "initContainers") if _is_sidecar(item)}
     grace_s = member(pod, "metadata", "deletionGracePeriodSeconds")
-    conditions = tuple(_conditions(pod))
+    conditions = tuple(read_conditions(pod))
     scheduled = any(item.kind == "PodScheduled" and item.status == "True" for item in conditions)
     containers = [_container(item, phase) for item in items(status, "containerStatuses")]
     specs = [item for item in items(pod, "spec", "containers") if text(item, "name") == CONTAINER]
@@ -198,7 +198,7 @@ def read_pod(pod: object) -> Pod:
 
 def read_node(node: object) -> Node:
     """Return a node from the API's JSON; None means that there is no such node."""
-    conditions = tuple(_conditions(node))
+    conditions = tuple(read_conditions(node))
     return Node(
         is_gone=not node,
         labels=texts(node, "metadata", "labels"),
@@ -283,7 +283,8 @@ def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Conta
     )
 
 
-def _conditions(document: object) -> Iterator[Condition]:
+def read_conditions(document: object) -> Iterator[Condition]:
+    """Yield the conditions in the status of an object of the API."""
     for item in items(document, "status", "conditions"):
         yield Condition(
             kind=text(item, "type"),

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from platform_assets.base import failures
 from platform_assets.base.failures import FAILURES
 from platform_assets.kubernetes import pods
 from platform_assets.kubernetes.pod_status import read_event, read_node, read_pod
@@ -127,7 +128,8 @@ def test_a_fixture_says_where_it_comes_from(name: str) -> None:
 def test_every_class_has_a_public_status() -> None:
     public = Counter(fixture["failure"] for fixture in FIXTURES.values() if not fixture["constructed"])
     public |= Counter(fixture["failure"] for fixture in fixtures("learn").values())
-    assert set(public) == {None, *CLASSES}
+    of_gangs = {failures.INCOMPLETE.name, failures.HUNG.name, failures.PEERS_LOST.name}  # no pod alone shows them
+    assert set(public) == {None, *CLASSES} - of_gangs
 
 
 # -- what goes on --

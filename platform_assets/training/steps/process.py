@@ -17,6 +17,10 @@ EXIT_PREEMPTED = 128 + signal.SIGTERM
 """Exit status of a process ended by SIGTERM, in shells and Kubernetes; launchers restart such a step at once."""
 
 
+EXIT_PEER_LOST, EXIT_HUNG = 76, 77
+"""Exit statuses of torchrun's agent: its ranks lost a peer elsewhere, or stood still."""
+
+
 class Preempted(SystemExit):
     """The step was asked to stop and has saved its work; the process ends with `EXIT_PREEMPTED`."""
 
