@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from tests.cluster import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching, Run
 from tests.cluster.waiting import wait_until
@@ -16,6 +17,13 @@ pytestmark = pytest.mark.long
 RANK = "tests.doubles.acting_rank"
 TWO = {"nodes": 2, "memory_gb": 1.2, "usd_per_hour": 1800.0}
 """A dollar a second for both nodes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names_of_pods(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A DNS, by which pods find each other."""
+    with cluster.network():
+        names.serve_names(cluster, tmp_path_factory.mktemp("names"))
 
 
 def start(launches: Launching, *acts: str, **more: Any) -> Run:

@@ -9,11 +9,13 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.base import failures
 from platform_assets.base.failures import FAILURES, Failure
+from platform_assets.base.settings import REPOSITORY
 from platform_assets.kubernetes.gang import manifests
 from platform_assets.kubernetes.gang.objects import read_gang
 from platform_assets.kubernetes.gang.verdict import CLOCKS_S, MemberEnding, first_cause, kind
@@ -24,6 +26,7 @@ from platform_assets.training.steps.process import EXIT_PEER_LOST
 from tests.kubernetes.test_manifest import VERSIONS, pod
 
 SIZE = PROFILES["cpu_small"].replace(nodes=3, processes=2, labels=(("kueue.x-k8s.io/queue-name", "training"),))
+NETWORKS = REPOSITORY / "deploy/kubernetes/base/networks.yaml"
 BEGAN = datetime(2026, 12, 1, 10, tzinfo=UTC)
 
 
@@ -34,7 +37,7 @@ def made() -> Any:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_everything_of_a_gang_is_strictly_valid(version: str) -> None:
     job = made()
-    for document in (job, manifests.service(job, "u-1"), manifests.network_policy(job, "u-1")):
+    for document in (job, manifests.service(job, "u-1"), manifests.network_policy(job, "u-1", ["Ingress", "Egress"])):
         assert kubernetes_validate.validate(document, version, strict=True) == version
 
 
@@ -63,9 +66,18 @@ def test_a_queue_is_named_on_the_job_alone() -> None:
     assert "kueue.x-k8s.io/queue-name" not in job["spec"]["template"]["metadata"]["labels"]
 
 
-def test_a_gang_has_a_policy_for_itself() -> None:
+def test_a_gang_has_a_policy_for_itself_where_others_isolate_its_pods() -> None:
     job = made()
-    policy = manifests.network_policy(job, "u")["spec"]
+    base = [
+        item for item in yaml.safe_load_all(NETWORKS.read_text(encoding="utf-8")) if item["metadata"]["name"] != "deny"
+    ]
+    deny = {"spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}
+    others = {"spec": {"podSelector": {"matchLabels": {"app": "other"}}, "policyTypes": ["Ingress", "Egress"]}}
+    assert manifests.isolated(job, [others]) == []
+    assert manifests.isolated(job, [others, deny]) == ["Ingress"]
+    assert manifests.isolated(job, base) == ["Egress"]
+    assert manifests.isolated(job, [*base, deny]) == ["Ingress", "Egress"]
+    policy = manifests.network_policy(job, "u", ["Ingress", "Egress"])["spec"]
     own = {"matchLabels": {"driftline/attempt": job["metadata"]["labels"]["driftline/attempt"]}}
     assert policy["podSelector"] == own
     assert policy["ingress"] == [{"from": [{"podSelector": own}]}]

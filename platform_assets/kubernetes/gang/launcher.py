@@ -32,7 +32,7 @@ class GangLauncher(KubernetesLauncher):
         **RIGHTS,
         "jobs.batch": ("create", "delete", "get", "list"),
         "services": ("create",),
-        "networkpolicies.networking.k8s.io": ("create",),
+        "networkpolicies.networking.k8s.io": ("create", "list"),
     }
 
     def __init__(

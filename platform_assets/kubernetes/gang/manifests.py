@@ -6,11 +6,13 @@ network policy belong to it, so they go with it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from platform_assets.kubernetes.api import ATTEMPT
 from platform_assets.kubernetes.manifest import Manifest, Spec
 from platform_assets.launch.step_profile import StepProfile
+from platform_assets.store.records.values import items, member, text, texts
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 """The label and the annotation with a pod's number, from 0."""
@@ -56,8 +58,13 @@ def service(job: Manifest, uid: str) -> Spec:
     }
 
 
-def network_policy(job: Manifest, uid: str) -> Spec:
-    """Return what lets the pods of a Job reach each other, beside what every step may; a fixed policy knows no Jobs."""
+def network_policy(job: Manifest, uid: str, isolated: Sequence[str]) -> Spec:
+    """Return what lets the pods of a Job reach each other, beside what every step may; a fixed policy knows no Jobs.
+
+    Args:
+        isolated: the directions, `Ingress` and `Egress`, in which other policies keep its pods from everything that
+            none allows. In any other direction ours would be the first to keep them from the store.
+    """
     members = [{"podSelector": {"matchLabels": _members(job)}}]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -65,11 +72,36 @@ def network_policy(job: Manifest, uid: str) -> Spec:
         "metadata": _owned(job, uid),
         "spec": {
             "podSelector": {"matchLabels": _members(job)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": members}],
-            "egress": [{"to": members}],
+            "policyTypes": list(isolated),
+            **({"ingress": [{"from": members}]} if "Ingress" in isolated else {}),
+            **({"egress": [{"to": members}]} if "Egress" in isolated else {}),
         },
     }
+
+
+def isolated(job: Manifest, policies: Sequence[object]) -> Sequence[str]:
+    """Return the directions in which network policies of its namespace isolate the pods of a Job."""
+    labels = job["metadata"]["labels"]
+    kinds = [
+        member(policy, "spec", "policyTypes")
+        for policy in policies
+        if _selects(member(policy, "spec", "podSelector"), labels)
+    ]
+    found = {f"{direction}" for directions in kinds if isinstance(directions, list) for direction in directions}
+    return sorted(found, reverse=True)
+
+
+def _selects(selector: object, labels: Mapping[str, str]) -> bool:
+    holds = {
+        "In": lambda key, values: labels.get(key) in values,
+        "NotIn": lambda key, values: labels.get(key) not in values,
+        "Exists": lambda key, _: key in labels,
+        "DoesNotExist": lambda key, _: key not in labels,
+    }
+    return texts(selector, "matchLabels").items() <= labels.items() and all(
+        holds[text(item, "operator")](text(item, "key"), member(item, "values") or ())
+        for item in items(selector, "matchExpressions")
+    )
 
 
 def _members(job: Manifest) -> dict[str, str]:

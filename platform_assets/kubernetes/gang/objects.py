@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.kubernetes.api import ATTEMPT, PATIENCE_S, Api
 from platform_assets.kubernetes.gang import manifests
@@ -95,20 +95,25 @@ class Gangs(Api):
         return gang
 
     def complete(self, manifest: Manifest, gang: Gang) -> None:
-        """Create the Service and the network policy of a Job, where they are missing.
+        """Create the Service and the network policy of a Job, where they are missing, and a policy is needed.
 
         Raises:
             ApiTrouble: one of them was not created; the sentence names it.
         """
-        for build in (manifests.service, manifests.network_policy):
-            document = build(manifest, gang.uid)
-            suffix = {"Service": "service", "NetworkPolicy": "network_policy"}[document["kind"]]
-            try:
-                self._json((document["kind"],), f"create_namespaced_{suffix}", self.namespace, document)
-            except ApiTrouble as trouble:
-                if trouble.meaning != "exists":
-                    trouble.args = (f"{document['kind']} {gang.name} could not be made: {trouble}",)
-                    raise
+        kinds, method = ("NetworkPolicyList",), "list_namespaced_network_policy"
+        policies, _ = self._json(kinds, method, self.namespace)
+        self._complete("service", manifests.service(manifest, gang.uid))
+        if isolated := manifests.isolated(manifest, items(policies, "items")):
+            self._complete("network_policy", manifests.network_policy(manifest, gang.uid, isolated))
+
+    def _complete(self, suffix: str, document: Mapping[str, Any]) -> None:
+        kind, name = document["kind"], document["metadata"]["name"]
+        try:
+            self._json((kind,), f"create_namespaced_{suffix}", self.namespace, document)
+        except ApiTrouble as trouble:
+            if trouble.meaning != "exists":
+                trouble.args = (f"{kind} {name} could not be made: {trouble}",)
+                raise
 
     def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
         """Delete a Job with its pods; return False if it has another version than the given one.
