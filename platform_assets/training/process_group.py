@@ -20,20 +20,25 @@ BACKENDS = "cpu:gloo,cuda:nccl"
 class ProcessGroup:
     """The processes of one training, of which this is number `rank`; each member calls the same methods in turn.
 
+    Attributes:
+        size: how many there are.
+        size_here: how many of them are on this node.
+
     Raises:
         PeerLost: from every method, when another process is gone.
     """
 
     rank: int
     size: int
+    size_here: int
 
     def check_device(self, device: str) -> None:
         """Raise `TrainingProblem` unless each process has a GPU, where they compute on GPUs."""
         count = torch.cuda.device_count()
-        if device == "cuda" and count < self.size:
+        if device == "cuda" and count < self.size_here:
             raise TrainingProblem(
-                f"the training's profile has {self.size} processes on a GPU each, and torch finds {count} here; "
-                f"expected {self.size}. Fix the node, which must expose them to the step, or the profile."
+                f"the training's profile has {self.size_here} processes on a GPU each, and torch finds {count} here; "
+                f"expected {self.size_here}. Fix the node, which must expose them to the step, or the profile."
             )
 
     def add(self, values: Tensor) -> None:
@@ -83,13 +88,17 @@ class ProcessGroup:
 
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun's agent started, by its variables; each takes the GPU of its number, if any."""
+def joined(size_here: int) -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun's agents started, by their variables; each takes the GPU of its number, if any.
+
+    Args:
+        size_here: how many of them are on this node.
+    """
     if (place := dist.get_node_local_rank()) < torch.cuda.device_count():
         torch.cuda.set_device(place)
     with _peers():
         dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo")
-    yield ProcessGroup(rank=dist.get_rank(), size=dist.get_world_size())
+    yield ProcessGroup(rank=dist.get_rank(), size=dist.get_world_size(), size_here=size_here)
     dist.destroy_process_group()
 
 

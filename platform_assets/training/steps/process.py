@@ -15,6 +15,8 @@ from platform_assets.base.problems import Problem
 PR_SET_PDEATHSIG = 1
 EXIT_PREEMPTED = 128 + signal.SIGTERM
 """Exit status of a process ended by SIGTERM, in shells and Kubernetes; launchers restart such a step at once."""
+EXIT_PEER_LOST = 76
+"""Of a node whose processes ended only because those of another one had, or were not to be reached."""
 
 
 EXIT_PEER_LOST, EXIT_HUNG = 76, 77
