@@ -31,7 +31,7 @@ def main(group: ProcessGroup) -> None:
     from tests.doubles.acting_step import _Folder, act, say
 
     stop = process.StopRequest().listen()
-    with instructions.opened(is_silent=group.rank > 0) as context:
+    with instructions.open_context(is_silent=group.rank > 0) as context:
         bucket, _, folder = context.extras["folder"].removeprefix("s3://").partition("/")
         store = _Folder(boto3.client("s3"), bucket, folder)
         attempt = context.extras["attempt"]["id"]

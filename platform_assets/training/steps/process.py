@@ -19,10 +19,6 @@ EXIT_PEER_LOST = 76
 """Of a node whose processes ended only because those of another one had, or were not to be reached."""
 
 
-EXIT_PEER_LOST, EXIT_HUNG = 76, 77
-"""Exit statuses of torchrun's agent: its ranks lost a peer elsewhere, or stood still."""
-
-
 class Preempted(SystemExit):
     """The step was asked to stop and has saved its work; the process ends with `EXIT_PREEMPTED`."""
 
