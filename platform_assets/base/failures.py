@@ -185,6 +185,14 @@ OUT_OF_MEMORY = Failure(
     patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
     is_told_by_step=True,
 )
+HUNG = Failure(
+    name="hung",
+    sentence="none of its steps ended for too long",
+    evidence="in a shared training no step has ended for ten times the median step, and 30 seconds at least",
+    budget=Budget(tries=1),
+    patterns=(r"\bno step has ended for \d+ s \(median",),
+    is_told_by_step=True,
+)
 OUT_OF_DISK = Failure(
     name="out_of_disk",
     sentence="it used more ephemeral storage than it may",

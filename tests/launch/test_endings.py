@@ -121,6 +121,7 @@ def test_the_table_says_what_each_class_may_cost() -> None:
     assert {failure.name: (failure.budget.tries, failure.budget.pause_s) for failure in FAILURES} == {
         **dict.fromkeys(losses, (0, 0)),
         "out_of_memory": (1, 0),
+        "hung": (1, 0),
         "out_of_disk": (1, 0),
         "out_of_shm": (0, 0),
         "not_started": (1, 0),
