@@ -188,6 +188,14 @@ OUT_OF_MEMORY = Failure(
     patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
     is_told_by_step=True,
 )
+HUNG = Failure(
+    name="hung",
+    sentence="none of its steps ended for too long",
+    evidence="in a shared training no step has ended for ten times the median step, and 30 seconds at least",
+    is_loss=True,
+    patterns=(r"\bno step has ended for \d+ s \(median",),
+    is_told_by_step=True,
+)
 OUT_OF_DISK = Failure(
     name="out_of_disk",
     sentence="it used more ephemeral storage than it may",
@@ -267,12 +275,6 @@ DEADLINE = Failure(
     sentence="it exceeded its deadline",
     evidence="the profile's `deadline_s` is over",
     pod_reasons=("DeadlineExceeded",),
-)
-HUNG = Failure(
-    name="hung",
-    sentence="its training stood still",
-    evidence="no step of the training has ended for ten times the median step, and at least 30 s",
-    is_loss=True,
 )
 PEERS_LOST = Failure(
     name="peers_lost",

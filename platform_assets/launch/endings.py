@@ -13,6 +13,7 @@ from datetime import datetime
 from platform_assets.base import failures
 from platform_assets.base.failures import LOST, Budget, Failure
 from platform_assets.launch.profiles import StepProfile, profile
+from platform_assets.training.steps.process import EXIT_HUNG
 
 LONGEST_PAUSE_S = 60.0
 
@@ -82,6 +83,8 @@ def of_exit(exit_code: int, subject: str, *, killed: str) -> tuple[Failure | Non
     """
     if exit_code == 0:
         return None, "it finished"
+    if exit_code == EXIT_HUNG:
+        return failures.HUNG, "its process ended itself, because no step had ended for too long"
     failure = failures.of_signal(exit_code)
     if failure is None or failure.signal is None:
         return failures.CODE, "its process ended by itself"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 BEAT_S = 0.5
-SILENT_S = 45.0
-"""How long an agent may be silent. A node that is cut off closes no connection."""
+SILENT_S = 25.0
+"""How long an agent may be silent: less than a step, because a node that is cut off closes no connection."""
 NOTICE_S = 10.0
 """How long processes have, after another node's agent ended, to notice it themselves and leave their records."""
 LOOPBACK = "127.0.0.1"
@@ -113,11 +113,12 @@ class Peers:
 
     Attributes:
         ending: how a peer ended, in a sentence; empty while nothing is known of it.
-        is_asked: whether it was asked to stop.
+        code: its exit code; None where it was only silent.
     """
 
     def __init__(self, place: Place) -> None:
-        self.ending, self.is_asked = "", False
+        self.ending = ""
+        self.code: int | None = None
         self._place = place
         self._store: Store | None = None
         self._others = [rank for rank in range(place.nodes) if rank != place.rank]
@@ -136,8 +137,6 @@ class Peers:
         if place.rank == 0:
             self._store = place.serve()
         else:
-            while not _answers(place) and time.monotonic() < until_s:
-                time.sleep(BEAT_S)
             self._store = _connected(place, join_s)
         self._thread.start()
         while not (self._met.wait(BEAT_S) or self.ending or time.monotonic() > until_s):
@@ -150,6 +149,11 @@ class Peers:
                 "Look at what their pods wait for."
             )
         self._heard_at_s = time.monotonic()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a peer ended because it was asked to."""
+        return self.code == process.EXIT_PREEMPTED
 
     @property
     def is_lost(self) -> bool:
@@ -200,9 +204,10 @@ class Peers:
             ended = {rank: code for rank, code in codes.items() if code > 0}
             silent = [rank for rank, beat_at_s in self._beat_at_s.items() if now_s - beat_at_s > SILENT_S]
             if ended:
-                self.is_asked = set(ended.values()) == {process.EXIT_PREEMPTED}
-                rank, code = min(ended.items())
-                self._end(f"node {rank} of {nodes} ended with exit code {code}", 0.0 if self.is_asked else NOTICE_S)
+                is_asked, rank, self.code = min(
+                    (code == process.EXIT_PREEMPTED, rank, code) for rank, code in ended.items()
+                )
+                self._end(f"node {rank} of {nodes} ended with exit code {self.code}", 0.0 if is_asked else NOTICE_S)
             elif silent:
                 self._end(f"node {silent[0]} of {nodes} has been silent for {SILENT_S:g} s", 0.0)
 
@@ -210,20 +215,19 @@ class Peers:
         self._ended_at_s, self.ending = time.monotonic() + after_s, ending
 
 
-def _answers(place: Place) -> bool:
-    with suppress(OSError), socket.create_connection((place.address, place.port), timeout=BEAT_S):
-        return True
-    return False
-
-
 def _connected(place: Place, join_s: float) -> Store:
-    """Return torch's store at a place."""
+    """Return the first node's store once it answers: torch, which would wait too, does not end on SIGTERM."""
     from torch.distributed import TCPStore
 
-    try:
-        return TCPStore(place.address, place.port, wait_for_workers=False, timeout=timedelta(seconds=SILENT_S))
-    except RuntimeError as problem:
-        raise PeerLost(
-            f"node {place.rank} of {place.nodes} waited {join_s:g} s for the first one at "
-            f"{place.address}:{place.port} ({str(problem).splitlines()[0]})."
-        ) from None
+    until_s = time.monotonic() + join_s
+    while True:
+        try:
+            with socket.create_connection((place.address, place.port), timeout=BEAT_S):
+                return TCPStore(place.address, place.port, wait_for_workers=False, timeout=timedelta(seconds=SILENT_S))
+        except OSError as problem:
+            if time.monotonic() > until_s:
+                raise PeerLost(
+                    f"node {place.rank} of {place.nodes} waited {join_s:g} s for the first one at {place.address}:"
+                    f"{place.port} ({problem}); expected its store. Look at what its pod waits for."
+                ) from None
+            time.sleep(BEAT_S)

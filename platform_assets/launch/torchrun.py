@@ -47,7 +47,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: bool, is_shared: bool = False) -> int:
-    """Return the exit code of the first cause, by kind: an error of its own, a kill, a request to stop, a lost peer.
+    """Return the exit code of the first cause by kind: error of its own, hang, kill, request to stop, lost peer.
 
     Args:
         exit_codes: of the processes that failed, negative for a signal; those that the agent ended may be missing.
@@ -60,7 +60,7 @@ def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: boo
     # Once one has failed the agent ends the others by SIGTERM, and by SIGKILL at last: an error comes before a kill.
     killed = [code for code in exit_codes if code < 0 and code != -signal.SIGTERM]
     if own:
-        return 1
+        return process.EXIT_HUNG if own == {process.Hung.__name__} else 1
     if is_asked:
         return process.EXIT_PREEMPTED
     if killed:
@@ -112,14 +112,21 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
             sys.stderr.write(f"{problem}\n")
         finally:
             _handle(signal.SIG_IGN)  # what is left to do takes no time
-        errors = [_error(path) for path in sorted(Path(folder).rglob(RECORD))]
+        errors = {int(path.parent.name): _error(path) for path in Path(folder).rglob(RECORD)}
     for rank, code in sorted(failed.items()):
         if code < 0:
             sys.stderr.write(f"rank {rank} got {signal.Signals(-code).name}.\n")
     if count := process.oom_kills() - before:
         sys.stderr.write(f"The kernel killed for memory, in this container: {count} processes.\n")
     is_shared = peers is not None
-    code = 0 if is_finished else exit_code(list(failed.values()), errors, is_asked=is_asked, is_shared=is_shared)
+    code = (
+        0
+        if is_finished
+        else exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
+    )
+    if process.EXIT_HUNG in (code, peers and peers.code):
+        for rank in (place.rank * processes + here for here in range(processes) if here not in errors):
+            sys.stderr.write(f"rank {rank} did not end by itself: it was stopped, or stuck outside Python.\n")
     if peers is not None:
         peers.leave(code, linger_s=KILL_S / 2 if is_asked else LINGER_S)
     return code

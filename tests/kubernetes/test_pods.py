@@ -760,6 +760,7 @@ def test_the_limit_that_was_exceeded_is_read() -> None:
         (255, "exec /usr/bin/python: exec format error", "init"),
         (1, "OSError: [Errno 8] Exec format error: './tool'", "code"),
         (1, "OSError: a child\nThe kernel killed for memory, in this container: 1 processes.", "out_of_memory"),
+        (77, "no step has ended for 31 s (median 0.2 s): rank 1 was computing in step 412, in add.", "hung"),
     ],
 )
 def test_the_last_line_separates_hardware_and_shared_memory_failures_from_code_errors(

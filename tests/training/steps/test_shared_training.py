@@ -17,6 +17,7 @@ from platform_assets.store.tables import TableStore
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
 from platform_assets.training.train import Loop
+from platform_assets.training.watchdog import Watchdog
 from tests.doubles import tiny_product
 from tests.doubles.shared_training import KILLED, PATIENCE_S, Shared, handles, wait
 
@@ -114,7 +115,7 @@ def test_a_training_that_is_stopped_as_soon_as_it_starts_was_told_to_stop(tmp_pa
 
 
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = ProcessGroup(rank=4, size=8, size_here=4)
+    group = ProcessGroup(rank=4, size=8, size_here=4, watchdog=Watchdog(4, print))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     group.check_device("cpu")
     with pytest.raises(TrainingProblem, match="has 4 processes on a GPU each, and torch finds 2 here; expected 4"):
