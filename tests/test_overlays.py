@@ -299,7 +299,7 @@ def test_in_production_who_reaches_the_store_reaches_the_service_that_takes_toke
 def test_the_examples_are_strictly_valid() -> None:
     for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            if path.name != "kueue.yaml":  # its own resources: tests/cluster/test_gangs.py
+            if path.name != "kueue.yaml":  # its own resources: tests/cluster/test_gang_rights.py
                 assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", path
 
 

@@ -79,6 +79,8 @@ SPOT = PROFILES["gpu_spot"]
         ("data_zone", "europe west", "a zone's name"),
         ("image", "trainer:1", "name@sha256: and 64 hexadecimal digits"),
         ("libraries", "torch=2.13", "None, because image is None"),
+        ("gpu_memory_gb", 10, "None, because accelerators is 0"),
+        ("gpu_memory_gb", 0, "a positive number of 10^9 bytes, or None"),
         ("shm_gb", 4, "below memory_gb"),
         ("shm_gb", 0, "below memory_gb"),
         ("memory_gb", "4", "positive"),
@@ -202,7 +204,9 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu": "cuda",
         "gpu_spot": "cuda",
     }
-    for other in ({"accelerators": 0}, {"accelerators": 2}, {"nodes": 2}, {"precision": "bfloat16"}):
+    for other in (
+        *({"accelerators": 0}, {"accelerators": 2}, {"nodes": 2}, {"precision": "bfloat16"}, {"gpu_memory_gb": 10}),
+    ):
         with pytest.raises(ValueError, match="a profile of the same size"):
             named(SMALL, PROFILES["gpu"], SPOT.replace(**other))
 
