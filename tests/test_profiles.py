@@ -163,6 +163,7 @@ def test_a_spot_profile_names_its_twin_on_demand_and_the_price(field: str, value
         ({"on_demand": "cpu_small"}, "a profile of the same size"),
         ({"cores": 4}, "a profile of the same size"),
         ({"image": "own@sha256:" + "1" * 64}, "expected that of its twin gpu, None"),
+        ({"gpu_memory_gb": 10}, "expected that of its twin gpu, None"),
         ({"on_demand_usd_per_hour": 3.0}, "on_demand_usd_per_hour is 3.0; expected gpu's 2.49"),
     ],
 )
@@ -204,9 +205,7 @@ def test_a_profile_with_accelerators_trains_on_them_and_its_twin_does_too() -> N
         "gpu": "cuda",
         "gpu_spot": "cuda",
     }
-    for other in (
-        *({"accelerators": 0}, {"accelerators": 2}, {"nodes": 2}, {"precision": "bfloat16"}, {"gpu_memory_gb": 10}),
-    ):
+    for other in ({"accelerators": 0}, {"accelerators": 2}, {"nodes": 2}, {"precision": "bfloat16"}):
         with pytest.raises(ValueError, match="a profile of the same size"):
             named(SMALL, PROFILES["gpu"], SPOT.replace(**other))
 
