@@ -70,8 +70,9 @@ def test_the_policy_of_accounts_has_the_overlays_values(objects: list[dict[str, 
     assert variables["stepAccount"] == f"'{config['DRIFTLINE_STEP_SERVICE_ACCOUNT']}'"
     assert variables["stepSecret"] == f"'{config['DRIFTLINE_STEP_SECRET']}'"
     namespace = _named(objects, "Namespace", "driftline")["metadata"]["labels"]
-    binding = _named(objects, "ValidatingAdmissionPolicyBinding", "driftline-accounts")["spec"]
-    assert binding["matchResources"]["namespaceSelector"]["matchLabels"].items() <= namespace.items()
+    for name in ("driftline-accounts", "driftline-gangs", "driftline-images-by-digest"):
+        binding = _named(objects, "ValidatingAdmissionPolicyBinding", name)["spec"]
+        assert binding["matchResources"]["namespaceSelector"]["matchLabels"].items() <= namespace.items()
 
 
 def test_overlays_replace_every_placeholder_address(objects: list[dict[str, Any]]) -> None:
@@ -298,7 +299,19 @@ def test_in_production_who_reaches_the_store_reaches_the_service_that_takes_toke
 def test_the_examples_are_strictly_valid() -> None:
     for path in sorted((kustomize.FOLDER / "examples").glob("*.yaml")):
         for item in yaml.safe_load_all(path.read_text(encoding="utf-8")):
-            assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", path
+            if path.name != "kueue.yaml":  # its own resources: tests/cluster/test_gang_rights.py
+                assert kubernetes_validate.validate(item, "1.35", strict=True) == "1.35", path
+
+
+def test_the_component_of_kueue_adds_rights_of_a_run_that_trains_and_nothing_else(tmp_path: Path) -> None:
+    overlay = _copied(tmp_path) / "kustomization.yaml"
+    before = kustomize.rendered(overlay.parent)
+    text = overlay.read_text(encoding="utf-8").replace("[values,", "[values, ../../components/kueue,")
+    overlay.write_text(text, encoding="utf-8")
+    added = [item for item in kustomize.rendered(overlay.parent) if item not in before]
+    assert [item["kind"] for item in added] == ["Role", "RoleBinding"]
+    assert added[1]["subjects"] == [{"kind": "ServiceAccount", "name": "driftline-retrain", "namespace": "driftline"}]
+    assert {item["metadata"]["namespace"] for item in added} == {"driftline"}
 
 
 @pytest.mark.parametrize(

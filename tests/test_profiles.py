@@ -79,6 +79,8 @@ SPOT = PROFILES["gpu_spot"]
         ("data_zone", "europe west", "a zone's name"),
         ("image", "trainer:1", "name@sha256: and 64 hexadecimal digits"),
         ("libraries", "torch=2.13", "None, because image is None"),
+        ("gpu_memory_gb", 10, "None, because accelerators is 0"),
+        ("gpu_memory_gb", 0, "a positive number of 10^9 bytes, or None"),
         ("shm_gb", 4, "below memory_gb"),
         ("shm_gb", 0, "below memory_gb"),
         ("memory_gb", "4", "positive"),
@@ -161,6 +163,7 @@ def test_a_spot_profile_names_its_twin_on_demand_and_the_price(field: str, value
         ({"on_demand": "cpu_small"}, "a profile of the same size"),
         ({"cores": 4}, "a profile of the same size"),
         ({"image": "own@sha256:" + "1" * 64}, "expected that of its twin gpu, None"),
+        ({"gpu_memory_gb": 10}, "expected that of its twin gpu, None"),
         ({"on_demand_usd_per_hour": 3.0}, "on_demand_usd_per_hour is 3.0; expected gpu's 2.49"),
     ],
 )

@@ -6,6 +6,7 @@ Every setting has a default that works on a laptop. With `DRIFTLINE_ENV=cluster`
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 import sys
@@ -341,6 +342,15 @@ class Settings(Configuration):
         default=None, description="PriorityClass of the pods of steps whose profile names none"
     )
     spot_priority_class: str | None = Field(default=None, description="the same for profiles of spot nodes")
+    gpu_memory_gb: Annotated[
+        float | None,
+        expect(
+            "a positive number of 10^9 bytes, or empty for all of it", lambda size: size is None or 0 < size < math.inf
+        ),
+    ] = Field(
+        default=None,
+        description="what a training may take of its GPU's memory, in 10^9 bytes; launchers set it from the profile",
+    )
     store_environment: Annotated[tuple[tuple[str, str], ...], AfterValidator(_store_variables)] = Field(
         default=(),
         description="variables of the S3 clients that are not secrets, as pairs; for steps elsewhere",

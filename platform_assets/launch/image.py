@@ -104,8 +104,9 @@ def environment(settings: Settings, pipes: Mapping[str, str], size: StepProfile)
     Args:
         pipes: Dagster Pipes' variables, which name the step's input and messages.
     """
+    own = settings.replace(serving_digest=None, state=Path(SCRATCH), gpu_memory_gb=size.gpu_memory_gb)
     return {
-        **settings.replace(serving_digest=None, state=Path(SCRATCH)).to_environment(),
+        **own.to_environment(),
         **dict(settings.store_environment),
         "OMP_NUM_THREADS": str(size.threads),
         "POLARS_MAX_THREADS": str(size.threads),

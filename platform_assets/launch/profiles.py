@@ -53,7 +53,8 @@ def _disagreement(spot: StepProfile, by_name: Mapping[str, StepProfile]) -> tupl
     size, same = (tuple(getattr(profile, field) for field in fields) for profile in (twin, spot))
     if size != same:
         return "on_demand", f"a profile of the same size, {same}, not {size}"
-    for field in ("image", "libraries"):  # both are in the fingerprint, so the last try needs the same ones
+    # The first two are in the fingerprint, so the last try needs the same ones.
+    for field in ("image", "libraries", "gpu_memory_gb"):
         if getattr(spot, field) != getattr(twin, field):
             return field, f"that of its twin {twin.name}, {getattr(twin, field)!r}"
     if spot.on_demand_usd_per_hour != twin.usd_per_hour:

@@ -158,7 +158,15 @@ class StepProfile(Configuration):
         default="nvidia.com/gpu",
         description="the name under which the cluster counts them: `nvidia.com/gpu` for whole ones, "
         "`nvidia.com/mig-1g.10gb` for slices by MIG, `nvidia.com/gpu.shared` for shares of a time-sliced one, whose "
-        "memory nothing divides",
+        "memory only `gpu_memory_gb` divides",
+    )
+    gpu_memory_gb: Annotated[
+        int | float | None,
+        expect("a positive number of 10^9 bytes, or None", lambda size: size is None or _is_positive(size)),
+    ] = Field(
+        default=None,
+        description="what each process may take of its GPU's memory, in 10^9 bytes, such as its part of a shared one: "
+        "torch allocates no more, and the driver's own is on top; None for all of it",
     )
     processes: Annotated[int | None, expect("at least 1, or None", lambda count: count is None or count >= 1)] = Field(
         default=None,
@@ -373,6 +381,8 @@ class StepProfile(Configuration):
             self._expect(is_larger, f"larger_{name}", f"more than {name}, {limit!r}, or None")
         is_whole = self.accelerators <= 1 or not self.is_part_of_gpu
         self._expect(is_whole, "accelerators", f"0 or 1 of {self.accelerator_resource}: its parts share no work")
+        has_gpus = self.accelerators > 0 or self.gpu_memory_gb is None
+        self._expect(has_gpus, "gpu_memory_gb", "None, because accelerators is 0")
         is_one_each = not self.accelerators or self.processes in (None, self.accelerators)
         self._expect(is_one_each, "processes", f"one per accelerator, {self.accelerators!r}, or None")
         is_enough = self.cpu_limit is None or self.cpu_limit >= self.cores

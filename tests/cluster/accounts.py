@@ -22,9 +22,9 @@ RUN, STEP, CODE = "driftline-retrain", "driftline-step", "driftline-code"
 Object = dict[str, Any]
 
 
-def documents(namespace: str) -> list[Object]:
+def documents(namespace: str, path: Path = RIGHTS) -> list[Object]:
     """Return the objects of rights.yaml for another namespace; names outside of it say which one they are for."""
-    objects = list(yaml.safe_load_all(RIGHTS.read_text(encoding="utf-8")))
+    objects = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     for object_ in objects:
         for subject in object_.get("subjects", ()):
             subject["namespace"] = namespace

@@ -92,6 +92,7 @@ and compares it otherwise.
 """
 AFTER = """
 - **Services** bring a policy of their own (`driftline manifests`): callers, Prometheus, DNS and the store.
+- **A step on several nodes** brings one too: its pods reach each other, and nobody else reaches them.
 - **The proxy** is yours: a pod with the label `driftline/proxy: "true"` in this namespace, which authenticates people.
   Nobody else reaches a webserver, the read-only one included. The ingress controller reaches the proxy from a namespace
   with the label `driftline/ingress: "true"`; what the proxy itself needs, such as its identity provider, is a policy of

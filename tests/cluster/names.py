@@ -1,13 +1,19 @@
-"""What other clusters bring along, in one that was started here: names of Services for pods, and metrics of pods."""
+"""What other clusters bring along, in one that was started here: names of Services, metrics of pods, queues of Jobs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster import images
 from tests.cluster.cluster import Cluster
 
 PLACE = Path(__file__).parent
+QUEUES = REPOSITORY.parent / "shared/kubernetes/addons/kueue.yaml"
+KUEUE_IMAGE = "10.244.255.1:5000/kueue:0.17.0"
+"""The image in that file."""
 
 
 def serve_names(cluster: Cluster, folder: Path, port: int = 53) -> None:
@@ -26,15 +32,34 @@ def serve_metrics(cluster: Cluster, folder: Path) -> None:
     _run(cluster, folder, "metrics-server", PLACE / "metrics.yaml")
 
 
+@contextmanager
+def queues_served(cluster: Cluster, folder: Path) -> Iterator[None]:
+    """Run Kueue as long as the context lasts: its webhooks are asked about every Job and pod."""
+    image = _push(cluster, folder, "kueue", "/manager")
+    path = folder / QUEUES.name
+    path.write_text(QUEUES.read_text(encoding="utf-8").replace(KUEUE_IMAGE, image), encoding="utf-8")
+    cluster.kubectl("apply", "--server-side", "--filename", str(path))
+    try:
+        place = ("--namespace=kueue-system", "--timeout=120s", "deployment/kueue-controller-manager")
+        cluster.kubectl("rollout", "status", *place)
+        yield
+    finally:
+        cluster.kubectl("delete", "--ignore-not-found", "--timeout=60s", "--filename", str(path))
+
+
+def _push(cluster: Cluster, folder: Path, name: str, entry: str) -> str:
+    """Push a program's image, and return its name by digest."""
+    assert cluster.control is not None
+    program = cluster.control.assets / name
+    return cluster.registry.push(
+        name, lambda path: images.write_archive(path, [entry], {entry.lstrip("/"): program}), folder
+    )
+
+
 def _run(cluster: Cluster, folder: Path, name: str, manifest: Path, port: int = 0) -> None:
     if cluster.control is None:
         return
-    program = cluster.control.assets / name
-
-    def write(path: Path) -> None:
-        images.write_archive(path, [f"/{name}"], {name: program})
-
-    image = cluster.registry.push(name, write, folder)
+    image = _push(cluster, folder, name, f"/{name}")
     path = folder / manifest.name
     text = manifest.read_text(encoding="utf-8").replace("image: IMAGE", f"image: {image}").replace("PORT", str(port))
     path.write_text(text, encoding="utf-8")

@@ -15,7 +15,9 @@ from platform_assets.base.settings import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs/rights.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
+KUEUE = REPOSITORY / "deploy/kubernetes/components/kueue/rights.yaml"
 NAMESPACE, DEFAULT, CLUSTER = "driftline", "default", "(cluster)"
+GROUPS = {"jobs": "batch", "networkpolicies": "networking.k8s.io", "workloads": "kueue.x-k8s.io"}
 FREE = ("", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 """What Kubernetes grants to everybody: its version, which is not a resource, and asking for one's own rights."""
 _ACCOUNT = re.compile(r"system:serviceaccount:(?P<namespace>[^:]+):(?P<account>driftline-[^:]+)")
@@ -38,7 +40,7 @@ class Right:
     @property
     def group(self) -> str:
         """The API group of the resource."""
-        return "batch" if self.resource.startswith("jobs") else ""
+        return GROUPS.get(self.resource.partition("/")[0], "")
 
 
 RUN, DAEMON, WEBSERVER, CODE = "driftline-retrain", "driftline-daemon", "driftline-webserver", "driftline-code"
@@ -56,6 +58,8 @@ REASONS = {
     Right(WEBSERVER, NAMESPACE, "pods", "list"): "finds the pods of a run's job",
     Right(CODE, NAMESPACE, "pods", "list"): "finds pods of steps whose run is over",
     Right(CODE, NAMESPACE, "pods", "delete"): "stops them",
+    Right(CODE, NAMESPACE, "jobs", "list"): "finds steps on several nodes whose run is over",
+    Right(CODE, NAMESPACE, "jobs", "delete"): "stops them, with their Services and NetworkPolicies",
     Right(CODE, NAMESPACE, "events", "list"): "when an attempt began and ended whose pod is gone",
     Right(RUN, NAMESPACE, "pods", "create"): "starts an attempt at a step",
     Right(RUN, NAMESPACE, "pods", "get"): "polls the attempt's pod; finds it again after an answer that was lost",
@@ -64,6 +68,24 @@ REASONS = {
     Right(RUN, NAMESPACE, "pods", "delete"): "removes a recorded pod; stops that of a cancelled run, or an orphan",
     Right(RUN, NAMESPACE, "pods/log", "get"): "shows the step's lines in the run",
     Right(RUN, NAMESPACE, "events", "list"): "why a pod does not start, was evicted, or is gone",
+    Right(RUN, NAMESPACE, "jobs", "create"): "starts an attempt at a step on several nodes",
+    Right(RUN, NAMESPACE, "jobs", "get"): "polls it; finds it again after an answer that was lost",
+    Right(RUN, NAMESPACE, "jobs", "list"): "finds that of a run that was replaced, and those whose run is over",
+    Right(RUN, NAMESPACE, "jobs", "watch"): "sees that its pods are there, or why one cannot be",
+    Right(RUN, NAMESPACE, "jobs", "delete"): "removes a recorded one, or stops it, with its pods",
+    Right(RUN, NAMESPACE, "services", "create"): "gives its pods names",
+    Right(RUN, NAMESPACE, "services", "get"): "finds it again after an answer that was lost",
+    Right(RUN, NAMESPACE, "services", "list"): "finds those whose Job is gone",
+    Right(RUN, NAMESPACE, "services", "watch"): "sees that it is there before pods look for names",
+    Right(RUN, NAMESPACE, "services", "delete"): "removes it where its Job could not be made",
+    Right(RUN, NAMESPACE, "networkpolicies", "create"): "lets its pods reach each other",
+    Right(RUN, NAMESPACE, "networkpolicies", "get"): "finds it again after an answer that was lost",
+    Right(RUN, NAMESPACE, "networkpolicies", "list"): "finds those whose Job is gone",
+    Right(RUN, NAMESPACE, "networkpolicies", "watch"): "sees that it is there before pods connect",
+    Right(RUN, NAMESPACE, "networkpolicies", "delete"): "removes it where its Job could not be made",
+    Right(RUN, NAMESPACE, "workloads", "get"): "whether Kueue has admitted its Job, or evicted it",
+    Right(RUN, NAMESPACE, "workloads", "list"): "finds what Kueue made of its Job",
+    Right(RUN, NAMESPACE, "workloads", "watch"): "sees an eviction before Kueue admits the Job again",
     Right(RUN, NAMESPACE, "resourcequotas", "list"): "warns of a namespace in which nothing bounds what steps take",
     Right(RUN, DEFAULT, "events", "list"): "why a node left: events of nodes are in this namespace",
     Right(RUN, CLUSTER, "nodes", "get"): "whether the node is lost or being taken away, and its zone",
@@ -73,11 +95,17 @@ REASONS = {
 
 OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes", "resourcequotas")}
 """Rights without which steps run, and the run says which evidence is missing."""
+OF_GANGS = {
+    right
+    for right in REASONS
+    if right.account in (RUN, CODE) and right.resource in ("jobs", "networkpolicies", "services", "workloads")
+}
+"""Rights for steps on several nodes."""
 
 
 def granted() -> set[Right]:
-    """Return the rights in deploy/kubernetes/base/rights.yaml."""
-    objects = list(yaml.safe_load_all(FILE.read_text(encoding="utf-8")))
+    """Return the rights in deploy/kubernetes, with those of its component `kueue`."""
+    objects = [item for file in (FILE, KUEUE) for item in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
     roles = {(item["kind"], item["metadata"]["name"]): item for item in objects if item["kind"].endswith("Role")}
     return {
         Right(subject["name"], binding["metadata"].get("namespace", CLUSTER), resource, verb)
@@ -140,12 +168,13 @@ def document(situations: Mapping[Right, str]) -> str:
         [
             "# Rights on Kubernetes",
             "",
-            "What `deploy/kubernetes/base/rights.yaml` grants, why, and the test of `tests/cluster` in which the API",
-            "server's audit log shows the request, made by a process of ours under its own account and allowed.",
-            "Written by `make cluster-test RECORD_RIGHTS=1`. Runs that train nothing, steps and services have none",
-            "here, and no token. What each may write in the store: [another",
-            "table](store_rights.md). Kubernetes tells everybody its version and, by `create",
-            "selfsubjectaccessreviews`, their rights.",
+            "What `deploy/kubernetes/base/rights.yaml` grants, and for `workloads` its component `kueue`, why, and the",
+            "test of `tests/cluster` in which the API server's audit log shows the request, made under that account",
+            "and allowed. Written by `make cluster-test RECORD_RIGHTS=1`. Of jobs, services and networkpolicies",
+            "`admission.yaml` lets `driftline-retrain` make and delete those of steps only, and `driftline-code`",
+            "delete no others. Runs that train nothing, steps and services have no rights here, and no token. What",
+            "each may write in the store: [another table](store_rights.md). Kubernetes tells everybody its version",
+            "and, by `create selfsubjectaccessreviews`, their rights.",
             "",
             "| account | request | namespace | reason | seen in |",
             "|---|---|---|---|---|",

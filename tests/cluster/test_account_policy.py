@@ -2,6 +2,7 @@
 
 The daemon's jobs are those that its launcher makes of queued rows, and the pods of `driftline-retrain` those of its
 launcher of steps, each changed in one thing. They are sent as dry runs, which the API server judges like any other.
+What that account may make and delete besides pods is judged by `driftline-gangs`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ from platform_assets.kubernetes import manifest
 from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
-from tests.cluster import accounts, guards, pods, run_launcher
+from tests.cluster import accounts, gangs, guards, pods, run_launcher
 from tests.cluster.cluster import Cluster
-from tests.cluster.rights import DAEMON, RUN
+from tests.cluster.gangs import ATTEMPT, Gang
+from tests.cluster.rights import CODE, DAEMON, RUN
 from tests.cluster.waiting import wait_until
 
-NAME = "driftline-accounts"
+NAME, GANGS = "driftline-accounts", "driftline-gangs"
 FOREIGN = "evil.example/tool@sha256:" + "0" * 64
 CA = "driftline-ca"
 NONE: Mapping[str, str] = {}
 Object = dict[str, Any]
+GROUPS = (client.AppsV1Api, client.BatchV1Api, client.NetworkingV1Api)
 Change = Callable[[Object, Object], object]
 """Changes a pod's metadata and spec."""
 
@@ -52,15 +55,29 @@ class Guarded:
 
     def refusal(self, account: str | None, kind: str, body: Object) -> str:
         """Return why an object is refused to an account, or to an administrator; empty if it is not."""
-        configuration = accounts.configuration_of(self.cluster, account, self.namespace) if account else None
-        api = client.ApiClient(configuration) if configuration else self.cluster.api
-        group = client.BatchV1Api(api) if kind in ("job", "cron_job") else client.CoreV1Api(api)
-        group = client.AppsV1Api(api) if kind == "deployment" else group
+        return self._refusal(account, f"create_namespaced_{kind}", self.namespace, body)
+
+    def refusal_of_deletion(self, account: str | None, kind: str, name: str) -> str:
+        """Return why an account, or an administrator, may not delete an object; empty if it may."""
+        return self._refusal(account, f"delete_namespaced_{kind}", name, self.namespace)
+
+    def _refusal(self, account: str | None, method: str, *arguments: object) -> str:
+        api = self._api(account)
+        group = next(g for g in (*GROUPS, client.CoreV1Api) if hasattr(g, method))(api)
         try:
-            getattr(group, f"create_namespaced_{kind}")(self.namespace, body, dry_run="All")
+            getattr(group, method)(*arguments, dry_run="All")
         except client.ApiException as problem:
             return str(problem.body)
         return ""
+
+    def _api(self, account: str | None) -> client.ApiClient:
+        if account is None:
+            return self.cluster.api
+        return client.ApiClient(accounts.configuration_of(self.cluster, account, self.namespace))
+
+    def gang(self) -> Gang:
+        """Return the objects of an attempt at a step on two nodes."""
+        return gangs.gang(self.cluster.api, self.step())
 
     def step(self, variables: Mapping[str, str] = NONE) -> Object:
         """Return the pod of an attempt at a step, of a run with these variables too."""
@@ -96,11 +113,11 @@ def guarded(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFacto
 
 
 def _policy(image: str, registry: str) -> list[Object]:
-    """Return the policy of the overlay with this cluster's values, as `components/substitutions` writes them."""
+    """Return the policies of the overlay with this cluster's values, as `components/substitutions` writes them."""
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    items = [item for item in guards.objects("any", *kinds) if item["metadata"]["name"] == NAME]
+    items = [item for item in guards.objects("any", *kinds) if item["metadata"]["name"] in (NAME, GANGS)]
     values = {"platform": image, "registries": registry, "stepSecret": "driftline-store-step-{product}"}
-    for variable in next(item for item in items if "variables" in item["spec"])["spec"]["variables"]:
+    for variable in (variable for item in items for variable in item["spec"].get("variables", ())):
         if variable["name"] in values:
             before, _, after = variable["expression"].split("'", 2)
             variable["expression"] = f"{before}'{values[variable['name']]}'{after}"
@@ -404,8 +421,153 @@ OF_STEPS: dict[str, Change] = {
 
 @pytest.mark.parametrize("change", list(OF_STEPS))
 def test_a_run_that_trains_creates_pods_of_steps_and_no_others(guarded: Guarded, change: str) -> None:
-    assert guarded.refusal(RUN, "pod", guarded.step()) == ""
+    """Nor do the Jobs that it creates, whose pods are not its own."""
+    job = guarded.gang().job
+    assert (guarded.refusal(RUN, "pod", guarded.step()), guarded.refusal(RUN, "job", job)) == ("", "")
     assert NAME in guarded.refusal(RUN, "pod", _changed(guarded.step(), "pod", OF_STEPS[change]))
+    assert NAME in guarded.refusal(RUN, "job", _changed(job, "job", OF_STEPS[change]))
+
+
+def _of_job(**values: Any) -> Callable[[Gang], object]:
+    return lambda gang: gang.job["spec"].update(values)
+
+
+def _of_service(**values: Any) -> Callable[[Gang], object]:
+    return lambda gang: gang.service["spec"].update(values)
+
+
+def _of_policy(**values: Any) -> Callable[[Gang], object]:
+    return lambda gang: gang.policy["spec"].update(values)
+
+
+PORTS = [{"port": 29400}]
+OTHERS = {"podSelector": {"matchLabels": {ATTEMPT: "another"}}}
+IS_OF_STEPS, IS_JOB = "whose pods have the label driftline/attempt", "a Job of a step is Indexed"
+IS_SERVICE, IS_POLICY = "a Service of a step is headless", "a NetworkPolicy of a step selects pods"
+OF_GANGS: dict[str, tuple[str, str, Callable[[Gang], object]]] = {
+    "retries": ("job", IS_JOB, _of_job(backoffLimit=1)),
+    "retries by default": ("job", IS_JOB, lambda gang: gang.job["spec"].pop("backoffLimit")),
+    "retries per pod": ("job", IS_JOB, _of_job(backoffLimitPerIndex=1)),
+    "pods without a rank": ("job", IS_JOB, _of_job(completionMode="NonIndexed")),
+    "pods one after the other": ("job", IS_JOB, _of_job(parallelism=1)),
+    "pods of others": (
+        "job",
+        IS_JOB,
+        _of_job(manualSelector=True, selector={"matchLabels": {"app.kubernetes.io/component": "step"}}),
+    ),
+    "another controller": ("job", IS_JOB, _of_job(managedBy="evil.example/controller")),
+    "a job without an attempt": (
+        "job",
+        IS_OF_STEPS,
+        lambda gang: gang.job["spec"]["template"]["metadata"]["labels"].pop(ATTEMPT),
+    ),
+    "an address of the cluster": ("service", IS_SERVICE, _of_service(clusterIP=None, ports=PORTS)),
+    "a port of every node": ("service", IS_SERVICE, _of_service(clusterIP=None, type="NodePort", ports=PORTS)),
+    "a load balancer": ("service", IS_SERVICE, _of_service(clusterIP=None, type="LoadBalancer", ports=PORTS)),
+    "somebody's address": ("service", IS_SERVICE, _of_service(externalIPs=["192.0.2.1"], ports=PORTS)),
+    "somebody's name": (
+        "service",
+        IS_SERVICE,
+        _of_service(clusterIP=None, type="ExternalName", externalName="evil.example"),
+    ),
+    "a name that others look for": (
+        "service",
+        IS_SERVICE,
+        lambda gang: gang.service["metadata"].update(name="postgres"),
+    ),
+    "a service of other pods": ("service", IS_OF_STEPS, _of_service(selector={"app.kubernetes.io/component": "code"})),
+    "a service of any address": ("service", IS_OF_STEPS, lambda gang: gang.service["spec"].pop("selector")),
+    "a policy of every pod": ("network_policy", IS_OF_STEPS, _of_policy(podSelector={})),
+    "a policy of other pods": (
+        "network_policy",
+        IS_OF_STEPS,
+        _of_policy(podSelector={"matchLabels": {"app.kubernetes.io/component": "code"}}),
+    ),
+    "a policy by an expression": (
+        "network_policy",
+        IS_OF_STEPS,
+        _of_policy(podSelector={"matchExpressions": [{"key": ATTEMPT, "operator": "Exists"}]}),
+    ),
+    "open to everybody": ("network_policy", IS_POLICY, _of_policy(ingress=[{}])),
+    "to everybody": ("network_policy", IS_POLICY, _of_policy(egress=[{}])),
+    "to everybody on a port": ("network_policy", IS_POLICY, _of_policy(egress=[{"ports": PORTS}])),
+    "open to every pod": ("network_policy", IS_POLICY, _of_policy(ingress=[{"from": [{"podSelector": {}}]}])),
+    "to every pod": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [{"podSelector": {}}]}])),
+    "to every gang": (
+        "network_policy",
+        IS_POLICY,
+        _of_policy(egress=[{"to": [{"podSelector": {"matchExpressions": [{"key": ATTEMPT, "operator": "Exists"}]}}]}]),
+    ),
+    "to another gang": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [OTHERS]}])),
+    "open to another gang": ("network_policy", IS_POLICY, _of_policy(ingress=[{"from": [OTHERS]}])),
+    "to another gang too": (
+        "network_policy",
+        IS_POLICY,
+        lambda gang: gang.policy["spec"]["egress"][0]["to"].append(OTHERS),
+    ),
+    "to addresses": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}])),
+    "to other namespaces": (
+        "network_policy",
+        IS_POLICY,
+        lambda gang: gang.policy["spec"]["egress"][0]["to"][0].update(namespaceSelector={}),
+    ),
+    "a second rule for everybody": (
+        "network_policy",
+        IS_POLICY,
+        lambda gang: gang.policy["spec"]["ingress"].append({"from": []}),
+    ),
+}
+"""What an account with rights for gangs could make of them besides, and which sentence refuses it."""
+
+
+@pytest.mark.parametrize("change", list(OF_GANGS))
+def test_a_run_that_trains_makes_gangs_of_steps_and_nothing_else(guarded: Guarded, change: str) -> None:
+    kind, sentence, act = OF_GANGS[change]
+    gang = guarded.gang()
+    for each, body, _ in gang.kinds:
+        assert guarded.refusal(RUN, each, body) == "", each
+    act(gang)
+    changed = next(body for each, body, _ in gang.kinds if each == kind)
+    refusal = guarded.refusal(RUN, kind, changed)
+    assert GANGS in refusal and sentence in refusal, refusal
+    assert GANGS not in guarded.refusal(None, kind, changed)
+
+
+@pytest.fixture(scope="module")
+def neighbours(guarded: Guarded) -> Gang:
+    """A Service and a NetworkPolicy of the platform's, and a Job of a run; with the objects of a gang."""
+    with guarded.cluster.network():
+        gang = guarded.gang()
+        gang.create()
+        api = guarded.cluster.api
+        client.CoreV1Api(api).create_namespaced_service(
+            guarded.namespace,
+            {"metadata": {"name": "driftline-code"}, "spec": {"selector": {"app": "code"}, "ports": [{"port": 4000}]}},
+        )
+        client.NetworkingV1Api(api).create_namespaced_network_policy(
+            guarded.namespace, {"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}
+        )
+    return gang
+
+
+@pytest.mark.parametrize(
+    ("account", "kind", "name"),
+    [
+        (RUN, "job", "dagster-run-{run}"),
+        (RUN, "service", "driftline-code"),
+        (RUN, "network_policy", "deny"),
+        (CODE, "job", "dagster-run-{run}"),
+    ],
+)
+def test_what_is_not_of_a_gang_is_not_deleted_by_who_deletes_gangs(
+    guarded: Guarded, neighbours: Gang, account: str, kind: str, name: str
+) -> None:
+    (pod, *_) = guarded.cluster.core.list_namespaced_pod(guarded.namespace, label_selector="dagster/run-id").items
+    other = name.format(run=pod.metadata.labels["dagster/run-id"])
+    assert guarded.refusal_of_deletion(account, kind, neighbours.name) == ""
+    refusal = guarded.refusal_of_deletion(account, kind, other)
+    assert GANGS in refusal and IS_OF_STEPS in refusal, refusal
+    assert guarded.refusal_of_deletion(None, kind, other) == ""
 
 
 def test_a_step_may_have_the_certificates_of_private_authorities(guarded: Guarded) -> None:
@@ -495,6 +657,11 @@ WAYS_IN = {
     "cron job": ("create", "batch", "cronjobs", ""),
     "deployment": ("create", "apps", "deployments", ""),
     "template": ("create", "", "podtemplates", ""),
+    "change of a service": ("patch", "", "services", ""),
+    "addresses of a service": ("create", "discovery.k8s.io", "endpointslices", ""),
+    "addresses of a service, as before": ("create", "", "endpoints", ""),
+    "change of a network policy": ("patch", "networking.k8s.io", "networkpolicies", ""),
+    "network policies at once": ("deletecollection", "networking.k8s.io", "networkpolicies", ""),
     "secret": ("get", "", "secrets", ""),
     "secrets": ("list", "", "secrets", ""),
     "new secret": ("create", "", "secrets", ""),

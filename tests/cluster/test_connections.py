@@ -13,14 +13,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster import guards, names
+from tests.cluster import gangs, guards, names
 from tests.cluster.cluster import Cluster
 from tests.cluster.connections import (
     ANY,
@@ -39,6 +39,7 @@ from tests.cluster.connections import (
     rules,
     sources_of,
 )
+from tests.cluster.gangs import ATTEMPT, Gang
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import POLICIES
 from tests.cluster.platform import Images, write_overlay
@@ -300,6 +301,62 @@ def test_production_opens_receivers_of_alerts_and_tokens_by_one_rule_each(net: N
         net.wait_for(expected | webhooks, everyone)
         net.drop("to-webhooks")
         net.wait_for(expected, everyone)
+
+
+def test_ranks_reach_their_gang_the_store_and_dns_and_nobody_else_reaches_them(net: Net, shell: str) -> None:
+    with net.cluster.network(), _running(net, shell, "a") as first, _running(net, shell, "b") as second:
+        net.enforce(net.policies)
+        ranks = {name: gang for gang in (first, second) for name in gang.addresses}
+        hosts = {f"{name} by name": _open(gang.hosts[name], LISTENING) for name, gang in ranks.items()}
+        addresses = {name: _open(gang.addresses[name], LISTENING) for name, gang in ranks.items()}
+        own = replace(net, places=dict.fromkeys(ranks, net.namespace), targets={**net.targets, **addresses, **hosts})
+        outside = {Connection(name, target) for name in ranks for target in (DNS, STORE)}
+        expected = outside | first.connections | second.connections
+        own.wait_for(expected, list(ranks))
+        replace(net, targets=addresses).wait_for(set(), list(net.places))
+        net.drop(first.gang.name)
+        # A pod reaches itself whatever a policy says.
+        itself = {Connection(name, f"{name} by name") for name in first.addresses}
+        own.wait_for(expected - first.connections | itself, list(ranks))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The pods of a gang that runs.
+
+    Attributes:
+        addresses, hosts: of each pod, by its name; hosts are names that the gang's Service gives them.
+    """
+
+    gang: Gang
+    addresses: Mapping[str, str]
+    hosts: Mapping[str, str]
+
+    @property
+    def connections(self) -> set[Connection]:
+        """What its ranks may open among themselves, by address and by name."""
+        targets = [*self.addresses, *(f"{name} by name" for name in self.addresses)]
+        return {Connection(name, target) for name in self.addresses for target in targets if name != target}
+
+
+@contextmanager
+def _running(net: Net, image: str, attempt: str) -> Iterator[Ranks]:
+    """Run a gang of two ranks that listen."""
+    pod = _pod(f"driftline-gang-{attempt}", image)
+    pod["metadata"] |= {"namespace": net.namespace, "labels": labels_of("step") | {ATTEMPT: attempt}}
+    gang = gangs.gang(net.cluster.api, pod)
+    gang.create()
+    try:
+        gang.wait_for_pods()
+        pods = Pods(net.cluster.core, net.namespace)
+        ranks = [pods.wait_until_ready(pod.metadata.name) for pod in gang.pods()]
+        yield Ranks(
+            gang=gang,
+            addresses={rank.metadata.name: rank.status.pod_ip for rank in ranks},
+            hosts={rank.metadata.name: f"{rank.spec.hostname}.{gang.name}.{net.namespace}.svc" for rank in ranks},
+        )
+    finally:
+        gang.delete()
 
 
 def _first(policy: Mapping[str, Any]) -> int:

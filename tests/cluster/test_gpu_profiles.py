@@ -11,15 +11,23 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes import manifest
+from platform_assets.launch.attempt import begin, prepare
+from platform_assets.launch.endings import first_try
 from platform_assets.launch.step_profile import ZONE
 from platform_assets.store.artifacts import ArtifactStore
+from tests.cluster import gangs
+from tests.cluster.cluster import Cluster
+from tests.cluster.gangs import Gang
 from tests.cluster.launching import Launching, Run
-from tests.cluster.step_runs import WORK
+from tests.cluster.step_runs import SMALL, WORK
 from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
-SLICE, SHARE = "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"
+SLICE, SHARE, WHOLE = "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared", "nvidia.com/gpu"
+SLEEP = "trap 'exit 0' TERM; sleep 1000 & wait"
 SLICED = {"accelerators": 1, "accelerator_resource": SLICE, "usd_per_hour": 1800.0, "schedule_timeout_s": 900.0}
 READ_BYTES = 20_000_000
 PATIENCE_S = 60.0
@@ -90,6 +98,49 @@ def test_two_steps_that_want_one_slice_run_one_after_the_other(launches: Launchi
     assert [record["usd_per_hour"] for record in (one, two, three)] == [1800.0, 1800.0, 900.0]
     assert two["cost_usd"] == pytest.approx(two["wall_s"] / 2)
     assert two["started_at_utc"] >= one["ended_at_utc"]
+
+
+def gang_of(cluster: Cluster, namespace: str, image: str, **profile: Any) -> Gang:
+    """Return a gang of a profile's pods, each of which sleeps."""
+    size = SMALL.replace(memory_gb=0.1, grace_s=15, **profile)
+    settings = Settings.from_environment({"DRIFTLINE_NAMESPACE": namespace, "DRIFTLINE_TRAINER_IMAGE": image})
+    plan = first_try(size)
+    prepared = prepare(settings.root, begin(WORK, plan, run_id="r", launcher="kubernetes"))
+    pod = manifest.pod(settings, "none", plan, prepared, {}, is_shared=True)
+    pod["spec"]["containers"][0]["command"] = ["sh", "-c", SLEEP]
+    return gangs.gang(cluster.api, pod, nodes=size.nodes)
+
+
+def placed(gang: Gang) -> list[str]:
+    """Return the nodes on which its pods run."""
+    return sorted(pod.spec.node_name for pod in gang.pods() if pod.status.phase == "Running")
+
+
+def refusals(gang: Gang) -> list[str]:
+    """Return why its pods have no node, in the scheduler's words."""
+    conditions = [condition for pod in gang.pods() for condition in pod.status.conditions or ()]
+    return [item.message for item in conditions if item.type == "PodScheduled" and item.status == "False"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "per_node"), [(WHOLE, 4), (SLICE, 1), (SHARE, 1)], ids=["several GPUs", "a slice", "a share"]
+)
+def test_a_gang_gets_the_devices_of_two_nodes_and_the_next_waits_for_them(
+    resource: str, per_node: int, reachable: Cluster, namespace: str, shell: str
+) -> None:
+    nodes = names_of(reachable.core)
+    profile = {"accelerators": per_node, "accelerator_resource": resource, "nodes": 2}
+    first, second = (gang_of(reachable, namespace, shell, **profile) for _ in range(2))
+    counts = {resource: per_node}
+    with with_devices(reachable.core, nodes[0], counts), with_devices(reachable.core, nodes[1], counts):
+        first.create()
+        wait_until(lambda: placed(first) == nodes, PATIENCE_S, "a pod runs on each node", lambda: str(refusals(first)))
+        second.create()
+        wait_until(lambda: len(refusals(second)) == 2, PATIENCE_S, "the second waits")
+        assert all(f"2 Insufficient {resource}" in sentence for sentence in refusals(second))
+        first.delete()
+        wait_until(lambda: placed(second) == nodes, PATIENCE_S, "the second runs", lambda: str(refusals(second)))
+        second.delete()
 
 
 def of_work(result: Any, letter: str) -> list[dict[str, Any]]:

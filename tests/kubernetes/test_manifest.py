@@ -124,6 +124,7 @@ NOT_IN_A_MANIFEST = {
     "processes": "the pod's command has them, where they share the step; a test of its own",
     "nodes": "launchers refuse more than one",
     "on_demand": "the launcher chooses that profile for the last try",
+    "gpu_memory_gb": "a variable of the container has it; a test of its own",
     "precision": "the step's request says it, and the fingerprint covers that",
     "at_once": "Dagster's queue keeps to it, before there is any pod",
     "data_zone_only": "says whether data_zone is required; a test of its own",
@@ -261,13 +262,24 @@ def test_labels_and_annotations_of_a_profile_do_not_replace_those_of_the_launche
     assert metadata["annotations"]["note"] == "any text: ok"
 
 
-@pytest.mark.parametrize(("cpu_limit", "threads"), [(None, "8"), (9.5, "9")])
-def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | None, threads: str) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64})
-    plan = first_try(PROFILES["gpu"].replace(cpu_limit=cpu_limit))
+def variables_of(**changes: Any) -> dict[str, str]:
+    settings = Settings.from_environment(
+        {"DRIFTLINE_TRAINER_IMAGE": "trainer@sha256:" + "0" * 64, "DRIFTLINE_GPU_MEMORY_GB": "3"}
+    )
+    plan = first_try(PROFILES["gpu"].replace(**changes))
     launch = begin(WORK, plan, run_id="r", launcher="kubernetes")
     (container,) = manifest.pod(settings, "m", plan, prepare(settings.root, launch), {})["spec"]["containers"]
-    variables = {item["name"]: item["value"] for item in container["env"]}
+    return {item["name"]: item["value"] for item in container["env"]}
+
+
+@pytest.mark.parametrize(("gigabytes", "text"), [(None, ""), (9.5, "9.5"), (10, "10.0")])
+def test_what_a_step_may_take_of_its_gpu_is_its_profiles_and_not_the_runs(gigabytes: float | None, text: str) -> None:
+    assert variables_of(gpu_memory_gb=gigabytes)["DRIFTLINE_GPU_MEMORY_GB"] == text
+
+
+@pytest.mark.parametrize(("cpu_limit", "threads"), [(None, "8"), (9.5, "9")])
+def test_thread_pools_follow_the_processors_of_the_profile(cpu_limit: float | None, threads: str) -> None:
+    variables = variables_of(cpu_limit=cpu_limit)
     assert (variables["POLARS_MAX_THREADS"], variables["OMP_NUM_THREADS"]) == (threads, threads)
 
 

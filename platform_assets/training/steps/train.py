@@ -32,7 +32,7 @@ from platform_assets.store.records.leases import TTL_S
 from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest
 from platform_assets.store.records.trainings import TRAININGS
 from platform_assets.store.tables import TableStore
-from platform_assets.training import libraries, suspects
+from platform_assets.training import gpu_memory, libraries, suspects
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.labelled_rows import Rows
 from platform_assets.training.steps import parameters, process
@@ -170,6 +170,8 @@ class Training:
         maker.prepare(job.device, job.precision)
         if self.group is not None:
             self.group.check_device(job.device)
+        if job.device == "cuda" and self.settings.gpu_memory_gb is not None:
+            gpu_memory.limit(self.settings.gpu_memory_gb)
         tables = TableStore(self.settings.root, self.spec.name)
         rows = maker.rows(tables, job.training_keys, job.features, job.outcomes, self.known_before).labelled()
         learned = maker.learn(rows)

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import msgspec
@@ -208,6 +208,19 @@ def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Sett
     spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
     with pytest.raises(TrainingProblem, match=r"loss is \S+ at step \d+ of 70"):
         train.Training(spec, train.Job.from_extras(extras), settings, log=lambda line: None).run()
+
+
+def test_a_step_that_may_take_more_than_its_gpu_has_is_refused_before_any_row_is_read(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA A100")
+    memory = SimpleNamespace(total_memory=40_000_000_000)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: memory)
+    unknown_digests = {"features": dict.fromkeys(extras["features"], "0" * 64)}
+    with pytest.raises(TrainingProblem, match=r"gpu_memory_gb is 48, and NVIDIA A100 has 40.0"):
+        run(tiny, settings.replace(gpu_memory_gb=48), {**extras, **unknown_digests}, device="cuda")
 
 
 def test_a_step_with_accelerators_is_refused_without_them_before_any_row_is_read(
