@@ -125,7 +125,7 @@ def test_a_namespace_with_a_dead_gang_can_be_deleted(launches: Launching) -> Non
 # -- in a queue --
 
 LOWER, HIGHER = "gang-lower", "gang-higher"
-IN_QUEUE = {"labels": [["kueue.x-k8s.io/queue-name", "steps"]]}
+IN_QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "steps"}}
 
 
 @pytest.fixture
