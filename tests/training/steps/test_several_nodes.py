@@ -107,14 +107,19 @@ def test_a_node_that_ends_while_importing_ends_the_other_one(
     ],
 )
 def test_an_error_on_one_node_is_the_one_of_the_step(tmp_path: Path, plan: dict[str, Any], expected: list[int]) -> None:
-    ended = Shared(tmp_path / "shared").run_on(2, **plan)
+    shared = Shared(tmp_path / "shared")
+    ended = shared.run_on(2, **plan)
     assert codes(ended) == expected, ended
     assert sum(output.count("Traceback") for _, output in ended) == 1
+    for node, (code, output) in enumerate(ended):
+        end = shared.node_end(node)
+        assert (end.node, end.exit_code, list(end.last_lines)) == (node, code, [node])
+        assert end.last_lines[node][-1] in output
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) -> None:
-    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=3.0)
+    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=10.0)
     assert codes(ended)[-1] == EXIT_HUNG, ended
     output = "".join(output for _, output in ended)
     assert "rank 1 was computing in step 21, in wait (threading.py, line " in output
@@ -126,8 +131,9 @@ def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) 
     ("nodes", "expected"), [(1, [EXIT_HUNG]), pytest.param(2, [EXIT_HUNG, EXIT_PEER_LOST], marks=THOROUGH)]
 )
 def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, nodes: int, expected: list[int]) -> None:
-    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, dies={"1": (20, signal.SIGSTOP)}, least_s=3.0)
+    shared = Shared(tmp_path / "shared")
+    ended = shared.run_on(nodes, 2 // nodes, dies={"1": (20, signal.SIGSTOP)}, least_s=10.0)
     assert codes(ended) == expected, ended
-    output = "".join(output for _, output in ended)
-    assert "rank 0 was waiting for its peers in step 21" in output
-    assert "rank 1 did not end by itself: it was stopped, or stuck outside Python." in output
+    first, last = shared.node_end(), shared.node_end(nodes - 1)
+    assert "rank 0 was waiting for its peers in step 21" in first.last_lines[0][-1]
+    assert "rank 1 did not end by itself: it was stopped, or stuck outside Python." in last.said
