@@ -41,7 +41,7 @@ def test_two_nodes_killed_and_stopped_end_with_the_bytes_of_one_node(tmp_path: P
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
 
 
-@pytest.mark.thorough
+@THOROUGH
 def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: Path) -> None:
     draw, shared, alone = random.Random(45), Shared(tmp_path / "shared"), Shared(tmp_path / "alone")
     for step in sorted(draw.sample(range(1, STEPS), 20)):
@@ -53,7 +53,7 @@ def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: 
     assert shared.checkpoint() == alone.checkpoint()
 
 
-@pytest.mark.thorough
+@THOROUGH
 def test_the_same_number_of_processes_gives_the_same_bytes_on_any_number_of_nodes(tmp_path: Path) -> None:
     checkpoints = set()
     for nodes in (1, 2, 4):
@@ -101,9 +101,9 @@ def test_a_node_that_ends_while_importing_ends_the_other_one(
     ("plan", "expected"),
     [
         ({"fills": {"1": 20}}, [EXIT_PEER_LOST, 1]),
-        ({"fills": {"0": 20}}, [1, EXIT_PEER_LOST]),
-        ({"training": {"learning_rate": 1e30}}, [1, 1]),
-        ({"own": {"1": {"weight_decay": 0.5}}}, [1, 1]),
+        pytest.param({"fills": {"0": 20}}, [1, EXIT_PEER_LOST], marks=THOROUGH),
+        pytest.param({"training": {"learning_rate": 1e30}}, [1, 1], marks=THOROUGH),
+        pytest.param({"own": {"1": {"weight_decay": 0.5}}}, [1, 1], marks=THOROUGH),
     ],
 )
 def test_an_error_on_one_node_is_the_one_of_the_step(tmp_path: Path, plan: dict[str, Any], expected: list[int]) -> None:
@@ -117,7 +117,7 @@ def test_an_error_on_one_node_is_the_one_of_the_step(tmp_path: Path, plan: dict[
         assert end.last_lines[node][-1] in output
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=THOROUGH), 2])
 def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) -> None:
     ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=10.0)
     assert codes(ended)[-1] == EXIT_HUNG, ended
@@ -128,7 +128,7 @@ def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) 
 
 
 @pytest.mark.parametrize(
-    ("nodes", "expected"), [(1, [EXIT_HUNG]), pytest.param(2, [EXIT_HUNG, EXIT_PEER_LOST], marks=THOROUGH)]
+    ("nodes", "expected"), [pytest.param(1, [EXIT_HUNG], marks=THOROUGH), (2, [EXIT_HUNG, EXIT_PEER_LOST])]
 )
 def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, nodes: int, expected: list[int]) -> None:
     shared = Shared(tmp_path / "shared")
@@ -137,3 +137,11 @@ def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, node
     first, last = shared.node_end(), shared.node_end(nodes - 1)
     assert "rank 0 was waiting for its peers in step 21" in first.last_lines[0][-1]
     assert "rank 1 did not end by itself: it was stopped, or stuck outside Python." in last.said
+
+
+@THOROUGH
+def test_a_process_that_computes_for_long_ends_with_its_peers(tmp_path: Path) -> None:
+    shared = Shared(tmp_path / "shared")
+    ended = shared.run_on(2, dies={"0": (20, signal.SIGKILL)}, hangs={"1": 20}, least_s=600.0)
+    assert codes(ended) == [KILLED, EXIT_PEER_LOST], ended
+    assert shared.node_end(1).said == ["node 0 of 2 ended with exit code 137: the processes of node 1 were ended, too."]
