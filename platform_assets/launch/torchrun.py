@@ -118,12 +118,14 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
         errors = {int(path.parent.name): _error(path) for path in Path(folder).rglob(RECORD)}
     until_s = time.monotonic() + (0.75 * KILL_S if is_asked else LINGER_S)
     first = place.rank * processes
+    # One that left a record may still get the agent's SIGTERM while Python shuts down.
+    failed = {rank: 1 if rank - first in errors else code for rank, code in failed.items()}
     said += [f"rank {rank} got {signal.Signals(-code).name}." for rank, code in sorted(failed.items()) if code < 0]
     if count := process.oom_kills() - before:
         said.append(f"The kernel killed for memory, in this container: {count} processes.")
     is_shared = peers is not None
-    kinds = list(errors.values())
-    code = 0 if is_finished else exit_code(list(failed.values()), kinds, is_asked=is_asked, is_shared=is_shared)
+    code = exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
+    code = 0 if is_finished else code
     if process.EXIT_HUNG in (code, peers and peers.code):
         mute = [first + here for here in range(processes) if here not in errors]
         said += [f"rank {rank} did not end by itself: it was stopped, or stuck outside Python." for rank in mute]

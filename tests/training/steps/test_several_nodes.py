@@ -140,8 +140,8 @@ def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, node
 
 
 @THOROUGH
-def test_a_process_that_computes_for_long_ends_with_its_peers(tmp_path: Path) -> None:
-    shared = Shared(tmp_path / "shared")
-    ended = shared.run_on(2, dies={"0": (20, signal.SIGKILL)}, hangs={"1": 20}, least_s=600.0)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_computes_for_long_ends_with_its_peers(tmp_path: Path, processes: int) -> None:
+    shared, last = Shared(tmp_path / "shared"), str(2 * processes - 1)
+    ended = shared.run_on(2, processes, dies={"0": (20, signal.SIGKILL)}, hangs={last: 20}, least_s=600.0)
     assert codes(ended) == [KILLED, EXIT_PEER_LOST], ended
-    assert shared.node_end(1).said == ["node 0 of 2 ended with exit code 137: the processes of node 1 were ended, too."]
