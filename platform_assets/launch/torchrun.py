@@ -68,10 +68,11 @@ def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: boo
         return process.EXIT_PREEMPTED
     if killed:
         return 128 - max(killed)
-    if process.Preempted.__name__ in kinds or -signal.SIGTERM in exit_codes:
+    if process.Preempted.__name__ in kinds:
         return process.EXIT_PREEMPTED
-    is_elsewhere = is_shared and (not exit_codes or kinds == {process.PeerLost.__name__})
-    return process.EXIT_PEER_LOST if is_elsewhere else 1
+    if is_shared and (not exit_codes or kinds == {process.PeerLost.__name__}):
+        return process.EXIT_PEER_LOST
+    return process.EXIT_PREEMPTED if -signal.SIGTERM in exit_codes else 1
 
 
 def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: float = JOIN_S) -> int:
