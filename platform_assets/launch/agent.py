@@ -16,6 +16,9 @@ from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCP
 from platform_assets.launch.peers import SILENT_S, Peers, Place
 from platform_assets.training.steps.process import PeerLost
 
+ENDED_BY_AGENT_S = 20
+"""A process that ends so long after another one failed was ended for that."""
+
 
 class PeerEnded(SignalException):
     """The agent of another node has ended or is silent, and the processes of this one with it."""
@@ -56,7 +59,7 @@ def run(
         grace_s: what the processes have after this one is asked to stop.
 
     Returns:
-        Exit codes by rank, negative for a signal.
+        Exit codes by rank, negative for a signal, without those that the agent had to kill because another failed.
 
     Raises:
         SignalException: this process was asked to stop; the others have ended.
@@ -82,4 +85,6 @@ def run(
         if peers is None:
             raise
         raise PeerLost(f"the rendezvous of {place.nodes} nodes failed: {str(problem).splitlines()[0]}") from None
-    return {rank: failure.exitcode for rank, failure in result.failures.items()}
+    # Once one has failed torch's agent ends the others by SIGTERM, and by SIGKILL 30 s later.
+    until_s = min((failure.timestamp for failure in result.failures.values()), default=0) + ENDED_BY_AGENT_S
+    return {rank: failure.exitcode for rank, failure in result.failures.items() if failure.timestamp < until_s}
