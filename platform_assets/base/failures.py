@@ -40,6 +40,8 @@ class Failure:
         is_loss: the step did nothing wrong and may resume; all losses share the budget `LOST`.
         is_unpaid: it ends before a process starts.
         budget: for a class that is not a loss.
+        is_random_pause: the pause before the next attempt is between one and two times the budget's, so that two steps
+            that were in each other's way do not meet again.
         needs_memory: the next attempt gets more memory.
         needs_storage: the next attempt gets more ephemeral storage.
         needs_on_demand: the next attempt at a spot step runs on demand immediately.
@@ -63,6 +65,7 @@ class Failure:
     is_loss: bool = False
     is_unpaid: bool = False
     budget: Budget = Budget()
+    is_random_pause: bool = False
     needs_memory: bool = False
     needs_storage: bool = False
     needs_on_demand: bool = False
@@ -185,6 +188,14 @@ OUT_OF_MEMORY = Failure(
     patterns=(r"The kernel killed for memory, in this container: \d+ processes",),
     is_told_by_step=True,
 )
+HUNG = Failure(
+    name="hung",
+    sentence="none of its steps ended for too long",
+    evidence="in a shared training no step has ended for ten times the median step, and 30 seconds at least",
+    is_loss=True,
+    patterns=(r"\bno step has ended for \d+ s \(median",),
+    is_told_by_step=True,
+)
 OUT_OF_DISK = Failure(
     name="out_of_disk",
     sentence="it used more ephemeral storage than it may",
@@ -233,6 +244,14 @@ INIT = Failure(
     ),
     is_told_by_step=True,
 )
+INCOMPLETE = Failure(
+    name="incomplete",
+    sentence="not all of its pods found a node",
+    evidence="of the pods of a step on several nodes, some have a node and others none within `start_timeout_s`",
+    is_unpaid=True,
+    budget=Budget(tries=4, pause_s=15.0),
+    is_random_pause=True,
+)
 NOT_STARTED = Failure(
     name="not_started",
     sentence="it had a node and did not start in time",
@@ -256,6 +275,12 @@ DEADLINE = Failure(
     sentence="it exceeded its deadline",
     evidence="the profile's `deadline_s` is over",
     pod_reasons=("DeadlineExceeded",),
+)
+PEERS_LOST = Failure(
+    name="peers_lost",
+    sentence="its pods lost each other",
+    evidence="each pod of a step on several nodes lost another one, and none shows another cause: their network",
+    is_loss=True,
 )
 CODE = Failure(name="code", sentence="by its own error", evidence="the step's own error")
 

@@ -182,8 +182,9 @@ def _money(spec: Product) -> str:
     if not isinstance(first, prices.Limit):
         return f"the first training may cost {first.usd:.2f} USD{budget} ({first.reason})"
     size, tries = profile(spec.training.profile), first.reason.rpartition(": ")[2]
+    minute_usd = size.usd_per_hour_in_all / 60
     return (
-        f"a minute of training costs {size.usd_per_hour / 60:.2g} USD at the list price of {size.name}, which is "
+        f"a minute of training costs {minute_usd:.2g} USD at the list price of {size.name}, which is "
         f"recorded for a machine of your own too; the first training costs at most {first.usd:.2f} USD{budget} "
         f"({tries})"
     )

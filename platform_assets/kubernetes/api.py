@@ -1,5 +1,7 @@
 """Send requests to the Kubernetes API (pods, logs, events, nodes), and retry while the API is unavailable.
 
+What holds an attempt is a pod here; `gang/objects.py` replaces it by a Job.
+
 The client's own models are not used: they fill in None for what the API left out, and drop fields they do not know.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from platform_assets.kubernetes import responses
 from platform_assets.kubernetes.manifest import Manifest
@@ -35,8 +37,10 @@ LONGEST_REST = 1 << 16
 UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
-POD, PODS, EVENTS, NODE, DELETED = ("Pod",), ("PodList",), ("EventList",), ("Node",), ("Pod", "Status")
+EVENTS, NODE = ("EventList",), ("Node",)
 VERSION, REVIEW, QUOTAS = ("",), ("SelfSubjectAccessReview",), ("ResourceQuotaList",)
+OWNERS = ("CoreV1Api", "BatchV1Api", "NetworkingV1Api", "CustomObjectsApi", "AuthorizationV1Api", "VersionApi")
+"""The client's classes whose methods are sent."""
 NODES_NAMESPACE = "default"
 """Where the events of nodes are, which have no namespace themselves."""
 ATTEMPT = "driftline/attempt"
@@ -54,12 +58,22 @@ class Answer:
 class Api:
     """The API of one namespace.
 
+    Attributes:
+        kind, suffix: of the object that is one attempt, and of the client's methods for it.
+        read: returns what the API shows of it, from its JSON.
+        deletion: options of its deletion.
+
     Args:
-        namespace: of the pods.
+        namespace: of the attempts.
         configuration: address and credentials; None for those of the pod that this runs in, otherwise `KUBECONFIG`.
         patience_s: how long the API may be unavailable before an error is raised.
         log: logs a line when a request is retried.
     """
+
+    kind: ClassVar[str] = "Pod"
+    suffix: ClassVar[str] = "pod"
+    read: ClassVar[staticmethod[[object], Pod]] = staticmethod(read_pod)
+    deletion: ClassVar[Mapping[str, object]] = {}
 
     def __init__(
         self,
@@ -77,22 +91,22 @@ class Api:
         self._refused = set[str]()
 
     def create(self, manifest: Manifest) -> Pod:
-        """Create a pod, or find the one that an earlier try of the same request created, and return it.
+        """Create an attempt's object, or find the one that an earlier try of the same request created, and return it.
 
-        A quota may refuse the second try because of the pod that the first one created. So after a lost answer, a
-        refusal counts only when there is no pod.
+        A quota may refuse the second try because of what the first one created. So after a lost answer, a refusal
+        counts only when there is no such object.
 
         Raises:
-            ApiTrouble: it was not created, a pod of that name belongs to another attempt, or the result is unknown
+            ApiTrouble: it was not created, one of that name belongs to another attempt, or the result is unknown
                 (`may_be_done`).
         """
-        requested = read_pod(manifest)
+        requested = self.read(manifest)
         attempt, name = _attempt_of(requested), requested.name
         until_s = time.monotonic() + self.patience_s
         while True:
             try:
-                document, _ = self._json(POD, "create_namespaced_pod", self.namespace, manifest)
-                return read_pod(document)
+                method = f"create_namespaced_{self.suffix}"
+                return self.read(self._json((self.kind,), method, self.namespace, manifest)[0])
             except ApiTrouble as trouble:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
                     raise
@@ -102,13 +116,14 @@ class Api:
                 return pod
             if pod is not None:
                 message = (
-                    f"pod {name} in namespace {self.namespace} belongs to {other}, not to {attempt}; it is left alone."
+                    f"{self.kind.lower()} {name} in namespace {self.namespace} belongs to {other}, not to {attempt}; "
+                    "it is left alone."
                 )
                 raise ApiTrouble(409, "AlreadyExists", message)
             refusal.may_be_done = False
             if refusal.meaning != "exists" or time.monotonic() > until_s:
                 raise refusal
-            time.sleep(FIRST_PAUSE_S)  # the other pod is gone by now; the name is free again
+            time.sleep(FIRST_PAUSE_S)  # the other one is gone by now; the name is free again
 
     def version(self) -> tuple[int, int] | None:
         """Return the major and minor version of the API server; None if it does not say."""
@@ -123,9 +138,14 @@ class Api:
         return (major, minor) if major else None
 
     def may(self, verb: str, resource: str) -> bool:
-        """Return whether this account may do something in the namespace; True if the API does not say."""
+        """Return whether this account may do something in the namespace; True if the API does not say.
+
+        Args:
+            resource: such as `pods`, `pods/log` or `jobs.batch`.
+        """
         name, _, part = resource.partition("/")
-        attributes = {"namespace": self.namespace, "verb": verb, "resource": name, "subresource": part}
+        name, _, group = name.partition(".")
+        attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": name, "subresource": part}
         review = {"spec": {"resourceAttributes": attributes}}
         try:
             document, _ = self._json(REVIEW, "create_self_subject_access_review", review)
@@ -147,11 +167,11 @@ class Api:
         return bool(items(document, "items"))
 
     def refusal(self, manifest: Manifest) -> str | None:
-        """Return why the API would never create a pod; None if it would, now or later, or if it cannot be asked."""
+        """Return why the API would never create an object; None if it would, now or later, or if it cannot be asked."""
         try:
-            self._json(POD, "create_namespaced_pod", self.namespace, manifest, dry_run="All")
+            self._json((self.kind,), f"create_namespaced_{self.suffix}", self.namespace, manifest, dry_run="All")
         except ApiTrouble as trouble:
-            # A webhook that has no dry run says so; what it thinks of the pod shows when the pod is created.
+            # A webhook that has no dry run says so; what it thinks of the object shows when that is created.
             return (
                 None if trouble.meaning in ("full", "again", "exists") or "dry run" in trouble.message else str(trouble)
             )
@@ -165,39 +185,43 @@ class Api:
             raise
 
     def pod(self, name: str) -> Answer:
-        """Return a pod."""
-        document, now = self._json(POD, "read_namespaced_pod", name, self.namespace, is_there=False, is_allowed=True)
-        return Answer(pod=None if document is None else read_pod(document), now=now)
+        """Return an attempt's pod."""
+        method = f"read_namespaced_{self.suffix}"
+        document, now = self._json((self.kind,), method, name, self.namespace, is_there=False, is_allowed=True)
+        return Answer(pod=None if document is None else self.read(document), now=now)
 
     def pods(self, labels: Mapping[str, str]) -> list[Pod]:
-        """Return the pods that carry all of these labels."""
+        """Return the pods of attempts that carry all of these labels."""
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        document, _ = self._json(PODS, "list_namespaced_pod", self.namespace, label_selector=selector)
-        return [read_pod(item) for item in items(document, "items")]
+        kinds, method = (f"{self.kind}List",), f"list_namespaced_{self.suffix}"
+        document, _ = self._json(kinds, method, self.namespace, label_selector=selector)
+        return [self.read(item) for item in items(document, "items")]
 
     def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
-        """Delete a pod if there is one; return False if it has another version than the given one.
+        """Delete an attempt's object if there is one; return False if it has another version than the given one.
 
         Args:
             grace_s: instead of the pod's own; 0 removes it from the API at once, even if its node does not answer.
             version: the only one to delete; empty for any.
         """
-        options: dict[str, int | dict[str, str]] = {} if grace_s is None else {"gracePeriodSeconds": int(grace_s)}
+        options = {**self.deletion} if grace_s is None else {**self.deletion, "gracePeriodSeconds": int(grace_s)}
         if version:
             options["preconditions"] = {"resourceVersion": version}
+        kinds, method = (self.kind, "Status"), f"delete_namespaced_{self.suffix}"
         try:
-            self._json(DELETED, "delete_namespaced_pod", name, self.namespace, is_there=False, body=options)
+            self._json(kinds, method, name, self.namespace, is_there=False, body=options)
         except ApiTrouble as trouble:
             if trouble.meaning != "changed":
                 raise
             return False
         return True
 
-    def changes(self, name: str, version: str, *, timeout_s: int) -> Iterator[tuple[str, Pod]]:
-        """Yield each change of a pod with its kind (`ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`) as it happens.
+    def changes(self, selector: Mapping[str, str], version: str, *, timeout_s: int) -> Iterator[tuple[str, Pod]]:
+        """Yield each change of pods with its kind (`ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK`) as it happens.
 
         Args:
-            version: the last one that is known; empty to begin with the pod as it is.
+            selector: the client's name of a selector of pods, and the selector.
+            version: the last one that is known; empty to begin with the pods as they are.
             timeout_s: when the API ends the stream.
 
         Raises:
@@ -208,12 +232,12 @@ class Api:
         try:
             response = self._core().list_namespaced_pod(
                 self.namespace,
-                field_selector=f"metadata.name={name}",
                 watch=True,
                 allow_watch_bookmarks=True,
                 timeout_seconds=timeout_s,
                 _preload_content=False,
                 _request_timeout=(CONNECT_S, timeout_s + READ_S),
+                **selector,
                 **({"resource_version": version} if version else {}),
             )
         except client.ApiException as error:
@@ -226,9 +250,9 @@ class Api:
             response.close()
 
     def events(self, name: str, node: str = "") -> list[Event]:
-        """Return the events of a pod and of its node, without those that may not be read."""
+        """Return the events of an attempt's object and of its node, without those that may not be read."""
         of_node = self._events(NODES_NAMESPACE, "Node", node) if node else []
-        return [*self._events(self.namespace, "Pod", name), *of_node]
+        return [*self._events(self.namespace, self.kind, name), *of_node]
 
     def _events(self, namespace: str, kind: str, name: str) -> list[Event]:
         if f"events in {namespace}" in self._refused:
@@ -353,8 +377,9 @@ class Api:
     def _method(self, name: str) -> Callable[..., Any]:
         from kubernetes import client
 
-        groups = {"get_code": client.VersionApi, "create_self_subject_access_review": client.AuthorizationV1Api}
-        group = groups[name](self._core().api_client) if name in groups else self._core()
+        owner = next((owner for owner in OWNERS if hasattr(getattr(client, owner), name)), "CoreV1Api")
+        core = self._core()
+        group = core if owner == "CoreV1Api" else getattr(client, owner)(core.api_client)
         method: Callable[..., Any] = getattr(group, name)
         return method
 

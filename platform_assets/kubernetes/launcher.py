@@ -9,11 +9,11 @@ written before it is deleted. A cancelled run stops its pod, with time to save i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import dagster as dg
 import msgspec
@@ -44,7 +44,7 @@ QUOTA_POLL_S = 5.0
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 OLDEST = (1, 32)
 """The oldest Kubernetes whose statuses the classes of failure were checked against."""
-RIGHTS = {"pods": ("create", "delete", "get", "list", "watch"), "pods/log": ("get",)}
+RIGHTS: Mapping[str, Sequence[str]] = {"pods": ("create", "delete", "get", "list", "watch"), "pods/log": ("get",)}
 GRANT = "deploy/kubernetes/base/rights.yaml grants them"
 
 
@@ -67,6 +67,10 @@ class AtWork(Prepared):
 class KubernetesLauncher(TryingLauncher):
     """Runs a step as a pod of the trainer image in the settings' namespace.
 
+    Attributes:
+        rights: what its account needs, by resource.
+        api: creates, finds and deletes what an attempt is.
+
     Args:
         configuration: address and credentials; None for those of the pod that this runs in, otherwise `KUBECONFIG`.
         poll_s: seconds between two looks at a pod.
@@ -75,6 +79,7 @@ class KubernetesLauncher(TryingLauncher):
 
     name = "kubernetes"
     outlives_runs = True
+    rights: ClassVar[Mapping[str, Sequence[str]]] = RIGHTS
 
     def __init__(
         self,
@@ -99,7 +104,7 @@ class KubernetesLauncher(TryingLauncher):
         if (at_work := self._at_work(request)) is None:
             self.check(request)
         else:
-            size = profiles.profile(at_work.launch.profile)
+            size = profiles.profile(at_work.launch.profile).replace(nodes=request.plan.profile.nodes)
             request = replace(request, plan=Try(profile=size, memory_gb=at_work.launch.memory_gb))
         return self.try_until_done(request, at_work)
 
@@ -146,7 +151,9 @@ class KubernetesLauncher(TryingLauncher):
             launch = launch_of(pod.annotations)
             if launch is None or launch.fingerprint != work.fingerprint:
                 continue
-            context.log.info(f"pod {pod.name} of run {launch.run_id} is already at this step; watching it from now on.")
+            context.log.info(
+                f"{self.api.suffix} {pod.name} of run {launch.run_id} is already at this step; watching it from now on."
+            )
             prepared = prepare(self.settings.root, msgspec.structs.replace(launch, run_id=context.run.run_id))
             return AtWork(root=prepared.root, launch=prepared.launch, work=prepared.work, name=pod.name, pod=pod)
         return None
@@ -163,10 +170,11 @@ class KubernetesLauncher(TryingLauncher):
             draft = replace(plan, profile=size)
             launch = begin(request.work, draft, run_id=request.context.run.run_id, launcher=self.name)
             prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
-            drafts[size.name] = self._pod(request, draft, prepared, {})
-        check_cluster(self.api, drafts)
+            drafts[size.name] = self.draft(request, draft, prepared, {})
+        check_cluster(self.api, drafts, self.rights)
 
-    def _pod(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
+    def draft(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
+        """Return the manifest of what an attempt is."""
         return manifest.pod(self.settings, request.module, plan, prepared, pipes, is_shared=request.is_shared)
 
     def run_to_end(self, launched: Launched) -> Ending:
@@ -174,21 +182,20 @@ class KubernetesLauncher(TryingLauncher):
         request, prepared, observation = launched.request, launched.prepared, launched.observation
         pod = prepared.pod if isinstance(prepared, AtWork) else None
         variables = launched.session.get_bootstrap_env_vars()
-        new = None if pod else self._pod(request, request.plan, prepared, variables)
+        new = None if pod else self.draft(request, request.plan, prepared, variables)
         observation.location = ProcessLocation(host=prepared.name)
-        with ExitStack() as stack:
+        with ExitStack() as logs:
             try:
                 if new is not None and (ending := self._create(new, launched)) is not None:
                     return ending
                 if pod and pod.step:
                     observation.started_at = pod.step.started_at
-                stack.enter_context(StepLog(self.api, launched, is_new=pod is None))
-                return watching.watch(self.api, launched, pod, poll_s=self.poll_s)
+                return self.follow(launched, pod, logs)
             except ApiTrouble as trouble:
                 raise Unattended(
-                    f"{one_line(str(trouble))}. Pod {prepared.name} in namespace {self.api.namespace} may be at work "
-                    "and is left alone: run this asset again to go on watching it; otherwise the sensor orphaned_pods "
-                    "stops it.",
+                    f"{one_line(str(trouble))}. {self.api.kind} {prepared.name} in namespace {self.api.namespace} may "
+                    "be at work and is left alone: run this asset again to go on watching it; otherwise the sensor "
+                    "orphaned_pods stops it.",
                     allow_retries=False,
                 ) from trouble
             except BaseException as error:  # including Dagster's interruption
@@ -201,11 +208,21 @@ class KubernetesLauncher(TryingLauncher):
                 if is_drained:
                     raise Unattended(
                         "This run got SIGTERM, and nobody cancelled it: its node is drained, or its pod was deleted. "
-                        f"Pod {prepared.name} goes on; the next run of this training watches it, otherwise the sensor "
-                        "orphaned_pods stops it.",
+                        f"{self.api.kind} {prepared.name} goes on; the next run of this training watches it, "
+                        "otherwise the sensor orphaned_pods stops it.",
                         allow_retries=False,
                     ) from error
                 raise
+
+    def follow(self, launched: Launched, last: Pod | None, logs: ExitStack) -> Ending:
+        """Watch an attempt to its end, and forward its lines.
+
+        Args:
+            last: its pod, if a run before this created it.
+            logs: takes what reads lines: that goes on until the attempt is stopped.
+        """
+        logs.enter_context(StepLog(self.api, launched, is_new=last is None))
+        return watching.watch(self.api, launched, last, poll_s=self.poll_s)
 
     def _create(self, new: Manifest, launched: Launched) -> Ending | None:
         """Create the pod; return an ending when it was rejected, and raise when the result is unknown.
@@ -230,7 +247,7 @@ class KubernetesLauncher(TryingLauncher):
                 is_waiting = True
                 time.sleep(min(QUOTA_POLL_S, left_s))
         name, module = launched.prepared.name, launched.request.module
-        log.info(f"{module} runs as pod {name} in {self.api.namespace} ({size.name}).")
+        log.info(f"{module} runs as {self.api.suffix} {name} in {self.api.namespace} ({size.name}).")
         return None
 
     def _is_drained(self, request: StepRequest) -> bool:
@@ -257,7 +274,8 @@ class KubernetesLauncher(TryingLauncher):
                 time.sleep(self.poll_s)
         except ApiTrouble as trouble:
             launched.log.error(
-                f"pod {name} could not be stopped: {one_line(str(trouble))}. The sensor orphaned_pods stops it."
+                f"{self.api.suffix} {name} could not be stopped: {one_line(str(trouble))}. The sensor orphaned_pods "
+                "stops it."
             )
 
     def _clear(self, ended: Ended) -> None:
@@ -269,13 +287,13 @@ class KubernetesLauncher(TryingLauncher):
             self.api.delete(prepared.name, grace_s=0 if ending.failure is NODE_LOST else None)
         except ApiTrouble as trouble:
             ended.launched.log.warning(
-                f"pod {prepared.name} could not be deleted: {one_line(str(trouble))}. The sensor orphaned_pods will "
-                "delete it."
+                f"{self.api.suffix} {prepared.name} could not be deleted: {one_line(str(trouble))}. The sensor "
+                "orphaned_pods will delete it."
             )
         pipes.forget(self.settings, prepared.launch.id)
 
 
-def check_cluster(api: Api, pods: Mapping[str, Manifest]) -> None:
+def check_cluster(api: Api, pods: Mapping[str, Manifest], rights: Mapping[str, Sequence[str]] = RIGHTS) -> None:
     """Check before anything is on record or paid for that a cluster can run a step.
 
     It answers, is new enough, grants the rights that watching a pod needs, and takes the step's pod and the one on
@@ -289,7 +307,7 @@ def check_cluster(api: Api, pods: Mapping[str, Manifest]) -> None:
         NotReady: one sentence about what came and what to do.
     """
     try:
-        sentence = next(_obstacles(api, pods), None)
+        sentence = next(_obstacles(api, pods, rights), None)
         if sentence is None and not api.has_quota():
             api.log(
                 f"Namespace {api.namespace} has no ResourceQuota, so steps may take all that its services need to "
@@ -301,7 +319,7 @@ def check_cluster(api: Api, pods: Mapping[str, Manifest]) -> None:
         raise NotReady(sentence)
 
 
-def _obstacles(api: Api, pods: Mapping[str, Manifest]) -> Iterator[str]:
+def _obstacles(api: Api, pods: Mapping[str, Manifest], rights: Mapping[str, Sequence[str]]) -> Iterator[str]:
     version = api.version()
     if version is None:
         return  # no API server that could be asked about rights either
@@ -309,13 +327,16 @@ def _obstacles(api: Api, pods: Mapping[str, Manifest]) -> Iterator[str]:
         oldest, answer = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
         yield f"The cluster runs Kubernetes {answer}; expected {oldest} or newer: update it, or name another cluster."
     missing = [
-        f"{verb} {resource}" for resource, verbs in RIGHTS.items() for verb in verbs if not api.may(verb, resource)
+        f"{verb} {resource}" for resource, verbs in rights.items() for verb in verbs if not api.may(verb, resource)
     ]
     if missing:
         yield f"The account of this run may not {', '.join(missing)} in namespace {api.namespace}; {GRANT}."
     for profile, pod in pods.items():
         if refusal := api.refusal(pod):
-            yield f"The cluster refuses a pod of profile {profile}: {refusal}. Change the profile, or what refuses it."
+            yield (
+                f"The cluster refuses a {api.suffix} of profile {profile}: {refusal}. Change the profile, or what "
+                "refuses it."
+            )
 
 
 def _is_of_another_run(context: dg.AssetExecutionContext, run_id: str | None) -> bool:
@@ -333,7 +354,7 @@ def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
     waited = f" for {timeout_s:g} s" if trouble.meaning == "full" else ""
     return Ending(
         failure=ADMISSION,
-        evidence=f"the Kubernetes API did not create the pod{waited}: {trouble}",
+        evidence=f"the Kubernetes API did not create it{waited}: {trouble}",
         ended_at=datetime.now(UTC),
         is_final=trouble.meaning != "again",
     )

@@ -109,6 +109,14 @@ class Pod:
         return self.phase in _TERMINAL or (self.step is not None and self.step.state == "terminated")
 
     @property
+    def bound_at(self) -> datetime | None:
+        """When it got its node, as far as the cluster says; None if it has none."""
+        scheduled = self.condition("PodScheduled")
+        if not self.has_node:
+            return None
+        return (scheduled.since if scheduled.status == "True" else None) or self.accepted_at or self.created_at
+
+    @property
     def has_run(self) -> bool:
         """Whether the step's process ever started."""
         return self.step is not None and self.step.state in ("running", "terminated")
@@ -159,7 +167,7 @@ def read_pod(pod: object) -> Pod:
     status, phase = member(pod, "status"), text(pod, "status", "phase")
     sidecars = {text(item, "name") for item in items(pod, "spec", "initContainers") if _is_sidecar(item)}
     grace_s = member(pod, "metadata", "deletionGracePeriodSeconds")
-    conditions = tuple(_conditions(pod))
+    conditions = tuple(read_conditions(pod))
     scheduled = any(item.kind == "PodScheduled" and item.status == "True" for item in conditions)
     containers = [_container(item, phase) for item in items(status, "containerStatuses")]
     specs = [item for item in items(pod, "spec", "containers") if text(item, "name") == CONTAINER]
@@ -190,7 +198,7 @@ def read_pod(pod: object) -> Pod:
 
 def read_node(node: object) -> Node:
     """Return a node from the API's JSON; None means that there is no such node."""
-    conditions = tuple(_conditions(node))
+    conditions = tuple(read_conditions(node))
     return Node(
         is_gone=not node,
         labels=texts(node, "metadata", "labels"),
@@ -275,7 +283,8 @@ def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Conta
     )
 
 
-def _conditions(document: object) -> Iterator[Condition]:
+def read_conditions(document: object) -> Iterator[Condition]:
+    """Yield the conditions in the status of an object of the API."""
     for item in items(document, "status", "conditions"):
         yield Condition(
             kind=text(item, "type"),

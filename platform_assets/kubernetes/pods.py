@@ -87,14 +87,6 @@ class Case:
     profile: StepProfile
 
     @property
-    def bound_at(self) -> datetime | None:
-        """When the pod got its node, as far as the cluster says; None if it has none."""
-        pod, scheduled = self.pod, self.pod.condition("PodScheduled")
-        if not pod.has_node:
-            return None
-        return (scheduled.since if scheduled.status == "True" else None) or pod.accepted_at or pod.created_at
-
-    @property
     def started_at(self) -> datetime | None:
         """When the step's container started, as its pod shows it or last showed it, or as its events say."""
         shown = (pod.step.started_at for pod in (self.pod, self.before) if pod and pod.step and pod.step.started_at)
@@ -365,18 +357,18 @@ def _not_begun(case: Case) -> Finding | None:
 def _is_pull_over(case: Case, waiting: Container) -> bool:
     """Return whether waiting for an image is useless or has lasted long enough; its kubelet tries on and on."""
     pulls = failed_pulls(case.events)
-    if waiting.reason in NEVER_PULLED or case.is_past(case.bound_at, case.profile.start_timeout_s):
+    if waiting.reason in NEVER_PULLED or case.is_past(case.pod.bound_at, case.profile.start_timeout_s):
         return True
     if is_refused(waiting, case.events):
         tries = sum(event.count for event in pulls)
-        return tries >= PULL_TRIES or (not pulls and case.is_past(case.bound_at, PULL_TRIES_S))
+        return tries >= PULL_TRIES or (not pulls and case.is_past(case.pod.bound_at, PULL_TRIES_S))
     first = min((event.first_at for event in pulls if event.first_at), default=None)
     return case.is_past(first, PULL_PATIENCE_S)
 
 
 def _not_started(case: Case) -> Finding | None:
     timeout_s = case.profile.start_timeout_s
-    if case.pod.has_run or not case.is_past(case.bound_at, timeout_s):
+    if case.pod.has_run or not case.is_past(case.pod.bound_at, timeout_s):
         return None
     stuck = [(failure, event) for event in case.events for failure in FAILURES if event.reason in failure.stuck_events]
     if stuck:

@@ -68,16 +68,17 @@ def watch(api: Api, launched: Launched, last: Pod | None, *, poll_s: float) -> E
             node = _note(api, pod or last, node, launched)
             ending = _judge(api, launched, answer, node, last)
             last = pod or last
-            if _is_lost(ending) and not (pod and pod.is_over) and _outlives(heartbeats, answer, launched):
-                ending = None
-            if stopped and observation.started_at is None and not _is_lost(ending):
+            is_lost = ending is not None and ending.failure is NODE_LOST
+            if is_lost and not (pod and pod.is_over) and _outlives(heartbeats, answer, launched):
+                ending, is_lost = None, False
+            if stopped and observation.started_at is None and not is_lost:
                 ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
             if ending is not None and (pod is None or pod.is_over):
                 return complete(prepared, ending, answer, last, node)
-            if ending is not None and pod is not None and (stopped is None or _is_lost(ending)):
-                if not api.delete(prepared.name, grace_s=0 if _is_lost(ending) else None, version=pod.version):
+            if ending is not None and pod is not None and (stopped is None or is_lost):
+                if not api.delete(prepared.name, grace_s=0 if is_lost else None, version=pod.version):
                     continue  # it has changed since it was judged
-                if _is_lost(ending):
+                if is_lost:
                     return complete(prepared, ending, answer, last, node)
                 stopped = ending
             changes.wait(poll_s)
@@ -91,10 +92,6 @@ def _judge(api: Api, launched: Launched, answer: Answer, node: Node | None, last
         # Events are many and weak evidence: they are read only where the pod itself may show too little.
         ending = judge(events=api.events(launched.prepared.name, newest.node if newest else ""))
     return ending
-
-
-def _is_lost(ending: Ending | None) -> bool:
-    return ending is not None and ending.failure is NODE_LOST
 
 
 def _outlives(heartbeats: Heartbeats, answer: Answer, launched: Launched) -> bool:
@@ -142,15 +139,15 @@ def complete(prepared: Prepared, ending: Ending, answer: Answer, last: Pod | Non
     ending = records.explain_kill(prepared, ending)
     if ending.ended_at is not None:
         return ending
-    if silence := _silence(last, node):
-        return records.complete(prepared, ending, *silence)
+    if silent := silence(last, node):
+        return records.complete(prepared, ending, *silent)
     is_cut_short = answer.pod is None and not (last and last.grace_s)
     until = answer.now + CUT_SHORT if is_cut_short else answer.now
     # Nobody knows when a lost process ended: its own last record counts, if it left one.
     return records.complete(prepared, ending, until, [] if ending.failure is NODE_LOST else None)
 
 
-def _silence(pod: Pod | None, node: Node | None) -> tuple[datetime, list[datetime]] | None:
+def silence(pod: Pod | None, node: Node | None) -> tuple[datetime, list[datetime]] | None:
     """Return since when the cluster has had no contact to a pod's node, and signs of life that show when it ended.
 
     None where it has contact, or never knew the node. It notices a grace period after the last sign of life.
@@ -259,7 +256,8 @@ class PodWatch:
             self._ended.wait(PAUSE_S)
 
     def _follow(self) -> None:
-        for kind, pod in self._api.changes(self._name, self._version, timeout_s=STREAM_S):
+        only = {"field_selector": f"metadata.name={self._name}"}
+        for kind, pod in self._api.changes(only, self._version, timeout_s=STREAM_S):
             if self._ended.is_set():
                 return
             self._version = pod.version

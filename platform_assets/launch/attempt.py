@@ -101,7 +101,7 @@ class Prepared:
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
     """Return the launch of an attempt that starts now; it is also part of the step's input."""
     size = plan.profile
-    on_demand = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
+    per_node = size.usd_per_hour if size.on_demand_usd_per_hour is None else size.on_demand_usd_per_hour
     return Launch(
         id=uuid.uuid4().hex,
         product=work.product if work else None,
@@ -113,8 +113,8 @@ def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch
         profile=size.name,
         is_spot=size.is_spot,
         memory_gb=plan.memory_gb,
-        usd_per_hour=size.usd_per_hour,
-        on_demand_usd_per_hour=on_demand,
+        usd_per_hour=size.usd_per_hour_in_all,
+        on_demand_usd_per_hour=size.nodes * per_node,
         priced_on=size.priced_on,
         requested_at_utc=datetime.now(UTC).isoformat(),
         save_limit_s=size.save_s,

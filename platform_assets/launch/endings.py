@@ -5,6 +5,7 @@ Losses of spot nodes have a budget of their own: they use up no other tries, and
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from datetime import datetime
 from platform_assets.base import failures
 from platform_assets.base.failures import LOST, Budget, Failure
 from platform_assets.launch.profiles import StepProfile, profile
+from platform_assets.training.steps.process import EXIT_HUNG
 
 LONGEST_PAUSE_S = 60.0
 
@@ -29,6 +31,7 @@ class Ending:
         is_final: another try is useless, whatever the class's budget: a forbidden namespace, an invalid manifest.
         node: where it ran; empty if nobody saw it.
         limit_gb: the limit that it exceeded, in 10^9 bytes, if the host named it.
+        node_s: for how many seconds each of several nodes was paid, on average; None for from start to end.
     """
 
     failure: Failure | None
@@ -40,6 +43,7 @@ class Ending:
     is_final: bool = False
     node: str = ""
     limit_gb: float | None = None
+    node_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ def of_exit(exit_code: int, subject: str, *, killed: str) -> tuple[Failure | Non
     """
     if exit_code == 0:
         return None, "it finished"
+    if exit_code == EXIT_HUNG:
+        return failures.HUNG, "its process ended itself, because no step had ended for too long"
     failure = failures.of_signal(exit_code)
     if failure is None or failure.signal is None:
         return failures.CODE, "its process ended by itself"
@@ -116,6 +122,8 @@ def next_try(
         return replace(last, profile=on_demand, pause_s=0.0, reason="on demand, because no spot node was available")
     count = sum(other.failure is failure for _, other in past)
     repeat = _again(last, failure.budget, count, "for this reason", longest_pause_s)
+    if repeat is not None and failure.is_random_pause:
+        repeat = replace(repeat, pause_s=random.uniform(repeat.pause_s, 2 * repeat.pause_s))
     return None if repeat is None else _larger(repeat, ending, failure)
 
 
@@ -157,4 +165,4 @@ def _on_demand(last: Try) -> StepProfile | None:
     """Return the profile to fall back to from spot nodes, or None when the last try was not on a spot node."""
     if not last.profile.is_spot or last.profile.on_demand is None:
         return None
-    return profile(last.profile.on_demand)
+    return profile(last.profile.on_demand).replace(nodes=last.profile.nodes)

@@ -22,6 +22,8 @@ KINDS = {
     "kubernetes": "platform_assets.kubernetes.launcher:KubernetesLauncher",
 }
 """By the setting `launcher`: module and class, which is imported when it is chosen."""
+OF_SEVERAL_NODES = {"kubernetes": "platform_assets.kubernetes.gang.launcher:GangLauncher"}
+"""The same for steps on several nodes."""
 
 
 def launcher(settings: Settings, kinds: Mapping[str, str] = KINDS) -> StepLauncher:
@@ -30,6 +32,13 @@ def launcher(settings: Settings, kinds: Mapping[str, str] = KINDS) -> StepLaunch
     Raises:
         SettingsProblem: something it needs is not set, has no digest, or is not installed on this machine.
     """
-    module, _, name = kinds[settings.launcher].partition(":")
+    made = _make(kinds[settings.launcher], settings)
+    if settings.launcher in OF_SEVERAL_NODES:
+        made.of_several_nodes = _make(OF_SEVERAL_NODES[settings.launcher], settings)
+    return made
+
+
+def _make(path: str, settings: Settings) -> StepLauncher:
+    module, _, name = path.partition(":")
     made: StepLauncher = getattr(importlib.import_module(module), name)(settings)
     return made

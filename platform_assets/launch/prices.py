@@ -86,8 +86,8 @@ def _stated(spec: Product) -> Expected | None:
     if hours is None:
         return None
     return Expected(
-        usd=hours * size.usd_per_hour,
-        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour:g} USD per hour",
+        usd=hours * size.usd_per_hour_in_all,
+        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour_in_all:g} USD per hour",
     )
 
 
@@ -95,11 +95,11 @@ def _most(spec: Product) -> Expected:
     size = profile(spec.training.profile)
     tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
     parts = (
-        f"{tried.usd_per_hour:g} USD per hour x {tried.deadline_s / 3600:g} h x {counted(count, 'try')}"
+        f"{tried.usd_per_hour_in_all:g} USD per hour x {tried.deadline_s / 3600:g} h x {counted(count, 'try')}"
         for tried, count in tries
     )
     return Limit(
-        usd=sum(tried.usd_per_hour * tried.deadline_s / 3600 * count for tried, count in tries),
+        usd=sum(tried.usd_per_hour_in_all * tried.deadline_s / 3600 * count for tried, count in tries),
         reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
         advice=f"If it takes less, state Retraining.expected_hours in platform_assets/products/{spec.name}.py.",
     )

@@ -49,7 +49,7 @@ def _disagreement(spot: StepProfile, by_name: Mapping[str, StepProfile]) -> tupl
     if twin is None or twin.is_spot:
         on_demand = ", ".join(profile.name for profile in by_name.values() if not profile.is_spot)
         return "on_demand", f"one of the profiles on demand: {on_demand or 'there are none'}"
-    fields = ("cores", "memory_gb", "accelerators", "accelerator_resource", "precision", "world_size")
+    fields = ("cores", "memory_gb", "accelerators", "accelerator_resource", "precision", "world_size", "nodes")
     size, same = (tuple(getattr(profile, field) for field in fields) for profile in (twin, spot))
     if size != same:
         return "on_demand", f"a profile of the same size, {same}, not {size}"

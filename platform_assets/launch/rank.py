@@ -1,8 +1,12 @@
-"""Run a step's module as one of several processes: torchrun's agent starts `python -m platform_assets.launch.rank`."""
+"""Run a step's module as one of several processes: torchrun's agent starts `python -m platform_assets.launch.rank`.
+
+Its arguments are the module, and how many processes the node has.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -12,12 +16,20 @@ from platform_assets.training import process_group
 from platform_assets.training.steps import process
 
 
-def main(module: str) -> None:
+def _end(sentence: str) -> None:
+    """End this process in a thread: the main one does not return from torch, or from wherever it hangs."""
+    get_error_handler().record_exception(process.Hung(sentence))
+    sys.stderr.write(f"{sentence}.\n")
+    sys.stderr.flush()
+    os._exit(process.EXIT_HUNG)
+
+
+def main(module: str, processes: int) -> None:
     """Call the module's `main` with the process group; leave the record by which `torchrun` knows how this ended."""
     process.die_with_parent()
     rank = 0
     try:
-        with process_group.joined() as group:
+        with process_group.joined(processes, on_hang=_end) as group:
             rank = group.rank
             importlib.import_module(module).main(group)
     except BaseException as error:
@@ -30,4 +42,4 @@ def main(module: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

@@ -199,11 +199,15 @@ def record_of(
     result: Reported | None,
     reason: str | None = None,
 ) -> Attempt:
-    """Return an attempt's record. Paid is the time from its process's start to its end; times are of one clock."""
+    """Return an attempt's record. Paid is the time from its process's start to its end; times are of one clock.
+
+    On several nodes it is their mean, for the price of all of them.
+    """
     requested_at = datetime.fromisoformat(launch.requested_at_utc)
     ended_at = ending.ended_at or datetime.now(UTC)
     began_at = ending.started_at or started_at
-    wall_s = 0.0 if began_at is None else round(max(0.0, (ended_at - began_at).total_seconds()), 3)
+    span_s = 0.0 if began_at is None else (ended_at - began_at).total_seconds()
+    wall_s = round(max(0.0, span_s if ending.node_s is None else ending.node_s), 3)
     waited_s = ((began_at or ended_at) - (ending.asked_at or requested_at)).total_seconds()
     # A step without a lease, such as an export, states its usage only in its result.
     used = result.members(("cpu_s", "peak_memory_mb")) if result else {}

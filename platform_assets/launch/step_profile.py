@@ -173,7 +173,7 @@ class StepProfile(Configuration):
         description="processes per node that share a training; None for one per accelerator",
     )
     nodes: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
-        default=1, description="nodes of one step; no launcher starts more than one yet"
+        default=1, description="nodes of one step, each of this size; only the launcher `kubernetes` has several"
     )
     precision: Annotated[Literal["float32", "bfloat16"], one_of("float32", "bfloat16")] = Field(
         default="float32",
@@ -192,7 +192,7 @@ class StepProfile(Configuration):
     is_spot: Annotated[bool, expect("true or false")] = Field(
         default=False, description="whether the node may be taken away"
     )
-    usd_per_hour: Price = Field(description="list price of the share of a node, in US dollars per hour")
+    usd_per_hour: Price = Field(description="list price of the share of one node, in US dollars per hour")
     on_demand_usd_per_hour: OptionalPrice = Field(
         default=None, description="price of the same share on demand; None for `usd_per_hour`"
     )
@@ -329,6 +329,11 @@ class StepProfile(Configuration):
         return self.nodes * self.processes_per_node
 
     @property
+    def usd_per_hour_in_all(self) -> float:
+        """The list price of all its nodes, in US dollars per hour."""
+        return self.nodes * self.usd_per_hour
+
+    @property
     def of_one_process(self) -> StepProfile:
         """This size for a training in one process, on one device."""
         return self.replace(accelerators=min(1, self.accelerators), processes=None, nodes=1)
@@ -339,7 +344,7 @@ class StepProfile(Configuration):
         Args:
             grace_s: what the step has after SIGTERM; None for the profile's.
         """
-        if not is_shared or self.processes_per_node == 1:
+        if not is_shared or self.world_size == 1:
             return ["-m", module]
         options = [f"--processes={self.processes_per_node}", f"--grace-s={grace_s or self.grace_s:g}"]
         return ["-m", "platform_assets.launch.torchrun", *options, module]

@@ -1,8 +1,9 @@
-"""Run a step's module in several processes of this machine, by torchrun's agent.
+"""Run a step's module in several processes of this machine, or of several, by torchrun's agent.
 
-`python -m platform_assets.launch.torchrun --processes 2 --grace-s 60 platform_assets.launch.train`. The agent itself
-exits with 1 whatever its processes end with, so this process exits with the code of the first cause, as a step of one
-process would.
+`python -m platform_assets.launch.torchrun --processes 2 --grace-s 60 platform_assets.launch.train`. On several nodes
+each runs this, with torchrun's variables: `PET_NNODES`, `PET_NODE_RANK`, `PET_MASTER_ADDR`, `PET_MASTER_PORT`. The
+agent itself exits with 1 whatever its processes end with, so this process exits with the code of the first cause, as
+a step of one process would.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import argparse
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from platform_assets.base.problems import Problem
+from platform_assets.launch.peers import Peers, Place, find
 from platform_assets.training.steps import process
+from platform_assets.training.steps.process import PeerLost
 
-HERE = "127.0.0.1"
 KILL_S = 2.0
 """How long before this process is killed the agent kills what is left: nobody would, afterwards."""
+JOIN_S = 180.0
+LINGER_S = 5.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 RECORD = "error.json"
 """What torch calls the record of a process's error, in a folder of the process's own."""
@@ -35,88 +40,96 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     """Let the agent stop its processes, once: launchers repeat the signal while these save."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing import SignalException
 
     _handle(signal.SIG_IGN)
     raise SignalException("asked to stop", sigval=signal.SIGTERM)
 
 
-def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: bool) -> int:
-    """Return the exit code of the first cause, by kind: an error of its own, a kill, a request to stop, a lost peer.
+def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: bool, is_shared: bool = False) -> int:
+    """Return the exit code of the first cause by kind: error of its own, hang, kill, request to stop, lost peer.
 
     Args:
         exit_codes: of the processes that failed, negative for a signal; those that the agent ended may be missing.
         errors: what processes recorded of their end, beginning with the error's type.
         is_asked: whether this process was asked to stop.
+        is_shared: whether the cause may be on another node.
     """
     kinds = {error.partition(":")[0] for error in errors}
-    has_own_error = bool(kinds - {"", process.Preempted.__name__, process.PeerLost.__name__})
+    own = kinds - {"", process.Preempted.__name__, process.PeerLost.__name__}
     # Once one has failed the agent ends the others by SIGTERM, and by SIGKILL at last: an error comes before a kill.
     killed = [code for code in exit_codes if code < 0 and code != -signal.SIGTERM]
+    if own:
+        return process.EXIT_HUNG if own == {process.Hung.__name__} else 1
     if is_asked:
-        return 1 if has_own_error else process.EXIT_PREEMPTED
-    if has_own_error or not exit_codes:
-        return 1
+        return process.EXIT_PREEMPTED
     if killed:
         return 128 - max(killed)
-    is_preempted = process.Preempted.__name__ in kinds or -signal.SIGTERM in exit_codes
-    return process.EXIT_PREEMPTED if is_preempted else 1
+    if process.Preempted.__name__ in kinds or -signal.SIGTERM in exit_codes:
+        return process.EXIT_PREEMPTED
+    is_elsewhere = is_shared and (not exit_codes or kinds == {process.PeerLost.__name__})
+    return process.EXIT_PEER_LOST if is_elsewhere else 1
 
 
-def run(processes: int, grace_s: float, module: str) -> int:
-    """Run the module in so many processes until all have ended; return the exit code of the first cause.
+def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: float = JOIN_S) -> int:
+    """Run the module in so many processes on each node until all have ended; return the exit code of the first cause.
 
-    The rendezvous is static: torch's others unpickle what peers write. Store and processes listen on the loopback
-    device alone.
+    On one node, store and processes listen on the loopback device alone.
+
+    Args:
+        join_s: how long to wait for the agents of other nodes.
     """
-    from torch.distributed import TCPStore
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, launch_agent
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+
+    from platform_assets.launch import agent
 
     if sys.platform == "linux":
-        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    listener = socket.create_server((HERE, 0))
-    port = listener.getsockname()[1]
-    # The agent's own store, of the same port in this process, becomes a client of this one.
-    store = TCPStore(
-        HERE, port, is_master=True, wait_for_workers=False, multi_tenant=True, master_listen_fd=listener.detach()
-    )
+        device = place.device() if place.nodes > 1 else "lo"
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = device
+    peers = Peers(place) if place.nodes > 1 else None
+    failed, is_asked, before = dict[int, int](), False, process.oom_kills()
     with TemporaryDirectory(prefix="driftline-ranks-") as folder:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id="step",
-            rdzv_backend="static",
-            rdzv_endpoint=f"{HERE}:{store.port}",
-            rdzv_configs={"rank": 0},
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),
-            shutdown_timeout=max(1, int(grace_s - KILL_S)),
-            signals_to_handle="SIGQUIT",  # SIGTERM and SIGINT are ours: the agent would give up at a second one
-        )
-        failed, is_asked = dict[int, int](), False
-        before = process.oom_kills()
         try:
             _handle(_stop)
-            launch_agent(config, sys.executable, ["-m", "platform_assets.launch.rank", module])
+            if peers is not None:
+                peers.join(join_s)
+            else:
+                store = place.serve()
+                place = replace(place, port=store.port)
+            arguments, logs = (
+                ["-m", "platform_assets.launch.rank", module, str(processes)],
+                DefaultLogsSpecs(log_dir=folder),
+            )
+            failed = agent.run(arguments, processes, place, peers, logs, grace_s=max(1, int(grace_s - KILL_S)))
+            is_finished = not failed
+        except agent.PeerEnded as problem:
+            is_finished, is_asked = False, problem.sigval == signal.SIGTERM
+            sys.stderr.write(f"{problem}: the processes of node {place.rank} were ended, too.\n")
         except SignalException:
-            is_asked = True
-        except ChildFailedError as problem:
-            failed = {rank: failure.exitcode for rank, failure in problem.failures.items()}
-        else:
-            return 0
+            is_finished, is_asked = False, True
+        except PeerLost as problem:
+            is_finished, is_asked = False, peers is not None and peers.is_asked
+            sys.stderr.write(f"{problem}\n")
         finally:
             _handle(signal.SIG_IGN)  # what is left to do takes no time
-        errors = [_error(path) for path in sorted(Path(folder).rglob(RECORD))]
+        errors = {int(path.parent.name): _error(path) for path in Path(folder).rglob(RECORD)}
     for rank, code in sorted(failed.items()):
         if code < 0:
-            sys.stderr.write(f"rank {rank} of {processes} got {signal.Signals(-code).name}.\n")
+            sys.stderr.write(f"rank {rank} got {signal.Signals(-code).name}.\n")
     if count := process.oom_kills() - before:
         sys.stderr.write(f"The kernel killed for memory, in this container: {count} processes.\n")
-    return exit_code(list(failed.values()), errors, is_asked=is_asked)
+    is_shared = peers is not None
+    code = (
+        0
+        if is_finished
+        else exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
+    )
+    if process.EXIT_HUNG in (code, peers and peers.code):
+        for rank in (place.rank * processes + here for here in range(processes) if here not in errors):
+            sys.stderr.write(f"rank {rank} did not end by itself: it was stopped, or stuck outside Python.\n")
+    if peers is not None:
+        peers.leave(code, linger_s=KILL_S / 2 if is_asked else LINGER_S)
+    return code
 
 
 def _error(path: Path) -> str:
@@ -132,12 +145,27 @@ def main() -> None:
     """Run the module that the command line names."""
     process.die_with_parent()
     process.exit_on_sigterm()  # until there are processes that save
+    from torch.distributed.argparse_util import env
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--grace-s", type=float, required=True)
+    parser.add_argument("--join-s", type=float, action=env, default=JOIN_S)
+    parser.add_argument("--nnodes", type=int, action=env, default=1)
+    parser.add_argument("--node-rank", type=int, action=env, default=0)
+    parser.add_argument("--master-addr", action=env, default="")
+    parser.add_argument("--master-port", type=int, action=env, default=0)
     parser.add_argument("module")
-    arguments = parser.parse_args()
-    sys.exit(run(arguments.processes, arguments.grace_s, arguments.module))
+    given = parser.parse_args()
+    try:
+        if given.nnodes == 1:
+            place = Place()
+        else:
+            place = find(given.nnodes, given.node_rank, given.master_addr, given.master_port, join_s=given.join_s)
+        sys.exit(run(given.processes, given.grace_s, given.module, place, join_s=given.join_s))
+    except Problem as problem:
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(process.EXIT_PEER_LOST if isinstance(problem, PeerLost) else 1)
 
 
 if __name__ == "__main__":

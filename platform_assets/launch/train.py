@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def training(spec: Product, job: Job, settings: Settings, **more: Any) -> Training:
     """Return a training that records its quality on the holdout, and its price; for `more` see `Training`."""
-    price = profile(spec.training.profile).usd_per_hour
+    price = profile(spec.training.profile).usd_per_hour_in_all
     return Training(spec, job, settings, quality=quality, usd_per_hour=price, **more)
 
 

@@ -73,7 +73,15 @@ class NotReady(dg.Failure):
 
 
 class StepLauncher(dg.PipesClient):
-    """The interface of every launcher: run a step's module, wait, return its result."""
+    """The interface of every launcher: run a step's module, wait, return its result.
+
+    Attributes:
+        spans_nodes: whether it runs a step on all nodes of its profile.
+        of_several_nodes: the launcher that does, if this one does not; None if there is none.
+    """
+
+    spans_nodes: ClassVar[bool] = False
+    of_several_nodes: StepLauncher | None = None
 
     def run(  # type: ignore[override]  # a step's result is one JSON object, not a stream of Dagster's events
         self,
@@ -93,19 +101,24 @@ class StepLauncher(dg.PipesClient):
             extras: the step's input: JSON values by name.
             profile: the size to run in.
             work: what it is for; without it there is no record, and a try under way is not found again.
-            is_shared: whether the profile's processes share it, by torchrun; otherwise it is one process.
+            is_shared: whether the profile's processes share it, by torchrun; otherwise it is one process on one node.
 
         Raises:
             NotReady: the step would need several nodes.
             StepFailure: the step ended without a result, after the tries that its failure classes allow.
         """
         size = profile or profiles.profile("cpu_small")
-        if size.nodes > 1:
-            raise NotReady(
-                f"Profile {size.name} has nodes={size.nodes}, and {type(self).__name__} starts a step on one node; "
-                "expected 1. Use a profile with more accelerators on one node."
-            )
-        return self.run_step(StepRequest(context, module, extras, work, first_try(size), is_shared))
+        launcher: StepLauncher = self
+        if size.nodes > 1 and not is_shared:
+            size = size.replace(nodes=1)
+        if size.nodes > 1 and not self.spans_nodes:
+            if self.of_several_nodes is None:
+                raise NotReady(
+                    f"Profile {size.name} has nodes={size.nodes}, and {type(self).__name__} starts a step on one node; "
+                    "expected 1. Use a profile with more accelerators on one node, or the launcher kubernetes."
+                )
+            launcher = self.of_several_nodes
+        return launcher.run_step(StepRequest(context, module, extras, work, first_try(size), is_shared))
 
     @abstractmethod
     def run_step(self, request: StepRequest) -> object:

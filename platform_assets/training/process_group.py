@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.training.steps.process import PeerLost
+from platform_assets.training.watchdog import WAITING, Watchdog
 
 BACKENDS = "cpu:gloo,cuda:nccl"
 
@@ -20,37 +21,44 @@ BACKENDS = "cpu:gloo,cuda:nccl"
 class ProcessGroup:
     """The processes of one training, of which this is number `rank`; each member calls the same methods in turn.
 
+    Attributes:
+        size: how many there are.
+        size_here: how many of them are on this node.
+        watchdog: of this process.
+
     Raises:
         PeerLost: from every method, when another process is gone.
     """
 
     rank: int
     size: int
+    size_here: int
+    watchdog: Watchdog
 
     def check_device(self, device: str) -> None:
         """Raise `TrainingProblem` unless each process has a GPU, where they compute on GPUs."""
         count = torch.cuda.device_count()
-        if device == "cuda" and count < self.size:
+        if device == "cuda" and count < self.size_here:
             raise TrainingProblem(
-                f"the training's profile has {self.size} processes on a GPU each, and torch finds {count} here; "
-                f"expected {self.size}. Fix the node, which must expose them to the step, or the profile."
+                f"the training's profile has {self.size_here} processes on a GPU each, and torch finds {count} here; "
+                f"expected {self.size_here}. Fix the node, which must expose them to the step, or the profile."
             )
 
     def add(self, values: Tensor) -> None:
         """Replace values by their sum over all processes, with the same bytes in each."""
-        with _peers():
+        with self._waiting():
             dist.all_reduce(values)
 
     def copy_first(self, values: Tensor) -> None:
         """Replace values by those of rank 0."""
-        with _peers():
+        with self._waiting():
             dist.broadcast(values, src=0)
 
-    def is_any(self, is_so: bool) -> bool:
-        """Return whether something is so in any process."""
-        count = torch.tensor([int(is_so)])
-        self.add(count)
-        return count.item() > 0
+    def is_any(self, one: bool, other: bool = False) -> tuple[bool, bool]:
+        """Return of two things whether they are so in any process."""
+        counts = torch.tensor([int(one), int(other)])
+        self.add(counts)
+        return counts[0].item() > 0, counts[1].item() > 0
 
     def first_bytes(self, data: bytes = b"") -> bytes:
         """Return the data of rank 0."""
@@ -71,7 +79,7 @@ class ProcessGroup:
         """
         own = torch.tensor([list(bytes.fromhex(digest)) for digest in digests.values()], dtype=torch.uint8)
         every = [torch.zeros_like(own) for _ in range(self.size)]
-        with _peers():
+        with self._waiting():
             dist.all_gather(every, own)
         for place, name in enumerate(digests):
             if other := [rank for rank in range(self.size) if not torch.equal(every[rank][place], every[0][place])]:
@@ -81,15 +89,26 @@ class ProcessGroup:
                     "one version of the code."
                 )
 
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self.watchdog.phase(WAITING), _peers():
+            yield
+
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun's agent started, by its variables; each takes the GPU of its number, if any."""
+def joined(size_here: int, on_hang: Callable[[str], None]) -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun's agents started, by their variables; each takes the GPU of its number, if any.
+
+    Args:
+        size_here: how many of them are on this node.
+        on_hang: called in a thread with a sentence when no step has ended for too long; ends the process.
+    """
     if (place := dist.get_node_local_rank()) < torch.cuda.device_count():
         torch.cuda.set_device(place)
     with _peers():
         dist.init_process_group(BACKENDS if torch.cuda.is_available() else "gloo")
-    yield ProcessGroup(rank=dist.get_rank(), size=dist.get_world_size())
+    rank, size = dist.get_rank(), dist.get_world_size()
+    yield ProcessGroup(rank=rank, size=size, size_here=size_here, watchdog=Watchdog(rank, on_hang))
     dist.destroy_process_group()
 
 

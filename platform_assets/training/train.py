@@ -239,6 +239,8 @@ class Loop:
         with torch.no_grad(), self._rounding():
             for rows in torch.arange(self._learned, len(self.labels), device=self._device).split(ROWS_AT_ONCE):
                 total += self._loss(rows).item() * len(rows)
+                if self._group is not None:
+                    self._group.watchdog.went_on()
         self.history[-1]["judged_loss"] = total / self._judged
         if total / self._judged < self._best_loss:
             self._best_loss = total / self._judged

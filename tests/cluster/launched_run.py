@@ -13,6 +13,7 @@ import msgspec
 
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
+from platform_assets.kubernetes.gang.launcher import GangLauncher
 from platform_assets.kubernetes.launcher import KubernetesLauncher
 from platform_assets.launch.launchers import StepLauncher
 from platform_assets.launch.profiles import StepProfile
@@ -30,6 +31,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float
     result: str
     module: str
+    is_shared: bool = False
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +60,19 @@ def main() -> None:
     request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Request)
     settings = Settings.from_environment()
     launcher = KubernetesLauncher(settings, patience_s=request.patience_s)
-    launcher.longest_pause_s = 1.0
+    launcher.of_several_nodes = gangs = GangLauncher(settings, patience_s=request.patience_s)
+    launcher.longest_pause_s = gangs.longest_pause_s = 1.0
 
     @dg.asset
     def waits(context: dg.AssetExecutionContext, launcher: dg.ResourceParam[StepLauncher]) -> dg.MaterializeResult:
         profile = StepProfile(**request.profile)
         result = launcher.run(
-            context=context, module=request.module, extras=request.extras, profile=profile, work=request.work
+            context=context,
+            module=request.module,
+            extras=request.extras,
+            profile=profile,
+            work=request.work,
+            is_shared=request.is_shared,
         )
         results.append(member(result, "value"))
         return dg.MaterializeResult()

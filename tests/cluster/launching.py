@@ -98,6 +98,7 @@ class Launching:
         profile: dict[str, Any] | None = None,
         patience_s: float = 120.0,
         work: Work = WORK,
+        is_shared: bool = False,
         **settings: str,
     ) -> Run:
         """Start a run whose step does `acts`, one line per try; see `tests/doubles/acting_step.py`.
@@ -105,6 +106,7 @@ class Launching:
         Args:
             module: another step, which knows no acts.
             extras: more of its input.
+            is_shared: whether the ranks of the profile share the step.
             work: another one; two runs of the same work share a pod.
             settings: more variables of the run.
         """
@@ -116,6 +118,7 @@ class Launching:
             extras={"acts": acts, "folder": self.steps.marks.url, **(extras or {})},
             patience_s=patience_s,
             result=str(path.with_suffix(".result")),
+            is_shared=is_shared,
         )
         path.write_bytes(msgspec.json.encode(request))
         with path.with_suffix(".log").open("wb") as log:

@@ -156,6 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(201, {"kind": "SelfSubjectAccessReview", "status": {"allowed": True}})
             if address.path.endswith("/resourcequotas"):
                 return self._send(200, {"kind": "ResourceQuotaList", "items": [{"metadata": {"name": "steps"}}]})
+            if address.path.endswith("/jobs"):
+                return self._send(200, {"kind": "JobList", "items": []})
             if "dryRun" in query:
                 return self._send(201, {"kind": "Pod", **body})
             if "events" in address.path:

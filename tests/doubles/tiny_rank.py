@@ -25,6 +25,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         own: changes of it by rank.
         dies: by rank the step before which that process gets a signal, and the signal.
         fills: by rank the step before which that process finds its disk full.
+        hangs: by rank the step before which that process waits for nothing.
+        least_s: how long a step has before it hangs.
         other_rows: ranks that read other rows.
         ready: a file that each process makes once it has joined, and then waits until it is gone.
     """
@@ -34,12 +36,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     own: dict[str, dict[str, Any]] = {}
     dies: dict[str, tuple[int, int]] = {}
     fills: dict[str, int] = {}
+    hangs: dict[str, int] = {}
+    least_s: float = 30.0
     other_rows: tuple[int, ...] = ()
     ready: str = ""
 
 
 def main(group: Any) -> None:
     from platform_assets.base.settings import Settings
+    from platform_assets.training import watchdog
     from platform_assets.training.checkpoint_maker import Learning
     from platform_assets.training.steps import process
     from platform_assets.training.steps.jobs import Job
@@ -62,6 +67,8 @@ def main(group: Any) -> None:
             os.kill(os.getpid(), number)
         if loop.done == plan.fills.get(own):
             raise OSError(errno.ENOSPC, "No space left on device")
+        if loop.done == plan.hangs.get(own):
+            threading.Event().wait()
         loss = step(loop)
         if group.rank == 0:
             with path.with_name("losses").open("a", encoding="utf-8") as file:
@@ -71,6 +78,7 @@ def main(group: Any) -> None:
     def others(*arguments: Any) -> Any:
         return replace(result := rows(*arguments), frame=result.frame.reverse())
 
+    watchdog.LEAST_S = plan.least_s
     Loop.step = dying  # type: ignore[method-assign]
     if group.rank in plan.other_rows:
         Learning.rows = others  # type: ignore[method-assign]

@@ -117,12 +117,14 @@ def test_each_class_has_its_budget(failure: Failure) -> None:
 
 def test_the_table_says_what_each_class_may_cost() -> None:
     losses = ["preempted", "consolidated", "preempted_by_queue", "node_lost", "evicted", "hardware", "killed"]
+    losses += ["hung", "peers_lost"]
     assert [failure.name for failure in FAILURES if failure.is_loss] == losses
     assert {failure.name: (failure.budget.tries, failure.budget.pause_s) for failure in FAILURES} == {
         **dict.fromkeys(losses, (0, 0)),
         "out_of_memory": (1, 0),
         "out_of_disk": (1, 0),
         "out_of_shm": (0, 0),
+        "incomplete": (4, 15),
         "not_started": (1, 0),
         "unschedulable": (0, 0),
         "image": (1, 15),

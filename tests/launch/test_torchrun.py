@@ -18,6 +18,7 @@ from platform_assets.training import libraries
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import Job
+from platform_assets.training.steps.process import EXIT_PEER_LOST
 from tests.doubles import tiny_product
 
 TWO = PROFILES["cpu_small"].replace(processes=2)
@@ -47,6 +48,21 @@ def test_the_first_cause_decides_the_exit_code(
     exit_codes: list[int], errors: list[str], is_asked: bool, expected: int
 ) -> None:
     assert exit_code(exit_codes, errors, is_asked=is_asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "errors", "expected"),
+    [
+        ([1], [PEER], EXIT_PEER_LOST),
+        ([], [], EXIT_PEER_LOST),  # the agent of another node ended
+        ([1, 1], [PEER, OWN], 1),
+        ([1], [""], 1),
+        ([-SIGKILL, 1], [PEER], 128 + SIGKILL),
+        ([143, 1], [PREEMPTED, PEER], 143),
+    ],
+)
+def test_a_node_says_when_the_cause_is_on_another_one(exit_codes: list[int], errors: list[str], expected: int) -> None:
+    assert exit_code(exit_codes, errors, is_asked=False, is_shared=True) == expected
 
 
 def launch(settings: Settings, size: StepProfile, world_size: int = 2, **changes: object) -> dict[str, object]:

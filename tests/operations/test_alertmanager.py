@@ -34,6 +34,8 @@ SPAN = re.compile(r"(?<=: )(\d+)([smhd])$", re.MULTILINE)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 PRODUCTS = 50
 PATIENCE_S = 240.0
+EVERY_S = 20.0
+"""Readings of products: long enough for the store to go between two, so that the next one misses all of it."""
 UNSHIPPED_S = 400
 Targets = Mapping[str, Sequence[tuple[str, Mapping[str, str]]]]
 """Addresses and labels by job."""
@@ -78,7 +80,7 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Their services follow no release any more and send no answers: all told by the same notification."""
-    monkeypatch.setattr(exporter, "PRODUCTS_EVERY_S", 1.0)
+    monkeypatch.setattr(exporter, "PRODUCTS_EVERY_S", EVERY_S)
     names = [f"p{number:02d}" for number in range(PRODUCTS)]
     (tmp_path / "s3").mkdir()
     with s3_server.running(tmp_path / "s3") as store, webhook.listening() as receiver:
@@ -99,6 +101,8 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
             with watching(tmp_path, targets, receiver) as prometheus:
                 wait(lambda: receiver.of("dead-man"), "the Watchdog is heard")
                 wait(lambda: count(prometheus, "driftline_product_up == 1") == PRODUCTS, "all products are read")
+                read_at_s = last_read_at_s(prometheus)
+                wait(lambda: last_read_at_s(prometheus) > read_at_s, "a reading has just ended")
                 store.program.kill()
                 wait(lambda: count(prometheus, "driftline_product_up == 0") == PRODUCTS, "no product can be read")
                 # Counted from here: the exporter's own tries are not faster than usual.
@@ -108,7 +112,10 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
                     wait(partial(fires, prometheus, name), f"{name} fires for all products")
                 wait(lambda: told(receiver), "somebody is told")
                 time.sleep(2 * 300 / FASTER)  # of waiting in groups, in which nothing more comes
-                (only,) = told(receiver)
+                assert len(told(receiver)) == 1, [
+                    (item.receiver, item.status, item.names("firing"), len(item.alerts)) for item in told(receiver)
+                ]
+                only = told(receiver)[0]
                 assert (only.receiver, only.names("firing")) == ("tickets", {"ProductUnreadable"})
                 assert {alert["labels"]["product"] for alert in only.alerts} == set(names)
                 problem.set(0)
@@ -122,6 +129,12 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
 
 def count(prometheus: Prometheus, expr: str) -> int:
     return len(prometheus.query(expr))
+
+
+def last_read_at_s(prometheus: Prometheus) -> float:
+    """Return when the exporter last read the products, seconds since the epoch."""
+    (series,) = prometheus.query('driftline_exporter_read_timestamp_seconds{part="products"}')
+    return float(series["value"][1])
 
 
 def fires(prometheus: Prometheus, alert: str) -> bool:

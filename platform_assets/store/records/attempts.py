@@ -27,6 +27,7 @@ class Launch(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
     Attributes:
         id: of its record.
+        usd_per_hour, on_demand_usd_per_hour: of all its nodes.
         requested_at_utc: by the launcher's clock.
         save_limit_s: how long a save may take when the step is stopped.
         data_zone, cross_zone_usd_per_gb: the zone of the data, and the price of 10^9 bytes from there to another one,
@@ -74,6 +75,7 @@ class Attempt(Record, frozen=True, kw_only=True):
         by: `step` or `launcher`.
         reason: how it ended: `finished`, `under_way`, `vanished`, or a class of failure.
         said: the evidence, in one sentence.
+        wall_s: how long each of its nodes was paid for, on average.
         save_s: how long its longest save took.
         save_limit_s: how long one may take when the step is stopped, by its profile.
         received_bytes: what its pod received from the network while it was under way: what it read from the store, and

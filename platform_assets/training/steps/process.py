@@ -15,6 +15,10 @@ from platform_assets.base.problems import Problem
 PR_SET_PDEATHSIG = 1
 EXIT_PREEMPTED = 128 + signal.SIGTERM
 """Exit status of a process ended by SIGTERM, in shells and Kubernetes; launchers restart such a step at once."""
+EXIT_PEER_LOST = 76
+"""Of a node whose processes ended only because those of another one had, or were not to be reached."""
+EXIT_HUNG = 77
+"""Of a process that ended itself because no step had ended for too long, and of its node."""
 
 
 class Preempted(SystemExit):
@@ -26,6 +30,10 @@ class Preempted(SystemExit):
 
 class PeerLost(Problem, RuntimeError):
     """Another process of the same step is gone, so this one cannot go on; the cause is elsewhere."""
+
+
+class Hung(Problem, RuntimeError):
+    """No step of this process has ended for too long."""
 
 
 class StopRequest:

@@ -21,6 +21,7 @@ from platform_assets.training.steps import process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job
 from platform_assets.training.steps.state import SaveStore, saves
+from platform_assets.training.watchdog import SAVING
 
 if TYPE_CHECKING:
     from platform_assets.training.process_group import ProcessGroup
@@ -117,28 +118,40 @@ class StepProgress:
         if self.group is not None:
             _start_together(loop, self.group)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
-        saved_at_s = time.perf_counter()
+        with nullcontext() if self.group is None else self.group.watchdog.watching(loop.done):
+            self._take_steps(loop, save_store, due_s)
+        self.history.extend(loop.history)
+
+    def _take_steps(self, loop: Resumable, save_store: SaveStore, due_s: float) -> None:
+        attempt, saved_at_s, is_due = self.attempt, time.perf_counter(), False
         while not loop.is_finished:
-            if _is_stopped(self.stop, self.group):
+            is_stopped, is_saving = _agreed(self.group, self.stop.is_set, is_due)
+            if is_stopped or is_saving:
                 self._save(loop, save_store)
+                saved_at_s = time.perf_counter()
+            if is_stopped:
                 self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
                 raise process.Preempted
             epochs = len(loop.history)
             loop.step()
+            if self.group is not None:
+                self.group.watchdog.step_ended(loop.done)
             attempt.note(steps_done=loop.done)
             self.on_step(loop.done, loop.steps)
             if len(loop.history) > epochs:
                 self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-            if loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s:
-                self._save(loop, save_store)
-                saved_at_s = time.perf_counter()
+            is_due = loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s
             attempt.beat()
-        self.history.extend(loop.history)
+        if is_due:
+            self._save(loop, save_store)
 
     def _save(self, loop: Resumable, save_store: SaveStore) -> None:
         """Save the current step, and say how long it took: at the first save, and when one takes too long."""
         attempt, began_s = self.attempt, time.perf_counter()
-        save_store.save(loop.state(), fence=attempt.fence)
+        with nullcontext() if self.group is None else self.group.watchdog.phase(SAVING):
+            save_store.save(loop.state(), fence=attempt.fence)
+        if self.group is not None:
+            self.group.watchdog.went_on()
         took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
         attempt.note(steps_saved=loop.done, save_s=round(max(took_s, longest_s or 0.0), 3))
         is_too_long = limit_s is not None and took_s > limit_s
@@ -165,10 +178,16 @@ class FollowerProgress:
     def take_steps(self, loop: Resumable) -> None:
         """Run a loop from where the first process is to its end; it raises as `StepProgress.take_steps`."""
         _start_together(loop, self.group)
-        while not loop.is_finished:
-            if _is_stopped(self.stop, self.group):
-                raise process.Preempted
-            loop.step()
+        watchdog = self.group.watchdog
+        with watchdog.watching(loop.done):
+            while not loop.is_finished:
+                is_stopped, is_saving = _agreed(self.group, self.stop.is_set, False)
+                if is_stopped:
+                    raise process.Preempted
+                if is_saving:
+                    watchdog.first_saves()
+                loop.step()
+                watchdog.step_ended(loop.done)
 
 
 def _start_together(loop: Resumable, group: ProcessGroup) -> None:
@@ -184,6 +203,9 @@ def _start_together(loop: Resumable, group: ProcessGroup) -> None:
         loop.restore(first)
 
 
-def _is_stopped(stop: process.StopRequest, group: ProcessGroup | None) -> bool:
-    """Return whether any process of the group was asked to stop: all of them end after the same step."""
-    return stop.is_set if group is None else group.is_any(stop.is_set)
+def _agreed(group: ProcessGroup | None, is_stopped: bool, is_due: bool) -> tuple[bool, bool]:
+    """Return whether any process was asked to stop, so that all end after the same step, and whether the first saves.
+
+    Both in one message.
+    """
+    return (is_stopped, is_due) if group is None else group.is_any(is_stopped, is_due)

@@ -117,7 +117,7 @@ class Training:
 
     def _follow(self, group: ProcessGroup) -> None:
         """Share the fit, if there is one, in a process other than the first."""
-        if group.is_any(False):
+        if group.is_any(False)[0]:
             with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
                 self.fit(None)
 

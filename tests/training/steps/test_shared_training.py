@@ -2,108 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 import pytest
 
-from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
 from platform_assets.training.train import Loop
+from platform_assets.training.watchdog import Watchdog
 from tests.doubles import tiny_product
-from tests.doubles.tiny_rank import Plan
+from tests.doubles.shared_training import KILLED, PATIENCE_S, Shared, handles, wait
 
-KILLED = 128 + signal.SIGKILL
 STEPS = 70
-PATIENCE_S = 120
-
-
-class Shared:
-    """Trainings of the tiny product in a store of their own, by as many processes as each is told."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.settings = Settings(root=str(folder / "store"), state=folder / "state")
-        self.plan, self.folder = folder / "plan", folder
-        self.extras = tiny_product.store(self.settings)
-
-    @contextmanager
-    def started(self, processes: int = 2, **plan: Any) -> Iterator[subprocess.Popen[str]]:
-        extras = {**self.extras, "world_size": processes}
-        self.plan.write_bytes(msgspec.json.encode(Plan(extras=extras, **plan)))
-        options = [f"--processes={processes}", "--grace-s=30", "tests.doubles.tiny_rank"]
-        with subprocess.Popen(
-            [sys.executable, "-m", "platform_assets.launch.torchrun", *options],
-            cwd=REPOSITORY,
-            env={**os.environ, **self.settings.to_environment(), "TINY_RANK": str(self.plan)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as agent:
-            try:
-                yield agent
-            finally:
-                agent.kill()
-
-    def run(self, processes: int = 2, **plan: Any) -> tuple[int, str]:
-        """Return exit code and output of a training; nothing of it is left."""
-        with self.started(processes, **plan) as agent:
-            output, _ = agent.communicate(timeout=5 * PATIENCE_S)
-        assert self.at_work() == []
-        return agent.returncode, output
-
-    def at_work(self) -> list[int]:
-        """Return the processes of this training, the agent included."""
-        sign = f"TINY_RANK={self.plan}\0".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                is_alive = (folder / "stat").read_text(encoding="ascii").rpartition(") ")[2][0] != "Z"
-                if is_alive and sign in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
-
-    def checkpoint(self) -> str:
-        result: dict[str, Any] = msgspec.json.decode((self.folder / "result").read_bytes())
-        return str(result["checkpoint"])
-
-    def losses(self) -> dict[int, float]:
-        lines = (self.folder / "losses").read_text(encoding="utf-8").splitlines()
-        return {int(step): float(loss) for step, loss in (line.split() for line in lines)}
-
-    def reasons(self) -> list[str]:
-        return [record["reason"] for _, record in Ledgers(self.settings.root, "tiny").records("attempts")]
-
-
-def wait(is_so: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
-
-
-def handles(pid: int, number: int) -> bool:
-    """Return whether a process has a handler of a signal."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +115,7 @@ def test_a_training_that_is_stopped_as_soon_as_it_starts_was_told_to_stop(tmp_pa
 
 
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = ProcessGroup(rank=0, size=4)
+    group = ProcessGroup(rank=4, size=8, size_here=4, watchdog=Watchdog(4, print))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     group.check_device("cpu")
     with pytest.raises(TrainingProblem, match="has 4 processes on a GPU each, and torch finds 2 here; expected 4"):

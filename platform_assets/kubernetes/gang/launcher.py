@@ -1,0 +1,57 @@
+"""Run a step on several nodes: the launcher of pods, where one attempt is an Indexed Job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, ClassVar
+
+from platform_assets.base.settings import Settings
+from platform_assets.kubernetes.gang import manifests
+from platform_assets.kubernetes.gang.objects import Gang, Gangs
+from platform_assets.kubernetes.gang.watch import watch
+from platform_assets.kubernetes.launcher import POLL_S, RIGHTS, KubernetesLauncher
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.kubernetes.pod_status import Pod
+from platform_assets.launch.attempt import Launched, Prepared, StepRequest
+from platform_assets.launch.endings import Ending, Try
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+
+class GangLauncher(KubernetesLauncher):
+    """Runs a step as the pods of an Indexed Job, with the budgets, records and endings of a single pod.
+
+    A second engine, such as JobSet, is such a class too: it says what its object is (`draft`), how that is created,
+    found and deleted (an `Api`), and how it is watched (`follow`).
+    """
+
+    spans_nodes = True
+    rights: ClassVar[Mapping[str, Sequence[str]]] = {
+        **RIGHTS,
+        "jobs.batch": ("create", "delete", "get", "list"),
+        "services": ("create",),
+        "networkpolicies.networking.k8s.io": ("create", "list"),
+    }
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        configuration: Configuration | None = None,
+        poll_s: float = POLL_S,
+        patience_s: float = 300.0,
+    ) -> None:
+        super().__init__(settings, configuration=configuration, poll_s=poll_s, patience_s=patience_s)
+        self.gangs = self.api = Gangs(settings.namespace, configuration, patience_s=patience_s)
+
+    def draft(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
+        return manifests.job(super().draft(request, plan, prepared, pipes), plan.profile)
+
+    def follow(self, launched: Launched, last: Pod | None, logs: ExitStack) -> Ending:
+        if isinstance(last, Gang):  # the run that created it may have been killed before all was there
+            variables = launched.session.get_bootstrap_env_vars()
+            manifest = self.draft(launched.request, launched.request.plan, launched.prepared, variables)
+            self.gangs.complete(manifest, last)
+        return watch(self.gangs, launched, logs, poll_s=self.poll_s)

@@ -1,0 +1,147 @@
+"""The Jobs of attempts on several nodes, as the API of pods does it: create, find, read and delete one as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from platform_assets.kubernetes.api import ATTEMPT, PATIENCE_S, Api
+from platform_assets.kubernetes.gang import manifests
+from platform_assets.kubernetes.manifest import Manifest
+from platform_assets.kubernetes.pod_status import Condition, Pod, instant, read_conditions, read_pod
+from platform_assets.kubernetes.responses import ApiTrouble
+from platform_assets.store.records.values import items, member, text
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
+
+KUEUE = ("kueue.x-k8s.io", "v1beta1", "workloads")
+"""Group, version and plural of what Kueue keeps of a Job; its newer versions serve this one too."""
+JOB_UID = "kueue.x-k8s.io/job-uid"
+"""The label by which Kueue finds the workload of a Job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang(Pod):
+    """A Job as the API shows it, with what its pods have in common.
+
+    Attributes:
+        uid: of the Job; one of the same name that was created again has another.
+        is_suspended: no pod of it may run: it waits in a queue, or has lost its place.
+        began_at: when its pods were last let in; None while it is suspended.
+        failed: the condition that says why it is being given up.
+    """
+
+    uid: str
+    is_suspended: bool
+    began_at: datetime | None
+    failed: Condition
+
+
+def read_gang(job: object) -> Gang:
+    """Return a Job from the API's JSON."""
+    template, metadata = member(job, "spec", "template"), member(job, "metadata")
+    common = read_pod({"metadata": metadata, "spec": member(template, "spec")})
+    conditions = {item.kind: item for item in read_conditions(job) if item.status == "True"}
+    return Gang(
+        **{field.name: getattr(common, field.name) for field in fields(Pod)},
+        uid=text(metadata, "uid"),
+        is_suspended=member(job, "spec", "suspend") is True,
+        began_at=instant(member(job, "status", "startTime")),
+        failed=conditions.get("FailureTarget") or conditions.get("Failed") or Condition(),
+    )
+
+
+class Gangs(Api):
+    """The API of one namespace, where a Job is one attempt.
+
+    Attributes:
+        members: its pods.
+    """
+
+    kind: ClassVar[str] = "Job"
+    suffix: ClassVar[str] = "job"
+    read: ClassVar[staticmethod[[object], Pod]] = staticmethod(read_gang)
+    deletion: ClassVar[Mapping[str, object]] = {"propagationPolicy": "Foreground"}
+    """A Job is there as long as a pod of it: whoever waits for its end has waited for theirs."""
+
+    def __init__(
+        self,
+        namespace: str,
+        configuration: Configuration | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(namespace, configuration, patience_s=patience_s, log=log)
+        self.members = Api(namespace, configuration, patience_s=patience_s, log=lambda line: self.log(line))
+
+    def create(self, manifest: Manifest) -> Gang:
+        """Create a Job with its Service and its network policy, or find what an earlier try created.
+
+        Raises:
+            ApiTrouble: one of them was not created, and the others are deleted; or the result is unknown.
+        """
+        gang = super().create(manifest)
+        assert isinstance(gang, Gang)
+        try:
+            self.complete(manifest, gang)
+        except ApiTrouble as trouble:
+            if not trouble.may_be_done:
+                self.delete(gang.name)
+            raise
+        return gang
+
+    def complete(self, manifest: Manifest, gang: Gang) -> None:
+        """Create the Service and the network policy of a Job, where they are missing, and a policy is needed.
+
+        Raises:
+            ApiTrouble: one of them was not created; the sentence names it.
+        """
+        kinds, method = ("NetworkPolicyList",), "list_namespaced_network_policy"
+        policies, _ = self._json(kinds, method, self.namespace)
+        self._complete("service", manifests.service(manifest, gang.uid))
+        if isolated := manifests.isolated(manifest, items(policies, "items")):
+            self._complete("network_policy", manifests.network_policy(manifest, gang.uid, isolated))
+
+    def _complete(self, suffix: str, document: Mapping[str, Any]) -> None:
+        kind, name = document["kind"], document["metadata"]["name"]
+        try:
+            self._json((kind,), f"create_namespaced_{suffix}", self.namespace, document)
+        except ApiTrouble as trouble:
+            if trouble.meaning != "exists":
+                trouble.args = (f"{kind} {name} could not be made: {trouble}",)
+                raise
+
+    def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
+        """Delete a Job with its pods; return False if it has another version than the given one.
+
+        Args:
+            grace_s: instead of the pods' own; 0 removes them from the API at once, even if their nodes do not answer.
+        """
+        answer = self.pod(name) if grace_s == 0 else None
+        is_done = super().delete(name, version=version)
+        if is_done and answer is not None and answer.pod is not None:
+            for pod in self.members.pods({ATTEMPT: answer.pod.labels[ATTEMPT]}):
+                self.members.delete(pod.name, grace_s=0)
+        return is_done
+
+    def of_queue(self, gang: Gang) -> list[Condition]:
+        """Return the conditions of what Kueue keeps of a Job; none without Kueue, or without the right to read it."""
+        if "workloads" in self._refused:
+            return []
+        group, version, plural = KUEUE
+        arguments = (group, version, self.namespace, plural)
+        try:
+            document, _ = self._json(
+                ("WorkloadList",), "list_namespaced_custom_object", *arguments, label_selector=f"{JOB_UID}={gang.uid}"
+            )
+        except ApiTrouble as trouble:
+            if trouble.meaning not in ("absent", "refused"):
+                raise
+            self._refused.add("workloads")
+            self.log(f"{trouble}. What the queue says of {gang.name} is missing from the evidence.")
+            return []
+        return [condition for workload in items(document, "items") for condition in read_conditions(workload)]

@@ -1,0 +1,125 @@
+"""Find the first cause among the endings of an attempt's pods: by kind, then by time. One pure function.
+
+When one pod of a gang ends, all the others do: their ranks lose a peer, and the Job deletes them. So most endings are
+only what follows from another. What a cluster says about a pod itself comes before what its process says, and that
+before what only shows that somebody ended it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from platform_assets.base import failures
+from platform_assets.base.wording import counted
+from platform_assets.kubernetes.pod_status import Pod
+from platform_assets.launch.endings import Ending
+from platform_assets.training.steps.process import EXIT_PEER_LOST
+
+CLOCKS_S = 5.0
+"""How far the clocks of two nodes may be apart: causes of one kind that are no further apart are all named."""
+TAKEN = (
+    *(failures.PREEMPTED, failures.PREEMPTED_BY_QUEUE, failures.CONSOLIDATED),
+    *(failures.EVICTED, failures.NODE_LOST, failures.HARDWARE),
+)
+OF_LIMITS = (failures.OUT_OF_MEMORY, failures.OUT_OF_SHM, failures.OUT_OF_DISK)
+DISRUPTED = "DisruptionTarget"
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberEnding:
+    """How one pod ended.
+
+    Attributes:
+        pod: as it was last seen; None if it never was.
+    """
+
+    ending: Ending
+    pod: Pod | None
+
+
+def kind(member: MemberEnding) -> int:
+    """Return the place of an ending among the kinds of causes; the smallest is the cause.
+
+    0: its node is lost or broken. 1: it was evicted or preempted, as its cluster says. 2: a limit. 3: an error of its
+    own, or anything that kept it from beginning. 4: its ranks stood still. 5: somebody ended it, and nothing says who.
+    6: its ranks lost a peer. 7: it finished.
+    """
+    ending, failure = member.ending, member.ending.failure
+    if failure is None:
+        return 7
+    if ending.exit_code == EXIT_PEER_LOST and failure is failures.CODE:
+        return 6
+    if failure in (failures.NODE_LOST, failures.HARDWARE):
+        return 0
+    if failure in TAKEN:
+        is_named = failure is not failures.PREEMPTED or (member.pod is not None and _is_disrupted(member.pod))
+        return 1 if is_named else 5
+    if failure in OF_LIMITS:
+        return 2
+    if failure is failures.HUNG:
+        return 4
+    return 5 if failure is failures.KILLED else 3
+
+
+def _is_disrupted(pod: Pod) -> bool:
+    return pod.condition(DISRUPTED).status == "True" or bool(pod.reason)
+
+
+def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequence[int], Ending]:
+    """Return whose ending is the cause, and the ending of the whole; the pods that nobody saw have no say.
+
+    Args:
+        members: by number, at least one.
+        size: how many there should be.
+    """
+    first = min(kind(member) for member in members.values())
+    alike = {number: member.ending for number, member in members.items() if kind(member) == first}
+    known = [ending.ended_at for ending in alike.values() if ending.ended_at is not None]
+    until = min(known) + timedelta(seconds=CLOCKS_S) if known else None
+    causes = [
+        number for number, ending in alike.items() if until is None or not ending.ended_at or ending.ended_at <= until
+    ]
+    if first == 7:
+        causes = causes[:1]  # all have finished: one speaks for all
+    cause = min(causes, key=lambda number: alike[number].ended_at or LAST)
+    whole = replace(
+        alike[cause],
+        failure=failures.PEERS_LOST if first == 6 else alike[cause].failure,
+        evidence=_sentence(causes, alike, size) if first < 7 else f"{counted(size, 'pod')} finished",
+        is_final=any(alike[number].is_final for number in causes),
+    )
+    return causes, _with_times(whole, [member.ending for member in members.values()], size)
+
+
+def _sentence(causes: Sequence[int], endings: Mapping[int, Ending], size: int) -> str:
+    """Name the pods that are the cause, with their nodes; those that say the same once."""
+    said = dict[str, list[int]]()
+    for number in causes:
+        said.setdefault(endings[number].evidence, []).append(number)
+    return "; ".join(
+        f"pod {' and '.join(_place(number, endings[number]) for number in numbers)} of {size}: {evidence}"
+        for evidence, numbers in said.items()
+    )
+
+
+def _place(number: int, ending: Ending) -> str:
+    return f"{number} on {ending.node}" if ending.node else f"{number}"
+
+
+def _with_times(whole: Ending, endings: Sequence[Ending], size: int) -> Ending:
+    """Return the ending with when the first pod began and the last ended, and how long a node was paid for."""
+    spans = (
+        (ending.ended_at - ending.started_at).total_seconds()
+        for ending in endings
+        if ending.started_at and ending.ended_at
+    )
+    return replace(
+        whole,
+        asked_at=min((ending.asked_at for ending in endings if ending.asked_at), default=None),
+        started_at=min((ending.started_at for ending in endings if ending.started_at), default=None),
+        ended_at=max((ending.ended_at for ending in endings if ending.ended_at), default=None),
+        node_s=sum(max(0.0, span) for span in spans) / size,
+    )

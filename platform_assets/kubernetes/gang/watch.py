@@ -1,0 +1,290 @@
+"""Watch the pods of a Job to the end of each, and say how the whole ended.
+
+When one pod has ended, the others follow: the Job ends them, or this does where the Job sees no failure, as on a node
+that is silent or without room. The first cause is judged once each pod's end is known, because what is seen first is
+often only what follows from it: a node is known to be lost long after the others have missed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from platform_assets.base import failures
+from platform_assets.base.wording import counted, one_line
+from platform_assets.kubernetes import pods, watching
+from platform_assets.kubernetes.api import ATTEMPT, Answer
+from platform_assets.kubernetes.evidence import quote, quote_condition
+from platform_assets.kubernetes.gang.manifests import INDEX
+from platform_assets.kubernetes.gang.objects import Gang, Gangs
+from platform_assets.kubernetes.gang.verdict import MemberEnding, first_cause
+from platform_assets.kubernetes.pod_status import Condition, Event, Node, Pod
+from platform_assets.kubernetes.responses import FULL, SOON
+from platform_assets.kubernetes.step_log import StepLog
+from platform_assets.kubernetes.watching import Heartbeats, PodWatch
+from platform_assets.launch import records
+from platform_assets.launch.attempt import LAST_LINES, Launched, Observation, Prepared
+from platform_assets.launch.endings import Ending
+
+NO_POD = "FailedCreate"
+"""The reason of an event of a Job that may not have a pod."""
+PASSING = re.compile(f"{SOON.pattern}|{FULL.pattern}", re.IGNORECASE)
+"""Why a pod could not be created, where it may be possible in a moment."""
+EVICTED, OUT_OF_TIME = "Evicted", "PodsReadyTimeout"
+"""The condition of Kueue's workload that has lost its place, and the reason where its pods were not ready in time."""
+WAITS = "QuotaReserved"
+
+
+@dataclass
+class Member:
+    """One pod of a gang, as far as it was seen.
+
+    Attributes:
+        pod: the newest status.
+        is_gone: whether the API has it no more.
+        node: its node, if that may be read.
+        ending: None while it goes on.
+        observation: its lines.
+    """
+
+    pod: Pod
+    is_gone: bool = False
+    node: Node | None = None
+    ending: Ending | None = None
+    observation: Observation = field(default_factory=Observation)
+
+
+def watch(gangs: Gangs, launched: Launched, logs: ExitStack, *, poll_s: float) -> Ending:
+    """Follow a gang to its end, and forward the lines of its pods; delete it once one of them has failed."""
+    with GangWatch(gangs, launched.prepared) as changes:
+        return _Watched(gangs, launched, changes, logs).to_the_end(poll_s)
+
+
+class GangWatch(PodWatch):
+    """The newest statuses of an attempt's pods, by name; the last one of each that is gone."""
+
+    def __init__(self, gangs: Gangs, prepared: Prepared) -> None:
+        super().__init__(gangs.members, prepared.name)
+        self._labels = f"{ATTEMPT}={prepared.labels[ATTEMPT]}"
+        self.statuses: dict[str, Pod] = {}
+
+    def _follow(self) -> None:
+        for kind, pod in self._api.changes(
+            {"label_selector": self._labels}, self._version, timeout_s=watching.STREAM_S
+        ):
+            if self._ended.is_set():
+                return
+            self._version = pod.version
+            if kind != "BOOKMARK":
+                self.statuses[pod.name] = pod
+                self._changed.set()
+
+
+class _Watched:
+    """A gang that is watched.
+
+    Attributes:
+        members: by number.
+        cause: of the whole, where that is not in one of its pods.
+        is_stopped: whether it was deleted.
+    """
+
+    def __init__(self, gangs: Gangs, launched: Launched, changes: GangWatch, logs: ExitStack) -> None:
+        self.gangs, self.launched, self.changes, self.logs = gangs, launched, changes, logs
+        self.members: dict[int, Member] = {}
+        self.cause: Ending | None = None
+        self.is_stopped = False
+        self.heartbeats = Heartbeats(launched.prepared)
+
+    def to_the_end(self, poll_s: float) -> Ending:
+        while True:
+            answer = self.gangs.pod(self.launched.prepared.name)
+            assert answer.pod is None or isinstance(answer.pod, Gang)
+            self._look(answer.now)
+            if self.cause is None and not self.is_stopped:
+                self.cause = self._of_the_whole(answer.pod, answer.now)
+            self._stop(answer.pod)
+            is_over = self.cause is not None or answer.pod is None or self.is_stopped or bool(answer.pod.failed.kind)
+            has_all = len(self.members) == self.launched.size.nodes or is_over
+            if has_all and all(member.ending for member in self.members.values()):
+                return self._ending(answer.now)
+            self.changes.wait(poll_s)
+
+    def _look(self, now: datetime) -> None:
+        """Note what the API shows of each pod, and judge each that has not ended."""
+        found = {pod.name: pod for pod in self.gangs.members.pods({ATTEMPT: self.launched.prepared.labels[ATTEMPT]})}
+        for pod in [*(status for name, status in self.changes.statuses.items() if name not in found), *found.values()]:
+            self._note(pod)
+        for member in self.members.values():
+            member.is_gone = member.pod.name not in found
+            if member.pod.node:
+                member.node = self.gangs.node(member.pod.node) or member.node
+            if member.ending is None and (ending := self._judge(member, now)) is not None:
+                member.ending = self._completed(member, ending, now)
+        self._observe()
+
+    def _note(self, pod: Pod) -> None:
+        number = int(pod.labels.get(INDEX, "0"))
+        member = self.members.get(number)
+        if member is None:
+            self.members[number] = member = Member(pod=pod)
+        elif member.pod.name != pod.name:
+            if (
+                self.cause is None
+                and pod.created_at
+                and member.pod.created_at
+                and pod.created_at > member.pod.created_at
+            ):
+                evidence = f"pod {number} was started a second time, as {pod.name} after {member.pod.name}"
+                self.cause = Ending(failure=failures.CODE, evidence=evidence, is_final=True)
+            return
+        member.pod = pod
+        if pod.has_run and member.observation.asked_at is None:
+            member.observation.asked_at = pod.created_at
+            named = replace(self.launched, prepared=replace(self.launched.prepared, name=pod.name))
+            self.logs.enter_context(StepLog(self.gangs.members, replace(named, observation=member.observation)))
+
+    def _judge(self, member: Member, now: datetime) -> Ending | None:
+        """Return how a pod ended; None while it goes on, or waits for a node while others of its gang have theirs."""
+        size, pod = self.launched.size, member.pod
+        given = None if member.is_gone else pod
+        ending = pods.ending(given, now=now, profile=size, node=member.node, last_seen=pod)
+        if ending is not None or pod.phase == "Pending":
+            events = self.gangs.members.events(pod.name, pod.node)
+            ending = pods.ending(given, now=now, profile=size, events=events, node=member.node, last_seen=pod)
+        if ending is None or pod.is_over:
+            return ending
+        if ending.failure is failures.UNSCHEDULABLE and any(item.pod.has_node for item in self.members.values()):
+            return None
+        if ending.failure is failures.NODE_LOST and not member.is_gone and self._outlives(now):
+            return None
+        return ending
+
+    def _outlives(self, now: datetime) -> bool:
+        """Return whether the gang goes on although its cluster has lost a node: no rank does without the others."""
+        began_at = self.launched.observation.started_at
+        if self.is_stopped or began_at is None:
+            return False
+        return (now - began_at).total_seconds() <= self.launched.size.deadline_s and self.heartbeats.are_fresh()
+
+    def _completed(self, member: Member, ending: Ending, now: datetime) -> Ending:
+        """Complete an ending whose time no status showed; the step's own records are those of the first pod."""
+        answer = Answer(pod=None if member.is_gone else member.pod, now=now)
+        if member.pod.labels.get(INDEX, "0") == "0":
+            return watching.complete(self.launched.prepared, ending, answer, member.pod, member.node)
+        if ending.ended_at is not None:
+            return ending
+        since, signs = watching.silence(member.pod, member.node) or (now, [])
+        return replace(ending, ended_at=max(signs, default=since))
+
+    def _observe(self) -> None:
+        """Note what the pods show of the whole attempt."""
+        observation = self.launched.observation
+        shown = [member.pod for member in self.members.values()]
+        began = [pod.step.started_at for pod in shown if pod.step and pod.step.started_at]
+        observation.started_at = min(began, default=observation.started_at)
+        observation.asked_at = min((pod.created_at for pod in shown if pod.created_at), default=observation.asked_at)
+        if first := self.members.get(0):
+            observation.last_lines = first.observation.last_lines
+
+    def _of_the_whole(self, gang: Gang | None, now: datetime) -> Ending | None:
+        """Return why the whole is over, or has to be; None where its pods say that."""
+        size = self.launched.size
+        if gang is None:
+            gone = "its Job is gone, and no pod of it was ever seen"
+            return None if self.members else Ending(failure=failures.PREEMPTED, evidence=gone, ended_at=now)
+        if gang.is_suspended:
+            return self._of_queue(gang, now)
+        began_at = gang.began_at or gang.created_at
+        if gang.failed.kind or gang.ends_by or began_at is None:
+            return None
+        if len(self.members) < size.nodes:
+            events = [event for event in self.gangs.events(gang.name) if event.reason == NO_POD]
+            return self._without_pods(events, is_late=now >= began_at + timedelta(seconds=size.schedule_timeout_s))
+        bound = [member.pod.bound_at for member in self.members.values() if member.pod.bound_at]
+        lacking = [number for number, member in self.members.items() if not member.pod.has_node]
+        if lacking and bound and now >= min(bound) + timedelta(seconds=size.start_timeout_s):
+            scheduled = self.members[lacking[0]].pod.condition("PodScheduled")
+            evidence = f"{len(lacking)} of {counted(size.nodes, 'pod')} had no node {size.start_timeout_s:g} s after"
+            return Ending(
+                failure=failures.INCOMPLETE,
+                evidence=f"{evidence} another one had: {quote_condition(scheduled)}",
+                ended_at=now,
+            )
+        return None
+
+    def _of_queue(self, gang: Gang, now: datetime) -> Ending | None:
+        """Return the ending of a Job that its queue lets in no more, or never did."""
+        conditions = {item.kind: item for item in self.gangs.of_queue(gang)}
+        evicted = conditions.get(EVICTED, Condition())
+        if self.members or evicted.status == "True" or records.own_record(self.launched.prepared) is not None:
+            is_late = evicted.reason == OUT_OF_TIME
+            text = quote_condition(evicted) if evicted.kind else "its Job was suspended"
+            return Ending(
+                failure=failures.INCOMPLETE if is_late else failures.PREEMPTED_BY_QUEUE,
+                evidence=f"its queue took its place away: {text}",
+                ended_at=now,
+            )
+        timeout_s = self.launched.size.queue_timeout_s
+        waits = conditions.get(WAITS, Condition())
+        reason = one_line(waits.message)
+        if reason and reason != self.launched.observation.waits_for:
+            self.launched.log.info(f"the step waits in its queue ({self.launched.size.name}): {reason}")
+            self.launched.observation.waits_for = reason
+        if gang.created_at is None or now < gang.created_at + timedelta(seconds=timeout_s):
+            return None
+        evidence = quote(f"its queue did not let it in within {timeout_s:g} s", waits.message)
+        return Ending(failure=failures.ADMISSION, evidence=evidence, ended_at=now, is_final=True)
+
+    def _without_pods(self, events: Sequence[Event], *, is_late: bool) -> Ending | None:
+        """Return the ending of a Job some of whose pods the API does not let it have."""
+        refused = [event.message for event in events if not PASSING.search(event.message)]
+        if not refused and not is_late:
+            return None
+        said = [*(event.message for event in events), *refused]
+        text = f"{len(self.members)} of {counted(self.launched.size.nodes, 'pod')} could be created"
+        return Ending(
+            failure=failures.ADMISSION,
+            evidence=quote(text, said[-1]) if said else text,
+            is_final=bool(refused),
+        )
+
+    def _stop(self, gang: Gang | None) -> None:
+        """Delete the Job once one of its pods cannot go on, and at once what is on a node that is lost."""
+        judged = [member for member in self.members.values() if member.ending is not None]
+        has_failed = any(member.ending and member.ending.failure for member in judged)
+        # Where all that failed did so by itself, the Job ends the others: what failed stays until it is on record.
+        has_to_end = self.cause is not None or (has_failed and not all(member.pod.is_over for member in judged))
+        if has_to_end and gang is not None and not self.is_stopped:
+            self.is_stopped = self.gangs.delete(gang.name)
+        for member in judged:
+            is_lost = member.ending is not None and member.ending.failure is failures.NODE_LOST
+            if is_lost and not member.is_gone and not member.pod.is_over:
+                self.gangs.members.delete(member.pod.name, grace_s=0)
+
+    def _ending(self, now: datetime) -> Ending:
+        endings = {
+            number: MemberEnding(ending=member.ending, pod=member.pod)
+            for number, member in self.members.items()
+            if member.ending is not None
+        }
+        if not endings:
+            assert self.cause is not None or self.is_stopped
+            gone = Ending(failure=failures.PREEMPTED, evidence="its Job is gone", ended_at=now)
+            return self.cause or gone
+        causes, ending = first_cause(endings, self.launched.size.nodes)
+        self._explain(causes)
+        if self.cause is None:
+            return ending
+        times = {name: getattr(ending, name) for name in ("asked_at", "started_at", "ended_at", "node_s")}
+        return replace(self.cause, **{name: value for name, value in times.items() if value is not None})
+
+    def _explain(self, causes: Sequence[int]) -> None:
+        """Let the last lines of the attempt be those of the pods that are its cause."""
+        lines = [line for number in causes for line in self.members[number].observation.last_lines]
+        if 0 not in causes and lines:
+            self.launched.observation.last_lines.clear()
+            self.launched.observation.last_lines.extend(lines[-LAST_LINES:])
