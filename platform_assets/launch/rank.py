@@ -36,6 +36,7 @@ def main(module: str, processes: int) -> None:
         get_error_handler().record_exception(error)
         is_short = isinstance(error, Problem) if rank else isinstance(error, process.PeerLost)
         if not is_short:
+            sys.excepthook = sys.__excepthook__  # torch's puts its rank before each line, where nobody looks for causes
             raise
         # Another process shows the cause; a second traceback would push it out of the last lines.
         sys.exit(f"rank {rank}: {type(error).__name__}: {error}")

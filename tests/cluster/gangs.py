@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from kubernetes import client
+import yaml
+from kubernetes import client, utils
 
+from platform_assets.base.settings import REPOSITORY
+from tests.cluster import accounts, names
+from tests.cluster.cluster import Cluster
+from tests.cluster.rights import KUEUE
 from tests.cluster.waiting import wait_until
 
 ATTEMPT = "driftline/attempt"
 INDEX = "batch.kubernetes.io/job-completion-index"
+QUEUES = REPOSITORY / "deploy/kubernetes/examples/kueue.yaml"
+NO_KUEUE = "needs Kueue: ../shared/kubernetes/addons/kueue.yaml, and its program in KUBEBUILDER_ASSETS"
 PATIENCE_S = 120.0
 Object = dict[str, Any]
 
@@ -115,3 +124,46 @@ def gang(api: client.ApiClient, pod: Mapping[str, Any], nodes: int = 2) -> Gang:
             },
         },
     )
+
+
+def has_kueue(cluster: Cluster) -> bool:
+    """Return whether Kueue's files are there, for a cluster that was started here."""
+    return names.QUEUES.exists() and bool(cluster.control and (cluster.control.assets / "kueue").exists())
+
+
+@contextmanager
+def queues(cluster: Cluster, namespace: str, folder: Path, *, cores: str, **queue: object) -> Iterator[None]:
+    """Run Kueue with the example's queues and the rights of the component, as long as the context lasts.
+
+    Args:
+        cores: quota of processors.
+        queue: more of the cluster queue's spec.
+    """
+    with names.queues_served(cluster, folder):
+        objects: list[Object] = list(yaml.safe_load_all(QUEUES.read_text(encoding="utf-8")))
+        _, cluster_queue, local_queue = objects
+        cluster_queue["spec"]["namespaceSelector"]["matchLabels"] = {"kubernetes.io/metadata.name": namespace}
+        cluster_queue["spec"] |= queue
+        (resources,) = (flavor["resources"] for flavor in cluster_queue["spec"]["resourceGroups"][0]["flavors"])
+        resources[0]["nominalQuota"] = cores
+        local_queue["metadata"]["namespace"] = namespace
+        path = folder / "queues.yaml"
+        path.write_text(yaml.safe_dump_all(objects), encoding="utf-8")
+        wait_until(lambda: _is_applied(cluster, path), PATIENCE_S, "Kueue takes the queues")
+        for item in accounts.documents(namespace, KUEUE):
+            utils.create_from_dict(cluster.api, item)
+        yield
+        # While Kueue is there: it lets go of what it has in use.
+        batch = client.BatchV1Api(cluster.api)
+        for job in batch.list_namespaced_job(namespace).items:
+            batch.delete_namespaced_job(job.metadata.name, namespace, body={"propagationPolicy": "Foreground"})
+        cluster.kubectl("delete", "--timeout=60s", "--filename", str(path))
+
+
+def _is_applied(cluster: Cluster, path: Path) -> bool:
+    """Return whether objects could be applied: Kueue's webhooks may not listen yet."""
+    try:
+        cluster.kubectl("apply", "--filename", str(path))
+    except RuntimeError:
+        return False
+    return True

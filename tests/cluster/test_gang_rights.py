@@ -7,21 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from kubernetes import client, utils, watch
+from kubernetes import client, watch
 
-from platform_assets.base.settings import REPOSITORY
-from tests.cluster import accounts, gangs, names
+from tests.cluster import accounts, gangs
 from tests.cluster.cluster import Cluster
 from tests.cluster.gangs import ATTEMPT, Gang
 from tests.cluster.pods import manifest
 from tests.cluster.requirements import KUBECONFIG
-from tests.cluster.rights import CODE, KUEUE, OF_GANGS, RUN, Right, used
+from tests.cluster.rights import CODE, OF_GANGS, RUN, Right, used
 from tests.cluster.waiting import wait_until
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 WORKLOADS: tuple[str, str] = ("kueue.x-k8s.io", "v1beta2")
-EXAMPLE = REPOSITORY / "deploy/kubernetes/examples/kueue.yaml"
 PATIENCE_S = 120.0
 Object = dict[str, Any]
 
@@ -77,35 +74,10 @@ def test_a_run_makes_watches_and_removes_a_gang_and_the_code_server_ends_one(
 @pytest.fixture
 def queued(reachable: Cluster, namespace: str, granted: None, tmp_path: Path) -> Iterator[None]:
     """Kueue, the example's queues with room for one gang of two pods, and the rights of the component."""
-    if not names.QUEUES.exists() or not (reachable.control and (reachable.control.assets / "kueue").exists()):
-        pytest.skip("needs Kueue: ../shared/kubernetes/addons/kueue.yaml, and its program in KUBEBUILDER_ASSETS")
-    with names.queues_served(reachable, tmp_path):
-        objects: list[Object] = list(yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8")))
-        _, cluster_queue, local_queue = objects
-        cluster_queue["spec"]["namespaceSelector"]["matchLabels"] = {"kubernetes.io/metadata.name": namespace}
-        (resources,) = (flavor["resources"] for flavor in cluster_queue["spec"]["resourceGroups"][0]["flavors"])
-        resources[0]["nominalQuota"] = "150m"
-        local_queue["metadata"]["namespace"] = namespace
-        path = tmp_path / "queues.yaml"
-        path.write_text(yaml.safe_dump_all(objects), encoding="utf-8")
-        wait_until(lambda: applied(reachable, path), PATIENCE_S, "Kueue takes the queues")
-        for item in accounts.documents(namespace, KUEUE):
-            utils.create_from_dict(reachable.api, item)
+    if not gangs.has_kueue(reachable):
+        pytest.skip(gangs.NO_KUEUE)
+    with gangs.queues(reachable, namespace, tmp_path, cores="150m"):
         yield
-        # While Kueue is there: it lets go of what it has in use.
-        batch = client.BatchV1Api(reachable.api)
-        for job in batch.list_namespaced_job(namespace).items:
-            batch.delete_namespaced_job(job.metadata.name, namespace, body={"propagationPolicy": "Foreground"})
-        reachable.kubectl("delete", "--timeout=60s", "--filename", str(path))
-
-
-def applied(cluster: Cluster, path: Path) -> bool:
-    """Return whether objects could be applied: Kueue's webhooks may not listen yet."""
-    try:
-        cluster.kubectl("apply", "--filename", str(path))
-    except RuntimeError:
-        return False
-    return True
 
 
 def test_of_two_gangs_in_a_queue_with_room_for_one_the_second_waits_whole(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client
 
-from tests.cluster import names
+from tests.cluster import gangs, names, ways
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching, Run
+from tests.cluster.step_runs import WORK
 from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
@@ -64,4 +70,132 @@ def test_a_rank_that_raises_is_the_cause_and_its_pod_is_named(launches: Launchin
     assert ended.reasons == ["code"]
     assert "no such column" in ended.error
     assert "pod 1 on" in ended.records[0]["said"]
+    wait_until_gone(launches)
+
+
+def test_a_gang_goes_on_when_the_run_that_started_it_is_killed(launches: Launching) -> None:
+    run = start(launches, "*:steps 20 0.1; wait go; report")
+    run.wait_for("rank 0: wait go")
+    run.kill()
+    (before,) = jobs(launches)
+    again = start(launches, "*:steps 20 0.1; wait go; report")
+    again.wait_for("already at this step")
+    launches.put("go")
+    ended = again.ended()
+    assert not ended.error
+    assert (ended.value, ended.reasons) == (1, ["finished"])
+    assert f"job {before.metadata.name} of run" in again.text()
+    wait_until_gone(launches)
+
+
+def test_a_cancelled_run_lets_its_gang_save_and_leaves_nothing(launches: Launching) -> None:
+    run = start(launches, "*:steps 2000 0.1")
+    run.wait_for("rank 1: steps")
+    run.kill(signal.SIGINT)
+    assert "rank 0: saved" in run.text()
+    assert [record["reason"] for record in launches.steps.records()] == ["cancelled"]
+    wait_until_gone(launches)
+
+
+def test_a_lost_pod_restarts_the_gang_and_all_hours_are_paid(launches: Launching) -> None:
+    run = start(launches, "*:steps 2000 0.1", "*:steps 5 0.1; report")
+    run.wait_for("rank 1: steps")
+    ways.evict(launches.core, pods(launches)[1].metadata.name, launches.namespace)
+    ended = run.ended()
+    assert not ended.error
+    assert ended.reasons == ["evicted", "finished"]
+    for record in ended.records:
+        assert record["cost_usd"] == pytest.approx(record["wall_s"])  # a dollar a second for both nodes
+    wait_until_gone(launches)
+
+
+def test_a_namespace_with_a_dead_gang_can_be_deleted(launches: Launching) -> None:
+    run = start(launches, "*:steps 2000 0.1|1:steps 5 0.1; raise no such column")
+    run.wait_for("rank 1: raise")
+    run.kill()  # nobody clears up
+    wait_until(lambda: any(job.status.failed for job in jobs(launches)), 60, "the Job has failed")
+    launches.core.delete_namespace(launches.namespace)
+
+    def is_gone() -> bool:
+        return launches.namespace not in [item.metadata.name for item in launches.core.list_namespace().items]
+
+    wait_until(is_gone, 60, "the namespace is gone")
+
+
+# -- in a queue --
+
+LOWER, HIGHER = "gang-lower", "gang-higher"
+IN_QUEUE = {"labels": [["kueue.x-k8s.io/queue-name", "steps"]]}
+
+
+@pytest.fixture
+def queue(launches: Launching, reachable: Cluster, tmp_path: Path) -> Iterator[None]:
+    """A queue with room for one gang of two pods, in which priority takes places away."""
+    if not gangs.has_kueue(reachable):
+        pytest.skip(gangs.NO_KUEUE)
+    api = client.SchedulingV1Api(reachable.api)
+    for name, value in ((LOWER, 1), (HIGHER, 1000)):
+        api.create_priority_class({"metadata": {"name": name}, "value": value})
+    preemption = {"withinClusterQueue": "LowerPriority"}
+    with gangs.queues(reachable, launches.namespace, tmp_path, cores="2", preemption=preemption):
+        yield
+    for name in (LOWER, HIGHER):
+        api.delete_priority_class(name)
+
+
+def created(launches: Launching) -> Counter[str]:
+    """Return how many pods each Job has ever created."""
+    events = launches.core.list_namespaced_event(launches.namespace).items
+    return Counter(
+        event.involved_object.name
+        for event in events
+        if (event.involved_object.kind, event.reason) == ("Job", "SuccessfulCreate")
+    )
+
+
+def test_a_gang_that_loses_its_place_in_the_queue_is_another_attempt_and_never_starts_twice(
+    launches: Launching, queue: None
+) -> None:
+    first = start(launches, "*:steps 2000 0.1", "*:steps 5 0.1; report", profile=IN_QUEUE | {"priority_class": LOWER})
+    first.wait_for("rank 1: steps")
+    other = replace(WORK, fingerprint="e" * 64)
+    urgent = start(launches, "*:steps 5 0.1; report", work=other, profile=IN_QUEUE | {"priority_class": HIGHER})
+    assert not urgent.ended().error
+    ended = first.ended()
+    assert not ended.error, first.tail()
+    mine = [record for record in ended.records if record["fingerprint"] == WORK.fingerprint]
+    assert [record["reason"] for record in mine] == ["preempted_by_queue", "finished"]
+    assert mine[0]["cost_usd"] > 0
+    assert set(created(launches).values()) == {2}, created(launches)  # three Jobs of two pods each
+    assert len(created(launches)) == 3
+    wait_until_gone(launches)
+
+
+def test_of_two_gangs_that_want_the_same_room_the_second_waits_whole(launches: Launching, queue: None) -> None:
+    first = start(launches, "*:steps 5 0.1; wait go; report", profile=IN_QUEUE)
+    first.wait_for("rank 1: wait go")
+    second = start(launches, "*:report", work=replace(WORK, fingerprint="e" * 64), profile=IN_QUEUE)
+    second.wait_for("waits in its queue")
+    assert len(launches.core.list_namespaced_pod(launches.namespace).items) == 2
+    launches.put("go")
+    assert not first.ended().error
+    assert not second.ended().error
+    wait_until_gone(launches)
+
+
+def test_a_queue_that_never_admits_is_a_named_ending(launches: Launching, queue: None) -> None:
+    large = IN_QUEUE | {"nodes": 3, "queue_timeout_s": 10.0}
+    ended = start(launches, "*:report", profile=large).ended()
+    assert ended.reasons == ["admission"]
+    assert "its queue did not let it in within 10 s" in ended.error
+    assert ended.records[0]["cost_usd"] == 0
+    wait_until_gone(launches)
+
+
+def test_a_service_that_cannot_be_made_is_a_named_ending(launches: Launching) -> None:
+    hard = {"spec": {"hard": {"count/services": "0"}}, "metadata": {"name": "no-services"}}
+    launches.core.create_namespaced_resource_quota(launches.namespace, hard)
+    ended = start(launches, "*:report", profile={"schedule_timeout_s": 10.0}).ended()
+    assert set(ended.reasons) == {"admission"}
+    assert "Service" in ended.error
     wait_until_gone(launches)

@@ -68,14 +68,16 @@ def _own(line: str, rank: int) -> str:
 def _steps(group: ProcessGroup, stop: Any, count: int, seconds: float) -> None:
     import torch
 
-    for _ in range(count):
-        time.sleep(seconds)
-        group.add(torch.ones(1))
-        if group.is_any(stop.is_set):
-            sys.stdout.write(f"rank {group.rank}: saved\n")
-            sys.stdout.flush()
-            stop.is_set = True
-        stop.check()
+    with group.watchdog.watching(0):
+        for number in range(1, count + 1):
+            time.sleep(seconds)
+            group.add(torch.ones(1))
+            stop.is_set, _ = group.is_any(stop.is_set)
+            if stop.is_set:
+                sys.stdout.write(f"rank {group.rank}: saved\n")
+                sys.stdout.flush()
+            stop.check()
+            group.watchdog.step_ended(number)
 
 
 def _raise(*words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -17,6 +18,7 @@ from platform_assets.store.records.values import items, member, text
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
+GONE_S = 60.0
 KUEUE = ("kueue.x-k8s.io", "v1beta1", "workloads")
 """Group, version and plural of what Kueue keeps of a Job; its newer versions serve this one too."""
 JOB_UID = "kueue.x-k8s.io/job-uid"
@@ -91,6 +93,9 @@ class Gangs(Api):
         except ApiTrouble as trouble:
             if not trouble.may_be_done:
                 self.delete(gang.name)
+                until_s = time.monotonic() + GONE_S  # the next try would find a Job that is on its way out
+                while self.pod(gang.name).pod is not None and time.monotonic() < until_s:
+                    time.sleep(1.0)
             raise
         return gang
 
