@@ -20,12 +20,13 @@ from kubernetes import client
 from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
+from platform_assets.kubernetes.api import ATTEMPT
 from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from tests.cluster import accounts, gangs, guards, pods, run_launcher
 from tests.cluster.cluster import Cluster
-from tests.cluster.gangs import ATTEMPT, Gang
+from tests.cluster.gangs import Gang
 from tests.cluster.rights import CODE, DAEMON, RUN
 from tests.cluster.waiting import wait_until
 
@@ -524,10 +525,10 @@ OF_GANGS: dict[str, tuple[str, str, Callable[[Gang], object]]] = {
 def test_a_run_that_trains_makes_gangs_of_steps_and_nothing_else(guarded: Guarded, change: str) -> None:
     kind, sentence, act = OF_GANGS[change]
     gang = guarded.gang()
-    for each, body, _ in gang.kinds:
+    for each, body in gang.kinds.items():
         assert guarded.refusal(RUN, each, body) == "", each
     act(gang)
-    changed = next(body for each, body, _ in gang.kinds if each == kind)
+    changed = gang.kinds[kind]
     refusal = guarded.refusal(RUN, kind, changed)
     assert GANGS in refusal and sentence in refusal, refusal
     assert GANGS not in guarded.refusal(None, kind, changed)
