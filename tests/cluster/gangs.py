@@ -82,7 +82,8 @@ def gang(api: client.ApiClient, pod: Mapping[str, Any], nodes: int = 2) -> Gang:
     whole["metadata"].setdefault("annotations", {})
     whole["spec"]["containers"][0].setdefault("env", [])
     job: Any = manifests.job(whole, SMALL.replace(nodes=nodes))
-    service, policy = manifests.service(job, ""), manifests.network_policy(job, "", ["Ingress", "Egress"])
+    uid = "of a Job that is not there"
+    service, policy = manifests.service(job, uid), manifests.network_policy(job, uid, ["Ingress", "Egress"])
     return Gang(api=api, namespace=whole["metadata"]["namespace"], job=job, service=service, policy=policy)
 
 
