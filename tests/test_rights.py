@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 
+from platform_assets.base.settings import REPOSITORY
 from tests.cluster.rights import CODE, DAEMON, DOCUMENT, FILE, REASONS, RUN, WEBSERVER, granted, recorded
 
 
@@ -19,7 +20,10 @@ def test_the_page_lists_each_right_with_the_test_that_used_it() -> None:
         (f"`{right.account}`", f"`{right.verb} {right.resource}`", right.place, reason)
         for right, reason in REASONS.items()
     }
-    assert all(test.startswith("`tests/cluster/") for test in situations.values())
+    for test in situations.values():
+        path, _, name = test.strip("`").partition("::")
+        assert path.startswith("tests/cluster/")
+        assert f"def {name}(" in (REPOSITORY / path).read_text(encoding="utf-8"), test
 
 
 def test_no_wildcard_no_secrets_and_no_exec() -> None:

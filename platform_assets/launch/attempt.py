@@ -142,7 +142,8 @@ def prepare(root: str, launch: Launch, owner: str | None = None) -> Prepared:
     identity = "\n".join([work.product, work.step, work.cutoff, work.fingerprint, launch.id])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     readable = re.sub(r"[^a-z0-9]+", "-", f"{work.product}-{work.step}".lower()).strip("-")
-    name = "-".join(part for part in ("driftline", readable[:36].strip("-"), digest) if part)
+    # A label has 63 characters. Pods of a Job add a dash and their number, and Kubernetes refuses a Job without room.
+    name = "-".join(part for part in ("driftline", readable[:32].strip("-"), digest) if part)
     return Prepared(root=root, launch=launch, work=work, name=name)
 
 

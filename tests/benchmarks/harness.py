@@ -30,7 +30,7 @@ AREAS = {
     "Load and overload": ("R7", "R8"),
     "Hostile input, tampered stores": ("R3", "R4"),
     "Data": ("P6a", "P8", "P9", "P14", "P15", "P16", "R11", "D1"),
-    "Cost": ("P11", "P18", "P19", "P20", "Q4"),
+    "Cost": ("P11", "P18", "P19", "P20", "P21", "Q4"),
     "Failure": ("R1", "R5", "R6", "R9", "R10"),
     "Quality": ("Q1", "Q2", "Q5"),
 }

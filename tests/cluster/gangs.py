@@ -1,4 +1,4 @@
-"""A step on several nodes as objects of Kubernetes: an Indexed Job of its pod, a headless Service, a NetworkPolicy."""
+"""A step on several nodes without its launcher: the launcher's own Job, Service and NetworkPolicy, made of any pod."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import yaml
 from kubernetes import client, utils
 
 from platform_assets.base.settings import REPOSITORY
+from platform_assets.kubernetes.api import ATTEMPT
+from platform_assets.kubernetes.gang import manifests
 from tests.cluster import accounts, names
 from tests.cluster.cluster import Cluster
 from tests.cluster.rights import KUEUE
+from tests.cluster.step_runs import SMALL
 from tests.cluster.waiting import wait_until
 
-ATTEMPT = "driftline/attempt"
-INDEX = "batch.kubernetes.io/job-completion-index"
 QUEUES = REPOSITORY / "deploy/kubernetes/examples/kueue.yaml"
 NO_KUEUE = "needs Kueue: ../shared/kubernetes/addons/kueue.yaml, and its program in KUBEBUILDER_ASSETS"
 PATIENCE_S = 120.0
@@ -46,33 +47,28 @@ class Gang:
         return str(self.job["metadata"]["name"])
 
     @property
-    def kinds(self) -> list[tuple[str, Object, Any]]:
-        """Each kind, as the client's methods call it, with its manifest and the client's API group."""
-        return [
-            ("job", self.job, client.BatchV1Api(self.api)),
-            ("service", self.service, client.CoreV1Api(self.api)),
-            ("network_policy", self.policy, client.NetworkingV1Api(self.api)),
-        ]
+    def kinds(self) -> dict[str, Object]:
+        """Each manifest by its kind, as the client's methods call it."""
+        return {"job": self.job, "service": self.service, "network_policy": self.policy}
 
     def create(self) -> None:
-        """Create the Service and the policy first: pods look for their names at once."""
-        for kind, body, group in reversed(self.kinds):
-            getattr(group, f"create_namespaced_{kind}")(self.namespace, body)
+        """Create the Job, then what belongs to it and goes with it."""
+        job = client.BatchV1Api(self.api).create_namespaced_job(self.namespace, self.job)
+        for item in (self.service, self.policy):
+            item["metadata"]["ownerReferences"][0]["uid"] = job.metadata.uid
+        client.CoreV1Api(self.api).create_namespaced_service(self.namespace, self.service)
+        client.NetworkingV1Api(self.api).create_namespaced_network_policy(self.namespace, self.policy)
 
     def delete(self) -> None:
-        """Delete what is there of it, with its pods."""
-        for kind, _, group in self.kinds:
-            if self.name in [
-                item.metadata.name for item in getattr(group, f"list_namespaced_{kind}")(self.namespace).items
-            ]:
-                body = {"propagationPolicy": "Background"}
-                getattr(group, f"delete_namespaced_{kind}")(self.name, self.namespace, body=body)
+        """Delete all of it."""
+        body = {"propagationPolicy": "Background"}
+        client.BatchV1Api(self.api).delete_namespaced_job(self.name, self.namespace, body=body)
 
     def pods(self) -> list[client.V1Pod]:
-        """Return its pods by their rank."""
-        selector = f"{ATTEMPT}={self.service['spec']['selector'][ATTEMPT]}"
+        """Return its pods by their number."""
+        selector = f"{ATTEMPT}={self.job['metadata']['labels'][ATTEMPT]}"
         items = client.CoreV1Api(self.api).list_namespaced_pod(self.namespace, label_selector=selector).items
-        return sorted(items, key=lambda pod: int(pod.metadata.labels[INDEX]))
+        return sorted(items, key=lambda pod: int(pod.metadata.labels[manifests.INDEX]))
 
     def wait_for_pods(self) -> None:
         """Wait until all of its pods are there."""
@@ -81,49 +77,14 @@ class Gang:
 
 
 def gang(api: client.ApiClient, pod: Mapping[str, Any], nodes: int = 2) -> Gang:
-    """Return a gang whose ranks are copies of a pod, which has the label `driftline/attempt`."""
-    metadata, spec = copy.deepcopy(pod["metadata"]), copy.deepcopy(pod["spec"])
-    name, namespace, labels = metadata["name"], metadata["namespace"], metadata["labels"]
-    selector = {ATTEMPT: labels[ATTEMPT]}
-    own = {"name": name, "namespace": namespace, "labels": labels}
-    template = {
-        "metadata": {"labels": labels, "annotations": metadata.get("annotations", {})},
-        "spec": spec | {"subdomain": name},
-    }
-    peers = [{"podSelector": {"matchLabels": selector}}]
-    return Gang(
-        api=api,
-        namespace=namespace,
-        job={
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": own,
-            "spec": {
-                "completionMode": "Indexed",
-                "completions": nodes,
-                "parallelism": nodes,
-                "backoffLimit": 0,
-                "template": template,
-            },
-        },
-        service={
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": own,
-            "spec": {"clusterIP": "None", "selector": selector, "publishNotReadyAddresses": True},
-        },
-        policy={
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": own,
-            "spec": {
-                "podSelector": {"matchLabels": selector},
-                "policyTypes": ["Ingress", "Egress"],
-                "ingress": [{"from": peers}],
-                "egress": [{"to": peers}],
-            },
-        },
-    )
+    """Return a gang whose pods are such a pod each, which has the label `driftline/attempt`."""
+    whole: Any = copy.deepcopy(pod)
+    whole["metadata"].setdefault("annotations", {})
+    whole["spec"]["containers"][0].setdefault("env", [])
+    job: Any = manifests.job(whole, SMALL.replace(nodes=nodes))
+    uid = "of a Job that is not there"
+    service, policy = manifests.service(job, uid), manifests.network_policy(job, uid, ["Ingress", "Egress"])
+    return Gang(api=api, namespace=whole["metadata"]["namespace"], job=job, service=service, policy=policy)
 
 
 def has_kueue(cluster: Cluster) -> bool:

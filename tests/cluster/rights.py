@@ -42,6 +42,11 @@ class Right:
         """The API group of the resource."""
         return GROUPS.get(self.resource.partition("/")[0], "")
 
+    @property
+    def name(self) -> str:
+        """The resource with its group."""
+        return f"{self.resource}.{self.group}".removesuffix(".")
+
 
 RUN, DAEMON, WEBSERVER, CODE = "driftline-retrain", "driftline-daemon", "driftline-webserver", "driftline-code"
 REASONS = {
@@ -59,7 +64,7 @@ REASONS = {
     Right(CODE, NAMESPACE, "pods", "list"): "finds pods of steps whose run is over",
     Right(CODE, NAMESPACE, "pods", "delete"): "stops them",
     Right(CODE, NAMESPACE, "jobs", "list"): "finds steps on several nodes whose run is over",
-    Right(CODE, NAMESPACE, "jobs", "delete"): "stops them, with their Services and NetworkPolicies",
+    Right(CODE, NAMESPACE, "jobs", "delete"): "stops them, with all that belongs to them",
     Right(CODE, NAMESPACE, "events", "list"): "when an attempt began and ended whose pod is gone",
     Right(RUN, NAMESPACE, "pods", "create"): "starts an attempt at a step",
     Right(RUN, NAMESPACE, "pods", "get"): "polls the attempt's pod; finds it again after an answer that was lost",
@@ -71,21 +76,11 @@ REASONS = {
     Right(RUN, NAMESPACE, "jobs", "create"): "starts an attempt at a step on several nodes",
     Right(RUN, NAMESPACE, "jobs", "get"): "polls it; finds it again after an answer that was lost",
     Right(RUN, NAMESPACE, "jobs", "list"): "finds that of a run that was replaced, and those whose run is over",
-    Right(RUN, NAMESPACE, "jobs", "watch"): "sees that its pods are there, or why one cannot be",
-    Right(RUN, NAMESPACE, "jobs", "delete"): "removes a recorded one, or stops it, with its pods",
+    Right(RUN, NAMESPACE, "jobs", "delete"): "removes a recorded one, or stops it, with all that belongs to it",
     Right(RUN, NAMESPACE, "services", "create"): "gives its pods names",
-    Right(RUN, NAMESPACE, "services", "get"): "finds it again after an answer that was lost",
-    Right(RUN, NAMESPACE, "services", "list"): "finds those whose Job is gone",
-    Right(RUN, NAMESPACE, "services", "watch"): "sees that it is there before pods look for names",
-    Right(RUN, NAMESPACE, "services", "delete"): "removes it where its Job could not be made",
     Right(RUN, NAMESPACE, "networkpolicies", "create"): "lets its pods reach each other",
-    Right(RUN, NAMESPACE, "networkpolicies", "get"): "finds it again after an answer that was lost",
-    Right(RUN, NAMESPACE, "networkpolicies", "list"): "finds those whose Job is gone",
-    Right(RUN, NAMESPACE, "networkpolicies", "watch"): "sees that it is there before pods connect",
-    Right(RUN, NAMESPACE, "networkpolicies", "delete"): "removes it where its Job could not be made",
-    Right(RUN, NAMESPACE, "workloads", "get"): "whether Kueue has admitted its Job, or evicted it",
-    Right(RUN, NAMESPACE, "workloads", "list"): "finds what Kueue made of its Job",
-    Right(RUN, NAMESPACE, "workloads", "watch"): "sees an eviction before Kueue admits the Job again",
+    Right(RUN, NAMESPACE, "networkpolicies", "list"): "whether others keep its pods from each other",
+    Right(RUN, NAMESPACE, "workloads", "list"): "whether Kueue has admitted its Job, or evicted it",
     Right(RUN, NAMESPACE, "resourcequotas", "list"): "warns of a namespace in which nothing bounds what steps take",
     Right(RUN, DEFAULT, "events", "list"): "why a node left: events of nodes are in this namespace",
     Right(RUN, CLUSTER, "nodes", "get"): "whether the node is lost or being taken away, and its zone",
@@ -98,9 +93,11 @@ OPTIONAL = {right for right in REASONS if right.resource in ("events", "nodes", 
 OF_GANGS = {
     right
     for right in REASONS
-    if right.account in (RUN, CODE) and right.resource in ("jobs", "networkpolicies", "services", "workloads")
+    if right.account in (RUN, CODE) and right.resource in ("jobs", "networkpolicies", "services")
 }
 """Rights for steps on several nodes."""
+OF_QUEUES = {right for right in REASONS if right.resource == "workloads"}
+"""Rights where Kueue is."""
 
 
 def granted() -> set[Right]:
@@ -171,8 +168,8 @@ def document(situations: Mapping[Right, str]) -> str:
             "What `deploy/kubernetes/base/rights.yaml` grants, and for `workloads` its component `kueue`, why, and the",
             "test of `tests/cluster` in which the API server's audit log shows the request, made under that account",
             "and allowed. Written by `make cluster-test RECORD_RIGHTS=1`. Of jobs, services and networkpolicies",
-            "`admission.yaml` lets `driftline-retrain` make and delete those of steps only, and `driftline-code`",
-            "delete no others. Runs that train nothing, steps and services have no rights here, and no token. What",
+            "`admission.yaml` lets `driftline-retrain` make those of steps only, and lets it and `driftline-code`",
+            "end no other jobs. Runs that train nothing, steps and services have no rights here, and no token. What",
             "each may write in the store: [another table](store_rights.md). Kubernetes tells everybody its version",
             "and, by `create selfsubjectaccessreviews`, their rights.",
             "",

@@ -20,12 +20,13 @@ from kubernetes import client
 from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest
+from platform_assets.kubernetes.api import ATTEMPT
 from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from tests.cluster import accounts, gangs, guards, pods, run_launcher
 from tests.cluster.cluster import Cluster
-from tests.cluster.gangs import ATTEMPT, Gang
+from tests.cluster.gangs import Gang
 from tests.cluster.rights import CODE, DAEMON, RUN
 from tests.cluster.waiting import wait_until
 
@@ -57,9 +58,9 @@ class Guarded:
         """Return why an object is refused to an account, or to an administrator; empty if it is not."""
         return self._refusal(account, f"create_namespaced_{kind}", self.namespace, body)
 
-    def refusal_of_deletion(self, account: str | None, kind: str, name: str) -> str:
-        """Return why an account, or an administrator, may not delete an object; empty if it may."""
-        return self._refusal(account, f"delete_namespaced_{kind}", name, self.namespace)
+    def refusal_of_deletion(self, account: str | None, job: str) -> str:
+        """Return why an account, or an administrator, may not delete a Job; empty if it may."""
+        return self._refusal(account, "delete_namespaced_job", job, self.namespace)
 
     def _refusal(self, account: str | None, method: str, *arguments: object) -> str:
         api = self._api(account)
@@ -442,7 +443,7 @@ def _of_policy(**values: Any) -> Callable[[Gang], object]:
 
 PORTS = [{"port": 29400}]
 OTHERS = {"podSelector": {"matchLabels": {ATTEMPT: "another"}}}
-IS_OF_STEPS, IS_JOB = "whose pods have the label driftline/attempt", "a Job of a step is Indexed"
+IS_OF_STEPS, IS_JOB = "those whose pods have the label driftline/attempt", "a Job of a step is Indexed"
 IS_SERVICE, IS_POLICY = "a Service of a step is headless", "a NetworkPolicy of a step selects pods"
 OF_GANGS: dict[str, tuple[str, str, Callable[[Gang], object]]] = {
     "retries": ("job", IS_JOB, _of_job(backoffLimit=1)),
@@ -524,50 +525,25 @@ OF_GANGS: dict[str, tuple[str, str, Callable[[Gang], object]]] = {
 def test_a_run_that_trains_makes_gangs_of_steps_and_nothing_else(guarded: Guarded, change: str) -> None:
     kind, sentence, act = OF_GANGS[change]
     gang = guarded.gang()
-    for each, body, _ in gang.kinds:
+    for each, body in gang.kinds.items():
         assert guarded.refusal(RUN, each, body) == "", each
     act(gang)
-    changed = next(body for each, body, _ in gang.kinds if each == kind)
+    changed = gang.kinds[kind]
     refusal = guarded.refusal(RUN, kind, changed)
     assert GANGS in refusal and sentence in refusal, refusal
     assert GANGS not in guarded.refusal(None, kind, changed)
 
 
-@pytest.fixture(scope="module")
-def neighbours(guarded: Guarded) -> Gang:
-    """A Service and a NetworkPolicy of the platform's, and a Job of a run; with the objects of a gang."""
-    with guarded.cluster.network():
-        gang = guarded.gang()
-        gang.create()
-        api = guarded.cluster.api
-        client.CoreV1Api(api).create_namespaced_service(
-            guarded.namespace,
-            {"metadata": {"name": "driftline-code"}, "spec": {"selector": {"app": "code"}, "ports": [{"port": 4000}]}},
-        )
-        client.NetworkingV1Api(api).create_namespaced_network_policy(
-            guarded.namespace, {"metadata": {"name": "deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}}
-        )
-    return gang
-
-
-@pytest.mark.parametrize(
-    ("account", "kind", "name"),
-    [
-        (RUN, "job", "dagster-run-{run}"),
-        (RUN, "service", "driftline-code"),
-        (RUN, "network_policy", "deny"),
-        (CODE, "job", "dagster-run-{run}"),
-    ],
-)
-def test_what_is_not_of_a_gang_is_not_deleted_by_who_deletes_gangs(
-    guarded: Guarded, neighbours: Gang, account: str, kind: str, name: str
-) -> None:
+@pytest.mark.parametrize("account", [RUN, CODE])
+def test_whoever_ends_the_jobs_of_steps_ends_no_others(guarded: Guarded, account: str) -> None:
+    gang = guarded.gang()
+    gang.create()
     (pod, *_) = guarded.cluster.core.list_namespaced_pod(guarded.namespace, label_selector="dagster/run-id").items
-    other = name.format(run=pod.metadata.labels["dagster/run-id"])
-    assert guarded.refusal_of_deletion(account, kind, neighbours.name) == ""
-    refusal = guarded.refusal_of_deletion(account, kind, other)
+    other = f"dagster-run-{pod.metadata.labels['dagster/run-id']}"
+    assert guarded.refusal_of_deletion(account, gang.name) == ""
+    refusal = guarded.refusal_of_deletion(account, other)
     assert GANGS in refusal and IS_OF_STEPS in refusal, refusal
-    assert guarded.refusal_of_deletion(None, kind, other) == ""
+    assert guarded.refusal_of_deletion(None, other) == ""
 
 
 def test_a_step_may_have_the_certificates_of_private_authorities(guarded: Guarded) -> None:
@@ -661,6 +637,8 @@ WAYS_IN = {
     "addresses of a service": ("create", "discovery.k8s.io", "endpointslices", ""),
     "addresses of a service, as before": ("create", "", "endpoints", ""),
     "change of a network policy": ("patch", "networking.k8s.io", "networkpolicies", ""),
+    "deletion of a service": ("delete", "", "services", ""),
+    "deletion of a network policy": ("delete", "networking.k8s.io", "networkpolicies", ""),
     "network policies at once": ("deletecollection", "networking.k8s.io", "networkpolicies", ""),
     "secret": ("get", "", "secrets", ""),
     "secrets": ("list", "", "secrets", ""),

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from platform_assets.kubernetes.api import ATTEMPT
 from tests.cluster import gangs, guards, names
 from tests.cluster.cluster import Cluster
 from tests.cluster.connections import (
@@ -39,7 +40,7 @@ from tests.cluster.connections import (
     rules,
     sources_of,
 )
-from tests.cluster.gangs import ATTEMPT, Gang
+from tests.cluster.gangs import Gang
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.node import POLICIES
 from tests.cluster.platform import Images, write_overlay

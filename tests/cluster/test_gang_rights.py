@@ -1,4 +1,4 @@
-"""A step on several nodes by hand: what rights of a run and of the code server are enough for, and Kueue's queues."""
+"""The rights of a run for steps on several nodes are those it uses; and Kueue's queues, with the example's objects."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, watch
+from kubernetes import client
 
-from tests.cluster import accounts, gangs
+from platform_assets.kubernetes.api import ATTEMPT
+from tests.cluster import accounts, gangs, names
 from tests.cluster.cluster import Cluster
-from tests.cluster.gangs import ATTEMPT, Gang
+from tests.cluster.gangs import Gang
+from tests.cluster.launching import Launching, Result
 from tests.cluster.pods import manifest
 from tests.cluster.requirements import KUBECONFIG
-from tests.cluster.rights import CODE, OF_GANGS, RUN, Right, used
+from tests.cluster.rights import GROUPS, OF_GANGS, OF_QUEUES, RUN, Right, used
 from tests.cluster.waiting import wait_until
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 WORKLOADS: tuple[str, str] = ("kueue.x-k8s.io", "v1beta2")
 PATIENCE_S = 120.0
+OF_RUNS = {right for right in OF_GANGS if right.account == RUN}
 Object = dict[str, Any]
 
 
@@ -33,42 +36,47 @@ def gang_of(api: client.ApiClient, namespace: str, image: str, attempt: str, scr
     return gangs.gang(api, pod)
 
 
-def first_event(lister: Any, *arguments: str, **options: Any) -> str:
-    """Return the type of the first event of a watch."""
-    for event in watch.Watch().stream(lister, *arguments, timeout_seconds=int(PATIENCE_S), **options):
-        return str(event["type"])
-    raise TimeoutError(f"no event within {PATIENCE_S:g} s")
-
-
 def used_in(cluster: Cluster, namespace: str) -> set[Right]:
     if cluster.control is None:
         pytest.skip(f"the audit log of the cluster in {KUBECONFIG} is not ours to read")
     return {right for right, _ in used(cluster.control.folder / "audit.log", [namespace])}
 
 
-def test_a_run_makes_watches_and_removes_a_gang_and_the_code_server_ends_one(
-    reachable: Cluster, namespace: str, granted: None, shell: str
+def run_of(launches: Launching, *acts: str) -> Result:
+    profile = {"nodes": 2, "memory_gb": 1.2}
+    return launches.run(*acts, module="tests.doubles.acting_rank", is_shared=True, profile=profile)
+
+
+def test_a_run_uses_every_right_for_steps_on_several_nodes(
+    launches: Launching, reachable: Cluster, tmp_path: Path
 ) -> None:
-    run, code = (api_of(reachable, account, namespace) for account in (RUN, CODE))
-    gang = gang_of(run, namespace, shell, "a")
-    gang.create()
-    for kind, _, group in gang.kinds:
-        assert getattr(group, f"read_namespaced_{kind}")(gang.name, namespace).metadata.name == gang.name
-        lister = getattr(group, f"list_namespaced_{kind}")
-        assert len(lister(namespace).items) == 1
-        assert first_event(lister, namespace) == "ADDED"
-    gang.delete()
-    orphan = gang_of(run, namespace, shell, "b")
-    orphan.create()
-    batch = client.BatchV1Api(code)
-    assert orphan.name in [job.metadata.name for job in batch.list_namespaced_job(namespace).items]
-    batch.delete_namespaced_job(orphan.name, namespace, body={"propagationPolicy": "Background"})
-    wait_until(
-        lambda: reachable.core.list_namespaced_pod(namespace).items == [],
-        PATIENCE_S,
-        "the pods are gone with their Jobs",
-    )
-    assert used_in(reachable, namespace) == {right for right in OF_GANGS if right.resource != "workloads"}
+    names.serve_names(reachable, tmp_path)
+    isolate(reachable, launches.namespace)
+    ended = run_of(launches, "*:steps 500 0.1|1:steps 2 0.1; signal 9", "*:steps 2 0.1; report")
+    assert (ended.error, len(ended.reasons), ended.reasons[-1]) == ("", 2, "finished")
+    rights_used = used_in(reachable, launches.namespace)
+    of_kinds = {right for right in rights_used if right.resource in ("services", *GROUPS)}
+    assert of_kinds - OF_QUEUES == OF_RUNS
+
+
+@pytest.mark.parametrize("right", sorted(OF_RUNS), ids=lambda right: f"{right.verb} {right.resource}")
+def test_without_a_right_the_run_names_it_and_creates_nothing(
+    right: Right, launches: Launching, reachable: Cluster
+) -> None:
+    accounts.revoke(reachable, launches.namespace, right)
+    ended = run_of(launches, "*:report")
+    assert f"may not {right.verb} {right.name} in namespace" in ended.error
+    assert ended.records == []
+    assert client.BatchV1Api(reachable.api).list_namespaced_job(launches.namespace).items == []
+
+
+def isolate(cluster: Cluster, namespace: str) -> None:
+    """Deny pods what no policy allows, so that a gang needs one of its own; and allow what steps need."""
+    everywhere = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    out = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}
+    for name, spec in (("deny", everywhere), ("out", out)):
+        body = {"metadata": {"name": name}, "spec": spec}
+        client.NetworkingV1Api(cluster.api).create_namespaced_network_policy(namespace, body)
 
 
 @pytest.fixture
@@ -115,11 +123,7 @@ def test_of_two_gangs_in_a_queue_with_room_for_one_the_second_waits_whole(
     wait_until(lambda: len(listed()) == 2, PATIENCE_S, "both are in the queue")
     wait_until(lambda: "insufficient unused quota" in str(listed()), PATIENCE_S, "Kueue says why the second waits")
     assert (admitted(), running()) == ([first.name], {"a0", "a1"})
-    name = listed()[0]["metadata"]["name"]
-    assert workloads.get_namespaced_custom_object(*WORKLOADS, namespace, "workloads", name)["metadata"]["name"] == name
-    lister = workloads.list_namespaced_custom_object
-    assert first_event(lister, *WORKLOADS, namespace, "workloads") == "ADDED"
     first.delete()
     wait_until(lambda: running() == {"b0", "b1"}, PATIENCE_S, "then the second", lambda: str(listed()))
     second.delete()
-    assert used_in(reachable, namespace) >= {right for right in OF_GANGS if right.resource == "workloads"}
+    assert used_in(reachable, namespace) >= OF_QUEUES

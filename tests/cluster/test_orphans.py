@@ -16,8 +16,9 @@ from platform_assets.launch import records
 from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.store.ledgers import Ledgers
-from tests.cluster import accounts
+from tests.cluster import accounts, gangs
 from tests.cluster.cluster import Cluster
+from tests.cluster.gangs import Gang
 from tests.cluster.rights import CODE, NAMESPACE, Right
 from tests.cluster.step_runs import SMALL, StepRuns
 from tests.cluster.waiting import wait_until
@@ -66,6 +67,39 @@ def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan:
     (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
     assert (record["reason"], record["by"], record["id"], record["host"]) == ("cancelled", "launcher", "a1", orphan)
     wait_until(lambda: evaluate() == "there are no pods of steps", 60, "the pod is gone")
+
+
+@pytest.fixture
+def orphan_gang(runs: StepRuns, sensing: None, shell: str) -> Gang:
+    """The running pods of an attempt on two nodes, whose run nobody knows."""
+    facts = replace(begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a2")
+    pod = manifest.pod(runs.settings, "none", first_try(SMALL), prepare(runs.settings.root, facts), {})
+    container = pod["spec"]["containers"][0]
+    container["image"], container["command"] = shell, ["sh", "-c", SAVES]
+    gang = gangs.gang(runs.pods.api.api_client, pod)
+    gang.create()
+    gang.wait_for_pods()
+    for member in gang.pods():
+        runs.pods.wait_until_running(member.metadata.name)
+    return gang
+
+
+def test_an_orphan_on_several_nodes_is_ended_whole_and_recorded_once(runs: StepRuns, orphan_gang: Gang) -> None:
+    assert evaluate().endswith(f"{orphan_gang.name}: its run does not exist, ended")
+    assert evaluate().endswith(f"{orphan_gang.name}: is already being deleted")
+    (record,) = (record for _, record in Ledgers(runs.settings.root, WORK.product).records(ATTEMPTS))
+    assert (record["reason"], record["by"], record["id"]) == ("cancelled", "launcher", "a2")
+    wait_until(lambda: evaluate() == "there are no pods of steps", 60, "the gang is gone")
+    assert orphan_gang.pods() == []
+
+
+@pytest.mark.parametrize("verb", ["list", "delete"])
+def test_without_a_right_to_jobs_the_sensor_names_it(
+    verb: str, orphan_gang: Gang, runs: StepRuns, reachable: Cluster
+) -> None:
+    accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "jobs", verb))
+    assert f'cannot {verb} resource "jobs"' in evaluate()
+    assert [pod.metadata.deletion_timestamp for pod in orphan_gang.pods()] == [None, None]
 
 
 def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: None) -> None:

@@ -9,7 +9,7 @@ from platform_assets.launch.tries import NotReady
 from tests.cluster import accounts
 from tests.cluster.cluster import Cluster
 from tests.cluster.requirements import KUBECONFIG
-from tests.cluster.rights import OF_GANGS, OPTIONAL, REASONS, RUN, Right, granted, used
+from tests.cluster.rights import OF_GANGS, OF_QUEUES, OPTIONAL, REASONS, RUN, Right, granted, used
 from tests.cluster.step_runs import StepRuns
 
 
@@ -21,13 +21,13 @@ def test_a_run_uses_every_right_for_steps_on_one_node_and_a_step_none(runs: Step
     assert runs.reasons() == ["preempted", "finished"]
     log = reachable.control.folder / "audit.log"
     assert {right for right, _ in used(log, [runs.pods.namespace])} == {
-        item for item in granted() - OF_GANGS if item.account == RUN
+        item for item in granted() - OF_GANGS - OF_QUEUES if item.account == RUN
     }
 
 
 @pytest.mark.parametrize(
     "right",
-    sorted(right for right in REASONS.keys() - OF_GANGS if right.account == RUN),
+    sorted(right for right in REASONS.keys() - OF_GANGS - OF_QUEUES if right.account == RUN),
     ids=lambda right: f"{right.verb} {right.resource} in {right.place}",
 )
 def test_without_a_right_the_run_names_it_and_creates_no_pod_that_it_could_not_watch(
