@@ -20,6 +20,7 @@ from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
+INDEX = "batch.kubernetes.io/job-completion-index"
 RANK = "tests.doubles.acting_rank"
 TWO = {"nodes": 2, "memory_gb": 1.2, "usd_per_hour": 1800.0}
 """A dollar a second for both nodes."""
@@ -44,8 +45,7 @@ def jobs(launches: Launching) -> list[Any]:
 def pods(launches: Launching) -> dict[int, Any]:
     """Return the pods of the gang by their number."""
     found = launches.core.list_namespaced_pod(launches.namespace).items
-    label = "batch.kubernetes.io/job-completion-index"
-    return {int(pod.metadata.labels[label]): pod for pod in found if label in pod.metadata.labels}
+    return {int(pod.metadata.labels[INDEX]): pod for pod in found if INDEX in pod.metadata.labels}
 
 
 def wait_until_gone(launches: Launching) -> None:
@@ -125,7 +125,7 @@ def test_a_namespace_with_a_dead_gang_can_be_deleted(launches: Launching) -> Non
 # -- in a queue --
 
 LOWER, HIGHER = "gang-lower", "gang-higher"
-IN_QUEUE = {"labels": [["kueue.x-k8s.io/queue-name", "steps"]]}
+IN_QUEUE = {"labels": {"kueue.x-k8s.io/queue-name": "steps"}}
 
 
 @pytest.fixture

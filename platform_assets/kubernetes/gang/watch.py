@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from platform_assets.base import failures
 from platform_assets.base.wording import counted, one_line
 from platform_assets.kubernetes import pods, watching
@@ -183,12 +185,23 @@ class _Watched:
     def _observe(self) -> None:
         """Note what the pods show of the whole attempt."""
         observation = self.launched.observation
-        shown = [member.pod for member in self.members.values()]
+        shown = [self.members[number].pod for number in sorted(self.members)]
         began = [pod.step.started_at for pod in shown if pod.step and pod.step.started_at]
         observation.started_at = min(began, default=observation.started_at)
         observation.asked_at = min((pod.created_at for pod in shown if pod.created_at), default=observation.asked_at)
         if first := self.members.get(0):
             observation.last_lines = first.observation.last_lines
+            node = first.pod.node or observation.location.node
+            observation.location = msgspec.structs.replace(observation.location, node=node)
+            waiting = [pod.condition("PodScheduled").message for pod in shown if not pod.has_node]
+            self._wait("for nodes", next(iter(waiting), ""))
+
+    def _wait(self, what: str, message: str) -> None:
+        """Say what is waited for, as often as it changes."""
+        observation, reason = self.launched.observation, one_line(message)
+        if reason and reason != observation.waits_for:
+            self.launched.log.info(f"the step waits {what} ({self.launched.size.name}): {reason}")
+        observation.waits_for = reason
 
     def _of_the_whole(self, gang: Gang | None, now: datetime) -> Ending | None:
         """Return why the whole is over, or has to be; None where its pods say that."""
@@ -230,10 +243,7 @@ class _Watched:
             )
         timeout_s = self.launched.size.queue_timeout_s
         waits = conditions.get(WAITS, Condition())
-        reason = one_line(waits.message)
-        if reason and reason != self.launched.observation.waits_for:
-            self.launched.log.info(f"the step waits in its queue ({self.launched.size.name}): {reason}")
-            self.launched.observation.waits_for = reason
+        self._wait("in its queue", waits.message)
         if gang.created_at is None or now < gang.created_at + timedelta(seconds=timeout_s):
             return None
         evidence = quote(f"its queue did not let it in within {timeout_s:g} s", waits.message)
