@@ -48,7 +48,7 @@ class Agent(LocalElasticAgent):
 def run(
     arguments: Sequence[str], processes: int, place: Place, peers: Peers | None, logs: LogsSpecs, *, grace_s: int
 ) -> dict[int, int]:
-    """Run Python with the arguments in so many processes, and wait until all have ended.
+    """Run Python with the arguments in so many processes until all have ended; return exit codes of those that failed.
 
     The rendezvous is static: torch's others unpickle what peers write. The first node's store is served already.
 
@@ -56,7 +56,7 @@ def run(
         grace_s: what the processes have after this one is asked to stop.
 
     Returns:
-        The exit codes of those that failed, by rank, negative for a signal.
+        Exit codes by rank, negative for a signal.
 
     Raises:
         SignalException: this process was asked to stop; the others have ended.

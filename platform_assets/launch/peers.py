@@ -131,7 +131,7 @@ class Peers:
         """Wait until all agents have met; on the first node, serve the store in which they do.
 
         Raises:
-            PeerLost: one is missing after `join_s` seconds, or has ended.
+            PeerLost: one is missing after so many seconds, or has ended.
         """
         place, until_s = self._place, time.monotonic() + join_s
         if place.rank == 0:

@@ -104,7 +104,7 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
             is_finished = not failed
         except agent.PeerEnded as problem:
             is_finished, is_asked = False, problem.sigval == signal.SIGTERM
-            sys.stderr.write(f"{problem}: the processes of node {place.rank} were ended too.\n")
+            sys.stderr.write(f"{problem}: the processes of node {place.rank} were ended, too.\n")
         except SignalException:
             is_finished, is_asked = False, True
         except PeerLost as problem:
