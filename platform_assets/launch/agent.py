@@ -21,7 +21,7 @@ ENDED_BY_AGENT_S = 20
 
 
 class PeerEnded(SignalException):
-    """The agent of another node has ended or is silent, and the processes of this one with it."""
+    """The agent of another node has ended or is silent, so the processes of this node are ended."""
 
 
 class Agent(LocalElasticAgent):
@@ -51,7 +51,7 @@ class Agent(LocalElasticAgent):
 def run(
     arguments: Sequence[str], processes: int, place: Place, peers: Peers | None, logs: LogsSpecs, *, grace_s: int
 ) -> dict[int, int]:
-    """Run Python with the arguments in so many processes until all have ended; return the exit codes of those failed.
+    """Run Python with the arguments in so many processes until all have ended; return exit codes of those that failed.
 
     The rendezvous is static: torch's others unpickle what peers write. The first node's store is served already.
 

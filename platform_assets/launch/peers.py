@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BEAT_S = 0.5
 SILENT_S = 25.0
-"""How long an agent may be silent: less than a step, because a node that is cut off closes no connection."""
+"""How long an agent may be silent: a node that is cut off closes no connection. Below the watchdog's 30 s."""
 NOTICE_S = 10.0
 """How long processes have, after another node's agent ended, to notice it themselves and leave their records."""
 LOOPBACK = "127.0.0.1"
@@ -121,7 +121,7 @@ def find(nodes: int, rank: int, host: str, port: int, *, join_s: float) -> Place
 
 
 class Peers:
-    """The agents of a step's other nodes. Each counts in the store while it lives, and leaves its exit code there.
+    """The agents of a step's other nodes. Each raises a counter in the store while it lives, then leaves its exit code.
 
     Attributes:
         ending: how a peer ended, in a sentence; empty while nothing is known of it.
