@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -151,7 +152,6 @@ def _error(path: Path) -> str:
 def main() -> None:
     """Run the module that the command line names."""
     process.die_with_parent()
-    os.environ["LOGLEVEL"] = "CRITICAL"  # torch's agent would log each end last, after the error that explains it
     process.exit_on_sigterm()  # until there are processes that save
     from torch.distributed.argparse_util import env
 
