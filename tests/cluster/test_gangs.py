@@ -154,7 +154,7 @@ def created(launches: Launching) -> Counter[str]:
 
 
 def test_a_queue_decides_about_whole_gangs(launches: Launching, queue: None) -> None:
-    """One that loses its place is another attempt, and no Job starts a pod twice; none holds halves, or waits forever."""
+    """One that loses its place is another attempt; no Job starts a pod twice, none holds halves or waits forever."""
     first = start(launches, "*:steps 2000 0.1", "*:steps 5 0.1; report", profile=IN_QUEUE | {"priority_class": LOWER})
     first.wait_for("rank 1: steps")
     other = replace(WORK, fingerprint="e" * 64)
