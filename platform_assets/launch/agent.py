@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ def run(
         PeerEnded: an agent of another node has ended or is silent.
         PeerLost: one was lost while processes were started.
     """
+    # It would log each end last, after the error that explains it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torch's agent would give up at a second SIGTERM
     rendezvous = StaticTCPRendezvous(place.address, place.port, place.rank, place.nodes, "step", int(SILENT_S))
     spec = WorkerSpec(
