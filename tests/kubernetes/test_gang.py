@@ -54,6 +54,7 @@ def test_a_job_never_tries_again_and_its_pods_know_their_place() -> None:
     environment = {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
     assert environment["PET_NNODES"] == "3"
     assert environment["PET_NPROC_PER_NODE"] == "2"
+    assert float(environment["PET_JOIN_S"]) > SIZE.start_timeout_s
     assert environment["PET_MASTER_ADDR"] == f"{name}-0.{name}.{job['metadata']['namespace']}.svc"
     path = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert environment["PET_NODE_RANK"] == {"fieldRef": {"fieldPath": path}}

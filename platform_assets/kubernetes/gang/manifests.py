@@ -18,6 +18,8 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 """The label and the annotation with a pod's number, from 0."""
 QUEUE = "kueue.x-k8s.io/"
 """Prefix of Kueue's labels. Only the Job carries them: a pod with them would queue by itself."""
+JOIN_S = 60.0
+"""How much longer than `start_timeout_s` agents wait for each other: that ends the attempt, and says why."""
 PORT = 29400
 """Where the first pod's agent listens for the others."""
 
@@ -128,6 +130,7 @@ def _of_rank(name: str, pod: Manifest, size: StepProfile) -> list[dict[str, Any]
         "PET_NPROC_PER_NODE": str(size.processes_per_node),
         "PET_MASTER_ADDR": f"{name}-0.{name}.{pod['metadata']['namespace']}.svc",
         "PET_MASTER_PORT": str(PORT),
+        "PET_JOIN_S": f"{size.start_timeout_s + JOIN_S:g}",
     }
     index = {"name": "PET_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
     return [*({"name": key, "value": value} for key, value in fixed.items()), index]
