@@ -1,12 +1,17 @@
 """A step that the processes of its profile share has one result, one exit code and one reason, as any other."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGBUS, SIGKILL, SIGTERM
 
 import dagster as dg
 import pytest
 
-from platform_assets.base.settings import Settings
+from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
 from platform_assets.launch.profiles import PROFILES, StepProfile
@@ -18,8 +23,9 @@ from platform_assets.training import libraries
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import Job
-from platform_assets.training.steps.process import EXIT_PEER_LOST
+from platform_assets.training.steps.process import EXIT_PEER_LOST, EXIT_PREEMPTED
 from tests.doubles import tiny_product
+from tests.doubles.shared_training import free_port, handles, wait
 
 TWO = PROFILES["cpu_small"].replace(processes=2)
 PREEMPTED, PEER, OWN = "Preempted: 143", "PeerLost: another process", "ValueError: no"
@@ -65,6 +71,52 @@ def test_the_first_cause_decides_the_exit_code(
 )
 def test_a_node_says_when_the_cause_is_on_another_one(exit_codes: list[int], errors: list[str], expected: int) -> None:
     assert exit_code(exit_codes, errors, is_asked=False, is_shared=True) == expected
+
+
+@contextmanager
+def agent(**variables: object) -> Iterator[subprocess.Popen[str]]:
+    place = {"NNODES": 2, "NODE_RANK": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), **variables}
+    options = ["--processes=1", "--grace-s=30", "tests.doubles.tiny_rank"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "platform_assets.launch.torchrun", *options],
+        cwd=REPOSITORY,
+        env={**os.environ, **{f"PET_{name}": str(value) for name, value in place.items()}},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "sentence"),
+    [
+        ({"NODE_RANK": 2}, 1, "PET_NNODES is 2, PET_NODE_RANK 2, PET_MASTER_ADDR '127.0.0.1' and PET_MASTER_PORT "),
+        (
+            {"MASTER_ADDR": "nowhere.invalid", "JOIN_S": 0},
+            EXIT_PEER_LOST,
+            "node 1 of 2 found no address of nowhere.inv",
+        ),
+        ({"JOIN_S": 0}, EXIT_PEER_LOST, "node 1 of 2 waited 0 s for the first one at 127.0.0.1:"),
+    ],
+)
+def test_a_node_that_cannot_join_the_others_ends_in_a_sentence(
+    variables: dict[str, object], code: int, sentence: str
+) -> None:
+    with agent(**variables) as node:
+        _, error = node.communicate(timeout=60)
+    assert node.returncode == code, error
+    assert error.startswith(sentence)
+    assert error.count("\n") == 1
+
+
+def test_a_node_that_is_stopped_before_it_meets_the_others_was_told_to_stop() -> None:
+    with agent() as node:
+        wait(lambda: handles(node.pid, SIGTERM))
+        node.terminate()
+        assert node.wait(timeout=60) == EXIT_PREEMPTED
 
 
 def launch(settings: Settings, size: StepProfile, world_size: int = 2, **changes: object) -> dict[str, object]:
