@@ -16,6 +16,8 @@ from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
+import pytest
+
 from platform_assets.engine import product_files
 from platform_assets.engine.digests import modules
 
@@ -28,6 +30,8 @@ NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
 """Libraries that a sensor's tick may be the first in its process to import."""
 NO_CALLS = {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+OF_OBJECTS = re.compile(r"(all_)?gather_object|(broadcast|scatter|send|recv)_object_list")
+"""Functions of torch.distributed that pickle what they send."""
 CARRIES = {
     "platform_assets/automation/placeholders.py": "errors in a product's values are shown in its asset, or raised",
     "platform_assets/serving/follow/background.py": "what a job raises in its thread is raised again in its caller's",
@@ -142,15 +146,32 @@ def test_nothing_is_pickled() -> None:
     assert pickled == [], "use safetensors, JSON, Arrow or ONNX"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "dist.all_gather_object(every, own)",
+        "from torch.distributed import broadcast_object_list",
+        "torch.load(path)",
+        "import pickle",
+    ],
+)
+def test_what_pickles_is_seen(statement: str) -> None:
+    assert any(map(_pickles, ast.walk(ast.parse(statement))))
+    assert not any(map(_pickles, ast.walk(ast.parse("torch.distributed.all_gather(every, own)"))))
+
+
 def _pickles(node: ast.AST) -> bool:
     """Return whether a node imports a library that pickles, or calls a pickling function of another one."""
     match node:
         case ast.Import():
             return bool({alias.name.split(".")[0] for alias in node.names} & NO_CALLS)
         case ast.ImportFrom():
-            return (node.module or "").split(".")[0] in NO_CALLS
-        case ast.Attribute(value=ast.Name(id="torch"), attr=name):
-            return name in ("save", "load")
+            names = {alias.name for alias in node.names}
+            return (node.module or "").split(".")[0] in NO_CALLS or any(map(OF_OBJECTS.fullmatch, names))
+        case ast.Attribute(value=ast.Name(id="torch"), attr="save" | "load"):
+            return True
+        case ast.Attribute(attr=name):
+            return OF_OBJECTS.fullmatch(name) is not None
         case ast.keyword(arg="allow_pickle", value=value):
             return not (isinstance(value, ast.Constant) and value.value is False)
     return False

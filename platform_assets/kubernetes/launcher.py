@@ -69,7 +69,7 @@ class KubernetesLauncher(TryingLauncher):
 
     Attributes:
         rights: what its account needs, by resource.
-        api: creates, finds and deletes what an attempt is.
+        api: creates, finds and deletes the object that is one attempt.
 
     Args:
         configuration: address and credentials; None for those of the pod that this runs in, otherwise `KUBECONFIG`.
@@ -174,7 +174,7 @@ class KubernetesLauncher(TryingLauncher):
         check_cluster(self.api, drafts, self.rights)
 
     def draft(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
-        """Return the manifest of what an attempt is."""
+        """Return the manifest of the object that is one attempt."""
         return manifest.pod(self.settings, request.module, plan, prepared, pipes, is_shared=request.is_shared)
 
     def run_to_end(self, launched: Launched) -> Ending:

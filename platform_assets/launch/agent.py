@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import StaticTCP
 from platform_assets.launch.peers import SILENT_S, Peers, Place
 from platform_assets.training.steps.process import PeerLost
 
+ENDED_BY_AGENT_S = 20
+"""A process that ends so long after another one failed was ended for that."""
+
 
 class PeerEnded(SignalException):
-    """The agent of another node has ended or is silent, and the processes of this one with it."""
+    """The agent of another node has ended or is silent, so the processes of this node are ended."""
 
 
 class Agent(LocalElasticAgent):
@@ -48,7 +52,7 @@ class Agent(LocalElasticAgent):
 def run(
     arguments: Sequence[str], processes: int, place: Place, peers: Peers | None, logs: LogsSpecs, *, grace_s: int
 ) -> dict[int, int]:
-    """Run Python with the arguments in so many processes until all have ended; return the exit codes of those failed.
+    """Run Python with the arguments in so many processes until all have ended; return exit codes of those that failed.
 
     The rendezvous is static: torch's others unpickle what peers write. The first node's store is served already.
 
@@ -56,13 +60,15 @@ def run(
         grace_s: what the processes have after this one is asked to stop.
 
     Returns:
-        Exit codes by rank, negative for a signal.
+        Exit codes by rank, negative for a signal, without those that the agent had to kill because another failed.
 
     Raises:
         SignalException: this process was asked to stop; the others have ended.
         PeerEnded: an agent of another node has ended or is silent.
         PeerLost: one was lost while processes were started.
     """
+    # It would log each end last, after the error that explains it.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torch's agent would give up at a second SIGTERM
     rendezvous = StaticTCPRendezvous(place.address, place.port, place.rank, place.nodes, "step", int(SILENT_S))
     spec = WorkerSpec(
@@ -82,4 +88,6 @@ def run(
         if peers is None:
             raise
         raise PeerLost(f"the rendezvous of {place.nodes} nodes failed: {str(problem).splitlines()[0]}") from None
-    return {rank: failure.exitcode for rank, failure in result.failures.items()}
+    # Once one has failed torch's agent ends the others by SIGTERM, and by SIGKILL 30 s later.
+    until_s = min((failure.timestamp for failure in result.failures.values()), default=0) + ENDED_BY_AGENT_S
+    return {rank: failure.exitcode for rank, failure in result.failures.items() if failure.timestamp < until_s}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 import threading
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 BEAT_S = 0.5
 SILENT_S = 25.0
-"""How long an agent may be silent: less than a step, because a node that is cut off closes no connection."""
+"""How long an agent may be silent: a node that is cut off closes no connection. Below the watchdog's 30 s."""
 NOTICE_S = 10.0
 """How long processes have, after another node's agent ended, to notice it themselves and leave their records."""
 LOOPBACK = "127.0.0.1"
@@ -69,10 +70,21 @@ class Place:
         )
 
     def serve(self) -> Store:
-        """Serve torch's store at this place; an agent's own store of the same port here becomes a client of it."""
+        """Serve torch's store at this place; an agent's own store of the same port here becomes a client of it.
+
+        Raises:
+            Misplaced: this is not the address's machine, or another process has the port.
+        """
         from torch.distributed import TCPStore
 
-        listener = socket.create_server((self.address, self.port))
+        try:
+            listener = socket.create_server((self.address, self.port))
+        except OSError as problem:
+            reason = os.strerror(problem.errno or 0)  # its own text repeats the address
+            raise Misplaced(
+                f"node 0 cannot listen at {self.address}:{self.port} ({reason}); expected an address of its own and a "
+                "free port. Look at PET_MASTER_ADDR, PET_MASTER_PORT and the Service that names the node."
+            ) from None
         address, port = listener.getsockname()
         return TCPStore(
             address, port, is_master=True, wait_for_workers=False, multi_tenant=True, master_listen_fd=listener.detach()
@@ -109,7 +121,7 @@ def find(nodes: int, rank: int, host: str, port: int, *, join_s: float) -> Place
 
 
 class Peers:
-    """The agents of a step's other nodes. Each counts in the store while it lives, and leaves its exit code there.
+    """The agents of a step's other nodes. Each raises a counter in the store while it lives, then leaves its exit code.
 
     Attributes:
         ending: how a peer ended, in a sentence; empty while nothing is known of it.
@@ -131,6 +143,7 @@ class Peers:
         """Wait until all agents have met; on the first node, serve the store in which they do.
 
         Raises:
+            Misplaced: the first node's address is not its own.
             PeerLost: one is missing after so many seconds, or has ended.
         """
         place, until_s = self._place, time.monotonic() + join_s

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ from platform_assets.training.steps.process import PeerLost
 KILL_S = 2.0
 """How long before this process is killed the agent kills what is left: nobody would, afterwards."""
 JOIN_S = 180.0
+"""How long to wait for the agents of other nodes, whose pods may wait for an image."""
 LINGER_S = 5.0
+"""How long to store last lines, and then to serve the store to other agents: they learn how this one ended."""
 STOPS = (signal.SIGTERM, signal.SIGINT)
 RECORD = "error.json"
 """What torch calls the record of a process's error, in a folder of the process's own."""
@@ -65,10 +68,11 @@ def exit_code(exit_codes: Sequence[int], errors: Sequence[str], *, is_asked: boo
         return process.EXIT_PREEMPTED
     if killed:
         return 128 - max(killed)
-    if process.Preempted.__name__ in kinds or -signal.SIGTERM in exit_codes:
+    if process.Preempted.__name__ in kinds:
         return process.EXIT_PREEMPTED
-    is_elsewhere = is_shared and (not exit_codes or kinds == {process.PeerLost.__name__})
-    return process.EXIT_PEER_LOST if is_elsewhere else 1
+    if is_shared and (not exit_codes or kinds == {process.PeerLost.__name__}):
+        return process.EXIT_PEER_LOST
+    return process.EXIT_PREEMPTED if -signal.SIGTERM in exit_codes else 1
 
 
 def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: float = JOIN_S) -> int:
@@ -79,16 +83,18 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
     Args:
         join_s: how long to wait for the agents of other nodes.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing import SignalException
 
-    from platform_assets.launch import agent
+    from platform_assets.launch import agent, last_lines
 
     if sys.platform == "linux":
         device = place.device() if place.nodes > 1 else "lo"
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = device
     peers = Peers(place) if place.nodes > 1 else None
-    failed, is_asked, before = dict[int, int](), False, process.oom_kills()
+    failed, said, is_finished, is_asked = dict[int, int](), list[str](), False, False
+    before = process.oom_kills()
     with TemporaryDirectory(prefix="driftline-ranks-") as folder:
+        logs = last_lines.ForwardedLogs(folder)
         try:
             _handle(_stop)
             if peers is not None:
@@ -96,39 +102,40 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
             else:
                 store = place.serve()
                 place = replace(place, port=store.port)
-            arguments, logs = (
-                ["-m", "platform_assets.launch.rank", module, str(processes)],
-                DefaultLogsSpecs(log_dir=folder),
-            )
+            arguments = ["-m", "platform_assets.launch.rank", module, str(processes)]
             failed = agent.run(arguments, processes, place, peers, logs, grace_s=max(1, int(grace_s - KILL_S)))
             is_finished = not failed
         except agent.PeerEnded as problem:
-            is_finished, is_asked = False, problem.sigval == signal.SIGTERM
-            sys.stderr.write(f"{problem}: the processes of node {place.rank} were ended, too.\n")
+            is_asked = problem.sigval == signal.SIGTERM
+            said.append(f"{problem}: the processes of node {place.rank} were ended, too.")
         except SignalException:
-            is_finished, is_asked = False, True
+            is_asked = True
         except PeerLost as problem:
-            is_finished, is_asked = False, peers is not None and peers.is_asked
-            sys.stderr.write(f"{problem}\n")
+            is_asked = peers is not None and peers.is_asked
+            said.append(str(problem))
         finally:
             _handle(signal.SIG_IGN)  # what is left to do takes no time
+            logs.close()
         errors = {int(path.parent.name): _error(path) for path in Path(folder).rglob(RECORD)}
-    for rank, code in sorted(failed.items()):
-        if code < 0:
-            sys.stderr.write(f"rank {rank} got {signal.Signals(-code).name}.\n")
+    until_s = time.monotonic() + (0.75 * KILL_S if is_asked else LINGER_S)
+    first = place.rank * processes
+    # One that left a record may still get the agent's SIGTERM while Python shuts down.
+    failed = {rank: 1 if rank - first in errors else code for rank, code in failed.items()}
+    said += [f"rank {rank} got {signal.Signals(-code).name}." for rank, code in sorted(failed.items()) if code < 0]
     if count := process.oom_kills() - before:
-        sys.stderr.write(f"The kernel killed for memory, in this container: {count} processes.\n")
+        said.append(f"The kernel killed for memory, in this container: {count} processes.")
     is_shared = peers is not None
-    code = (
-        0
-        if is_finished
-        else exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
-    )
+    code = exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
+    code = 0 if is_finished else code
     if process.EXIT_HUNG in (code, peers and peers.code):
-        for rank in (place.rank * processes + here for here in range(processes) if here not in errors):
-            sys.stderr.write(f"rank {rank} did not end by itself: it was stopped, or stuck outside Python.\n")
+        mute = [first + here for here in range(processes) if here not in errors]
+        said += [f"rank {rank} did not end by itself: it was stopped, or stuck outside Python." for rank in mute]
+    sys.stderr.write("".join(f"{sentence}\n" for sentence in said))
+    lines = {first + here: list(lines) for here, lines in logs.last_lines.items()}
+    end = last_lines.NodeEnd(node=place.rank, exit_code=code, said=said, last_lines=lines)
+    last_lines.store(end, patience_s=(until_s - time.monotonic()) / 2)
     if peers is not None:
-        peers.leave(code, linger_s=KILL_S / 2 if is_asked else LINGER_S)
+        peers.leave(code, linger_s=until_s - time.monotonic())
     return code
 
 
@@ -144,7 +151,6 @@ def _error(path: Path) -> str:
 def main() -> None:
     """Run the module that the command line names."""
     process.die_with_parent()
-    os.environ["LOGLEVEL"] = "CRITICAL"  # torch's agent would log each end last, after the error that explains it
     process.exit_on_sigterm()  # until there are processes that save
     from torch.distributed.argparse_util import env
 

@@ -55,7 +55,7 @@ class ProcessGroup:
             dist.broadcast(values, src=0)
 
     def is_any(self, one: bool, other: bool = False) -> tuple[bool, bool]:
-        """Return of two things whether they are so in any process."""
+        """Return for each of two conditions whether it holds in any process."""
         counts = torch.tensor([int(one), int(other)])
         self.add(counts)
         return counts[0].item() > 0, counts[1].item() > 0

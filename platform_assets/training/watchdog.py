@@ -14,14 +14,14 @@ from pathlib import Path
 
 LEAST_S = 30.0
 MEDIANS = 10
-"""A step that takes ten times the median, and this long at least, hangs."""
+"""A step hangs that takes ten times the median step, and `LEAST_S` at least."""
 PATIENCE_S = 300.0
 """For the first step, which may compile, and for a save, which may go through a slow network."""
 WAITING, SAVING = "waiting for its peers", "saving"
 
 
 class Watchdog:
-    """Knows when the last step, batch of an evaluation or save of this process ended.
+    """Notes when steps, batches of an evaluation and saves of this process end, and reports when none does.
 
     Its thread touches no tensor, and works while the main thread waits for other processes in torch.
 

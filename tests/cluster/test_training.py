@@ -56,7 +56,7 @@ def alone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     environment.land(str(path / "laptop" / "store"), slow_batches.files())
     with environment.training_on_a_laptop(checkout, path, *WORDS):
         pass
-    return checkout, _digests(str(path / "laptop" / "store"))
+    return checkout, digests_of(str(path / "laptop" / "store"))
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_a_training_ends_with_the_same_bytes_however_it_is_killed(
     killer = Killer(runs, reachable, {node.name: node for node in machines}, priority)
     set_slow(runs, "/")
     environment.land(runs.settings.root, slow_batches.files())
-    variables = {name: value for name, value in runs.process_environment().items() if _is_passed_on(name)}
+    variables = {name: value for name, value in runs.process_environment().items() if is_passed_on(name)}
     with environment.training(checkout, tmp_path / "run", variables, *WORDS):
         killer.end_all(list(ways))
-    assert _digests(runs.settings.root) == digests
-    attempts = _attempts(runs.settings.root)
+    assert digests_of(runs.settings.root) == digests
+    attempts = attempts_of(runs.settings.root)
     assert [attempt["reason"] for attempt in attempts] == [*ways.values(), "finished"]
     for hit, attempt in zip(killer.hit, attempts, strict=False):
         assert attempt["id"] == hit["id"]
@@ -102,15 +102,15 @@ def test_a_training_ends_with_the_same_bytes_however_it_is_killed(
             assert after["resumed_from_step"] == before["steps_done"] > before["resumed_from_step"]
 
 
-def _is_passed_on(name: str) -> bool:
+def is_passed_on(name: str) -> bool:
     return name.startswith(("DRIFTLINE_", "AWS_", "KUBECONFIG")) and name != "DRIFTLINE_STATE"
 
 
-def _digests(root: str) -> list[str]:
+def digests_of(root: str) -> list[str]:
     stages = (TableStore(root, SPEC.name).records(stage, [CUTOFF])[CUTOFF] for stage in ("checkpoint", "onnx"))
     return [record.content_digest for record in stages]
 
 
-def _attempts(root: str) -> list[Mapping[str, Any]]:
+def attempts_of(root: str) -> list[Mapping[str, Any]]:
     result = unique_attempts(Ledgers(root, SPEC.name).of(ATTEMPTS).records())
     return [record.document() for _, record in reversed(result) if record.step == "train"]

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from dagster_pipes import encode_param
 
 from platform_assets.base.settings import REPOSITORY, Settings
+from platform_assets.launch.last_lines import NodeEnd
 from platform_assets.store.ledgers import Ledgers
 from tests.doubles import tiny_product
 from tests.doubles.tiny_rank import Plan
@@ -27,11 +29,12 @@ KILLED = 128 + signal.SIGKILL
 class Shared:
     """Trainings of the tiny product in a store of their own, by as many processes as each is told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: str | None = None) -> None:
         folder.mkdir()
-        self.settings = Settings(root=str(folder / "store"), state=folder / "state")
-        self.plan, self.folder = folder / "plan", folder
+        self.settings = Settings(root=root or str(folder / "store"), state=folder / "state")
+        self.plan, self.folder, self.messages = folder / "plan", folder, folder / "pipes"
         self.extras = tiny_product.store(self.settings)
+        self.ledgers = Ledgers(self.settings.root, "tiny")
 
     @contextmanager
     def started(self, processes: int = 2, **plan: Any) -> Iterator[subprocess.Popen[str]]:
@@ -52,7 +55,13 @@ class Shared:
         extras = {**self.extras, "world_size": len(nodes) * processes}
         self.plan.write_bytes(msgspec.json.encode(Plan(extras=extras, **plan)))
         agent = [sys.executable, "-m", "platform_assets.launch.torchrun", f"--processes={processes}", "--grace-s=30"]
-        environment = {**os.environ, **self.settings.to_environment(), "TINY_RANK": str(self.plan)}
+        environment = {
+            **os.environ,
+            **self.settings.to_environment(),
+            "TINY_RANK": str(self.plan),
+            "DAGSTER_PIPES_CONTEXT": encode_param({}),
+            "DAGSTER_PIPES_MESSAGES": encode_param({"path": str(self.messages / "messages")}),
+        }
         port = free_port()
         with ExitStack() as stack:
             agents = list[subprocess.Popen[str]]()
@@ -100,12 +109,16 @@ class Shared:
         result: dict[str, Any] = msgspec.json.decode((self.folder / "result").read_bytes())
         return str(result["checkpoint"])
 
+    def node_end(self, node: int = 0) -> NodeEnd:
+        """Return what the agent of a node stored of its end."""
+        return msgspec.json.decode((self.messages / f"node-{node}.json").read_bytes(), type=NodeEnd)
+
     def losses(self) -> dict[int, float]:
         lines = (self.folder / "losses").read_text(encoding="utf-8").splitlines()
         return {int(step): float(loss) for step, loss in (line.split() for line in lines)}
 
     def reasons(self) -> list[str]:
-        return [record["reason"] for _, record in Ledgers(self.settings.root, "tiny").records("attempts")]
+        return [record["reason"] for _, record in self.ledgers.records("attempts")]
 
 
 def free_port() -> int:

@@ -90,6 +90,15 @@ def test_numbers_that_contradict_each_other_are_refused(nodes: int, rank: int, h
         find(nodes, rank, host, port, join_s=0.0)
 
 
+def test_an_address_that_is_not_ones_own_and_a_port_that_is_taken_are_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = Place(nodes=2, address="127.0.0.1", port=other.getsockname()[1])
+        with pytest.raises(Misplaced, match=r"node 0 cannot listen at 127\.0\.0\.1:\d+ \(Address already in use\)"):
+            Peers(taken).join(0.0)
+    with pytest.raises(Misplaced, match=r"cannot listen at 192\.0\.2\.1:29400 \(Cannot assign requested address\)"):
+        Peers(Place(nodes=2, address="192.0.2.1", port=29400)).join(0.0)
+
+
 def test_the_device_is_that_of_the_route_to_the_first_node() -> None:
     assert Place(nodes=2, port=29400).device() == "lo"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:

@@ -55,6 +55,8 @@ def test_the_first_cause_decides_the_exit_code(
     [
         ([1], [PEER], EXIT_PEER_LOST),
         ([], [], EXIT_PEER_LOST),  # the agent of another node ended
+        ([1, -SIGTERM], [PEER], EXIT_PEER_LOST),  # by its agent, because the other had failed
+        ([-SIGTERM], [], 143),
         ([1, 1], [PEER, OWN], 1),
         ([1], [""], 1),
         ([-SIGKILL, 1], [PEER], 128 + SIGKILL),

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class GangLauncher(KubernetesLauncher):
     """Runs a step as the pods of an Indexed Job, with the budgets, records and endings of a single pod.
 
-    A second engine, such as JobSet, is such a class too: it says what its object is (`draft`), how that is created,
-    found and deleted (an `Api`), and how it is watched (`follow`).
+    Another engine, such as JobSet, is a subclass: `draft` returns its object, an `Api` creates, finds and deletes it,
+    and `follow` watches it. It never retries by itself.
     """
 
     spans_nodes = True
@@ -50,7 +50,7 @@ class GangLauncher(KubernetesLauncher):
         return manifests.job(super().draft(request, plan, prepared, pipes), plan.profile)
 
     def follow(self, launched: Launched, last: Pod | None, logs: ExitStack) -> Ending:
-        if isinstance(last, Gang):  # the run that created it may have been killed before all was there
+        if isinstance(last, Gang):  # the run that created it may have been killed before its Service was there
             variables = launched.session.get_bootstrap_env_vars()
             manifest = self.draft(launched.request, launched.request.plan, launched.prepared, variables)
             self.gangs.complete(manifest, last)

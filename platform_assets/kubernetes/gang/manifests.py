@@ -1,7 +1,7 @@
-"""Build what an attempt on several nodes needs: an Indexed Job of its pod, a name for each pod, and who may reach whom.
+"""Build the objects of an attempt on several nodes: an Indexed Job, and its headless Service and network policy.
 
-A Job of ours never tries again: one attempt is one Job, and the launcher decides about the next. Its Service and its
-network policy belong to it, so they go with it.
+The Job never retries: one attempt is one Job, and the launcher decides about the next one. Service and network policy
+are owned by the Job, so they are deleted with it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from platform_assets.store.records.values import items, member, text, texts
 INDEX = "batch.kubernetes.io/job-completion-index"
 """The label and the annotation with a pod's number, from 0."""
 QUEUE = "kueue.x-k8s.io/"
-"""What a queue is told stands on the Job: on its pods too, each of them would queue by itself."""
+"""Prefix of Kueue's labels. Only the Job carries them: a pod with them would queue by itself."""
 PORT = 29400
 """Where the first pod's agent listens for the others."""
 
 
 def job(pod: Manifest, size: StepProfile) -> Manifest:
-    """Return the Job whose pods are such a pod each."""
+    """Return the Job that runs a copy of a pod per node of its profile."""
     metadata, nodes = pod["metadata"], size.nodes
     labels = {key: value for key, value in metadata["labels"].items() if not key.startswith(QUEUE)}
     (container,) = pod["spec"]["containers"]
@@ -49,7 +49,7 @@ def job(pod: Manifest, size: StepProfile) -> Manifest:
 
 
 def service(job: Manifest, uid: str) -> Spec:
-    """Return the headless Service that gives each pod of a Job a name, from before it is ready."""
+    """Return the headless Service that gives each pod of a Job a name, also before the pod is ready."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -59,11 +59,11 @@ def service(job: Manifest, uid: str) -> Spec:
 
 
 def network_policy(job: Manifest, uid: str, isolated: Sequence[str]) -> Spec:
-    """Return what lets the pods of a Job reach each other, beside what every step may; a fixed policy knows no Jobs.
+    """Return the policy that lets the pods of a Job reach each other; a fixed one cannot tell two Jobs apart.
 
     Args:
-        isolated: the directions, `Ingress` and `Egress`, in which other policies keep its pods from everything that
-            none allows. In any other direction ours would be the first to keep them from the store.
+        isolated: the directions, `Ingress` and `Egress`, in which other policies isolate its pods already. In any other
+            direction ours would be the first, and cut them off from the store.
     """
     members = [{"podSelector": {"matchLabels": _members(job)}}]
     return {
@@ -116,13 +116,13 @@ def _owned(job: Manifest, uid: str) -> Spec:
 
 
 def _apart(attempt: str) -> Spec:
-    """Return the wish for a node each: two pods on one share its accelerators' links, and its loss."""
+    """Return a preference for one node per pod: pods on one node share its network, and are lost together."""
     term = {"labelSelector": {"matchLabels": {ATTEMPT: attempt}}, "topologyKey": "kubernetes.io/hostname"}
     return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]}
 
 
 def _of_rank(name: str, pod: Manifest, size: StepProfile) -> list[dict[str, Any]]:
-    """Return torchrun's variables, by which each agent finds its place and the first one."""
+    """Return torchrun's variables: each agent's number, and the address of the first agent."""
     fixed = {
         "PET_NNODES": str(size.nodes),
         "PET_NPROC_PER_NODE": str(size.processes_per_node),

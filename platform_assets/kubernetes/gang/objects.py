@@ -1,4 +1,4 @@
-"""The Jobs of attempts on several nodes, as the API of pods does it: create, find, read and delete one as a whole."""
+"""Create, find, read and delete the Jobs of attempts on several nodes, each as a whole, by the interface for pods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GONE_S = 60.0
 KUEUE = ("kueue.x-k8s.io", "v1beta1", "workloads")
-"""Group, version and plural of what Kueue keeps of a Job; its newer versions serve this one too."""
+"""Group, version and plural of Kueue's workloads; its newer versions serve this one too."""
 JOB_UID = "kueue.x-k8s.io/job-uid"
 """The label by which Kueue finds the workload of a Job."""
 
@@ -32,8 +32,8 @@ class Gang(Pod):
     Attributes:
         uid: of the Job; one of the same name that was created again has another.
         is_suspended: no pod of it may run: it waits in a queue, or has lost its place.
-        began_at: when its pods were last let in; None while it is suspended.
-        failed: the condition that says why it is being given up.
+        began_at: when it was last started or resumed; None while it is suspended.
+        failed: the condition that says why it fails.
     """
 
     uid: str
@@ -60,14 +60,14 @@ class Gangs(Api):
     """The API of one namespace, where a Job is one attempt.
 
     Attributes:
-        members: its pods.
+        members: the API of its pods.
     """
 
     kind: ClassVar[str] = "Job"
     suffix: ClassVar[str] = "job"
     read: ClassVar[staticmethod[[object], Pod]] = staticmethod(read_gang)
     deletion: ClassVar[Mapping[str, object]] = {"propagationPolicy": "Foreground"}
-    """A Job is there as long as a pod of it: whoever waits for its end has waited for theirs."""
+    """A Job stays until all its pods are gone, so waiting for it is waiting for them."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Gangs(Api):
         except ApiTrouble as trouble:
             if not trouble.may_be_done:
                 self.delete(gang.name)
-                until_s = time.monotonic() + GONE_S  # the next try would find a Job that is on its way out
+                until_s = time.monotonic() + GONE_S  # or the next try would find the Job that is being deleted
                 while self.pod(gang.name).pod is not None and time.monotonic() < until_s:
                     time.sleep(1.0)
             raise
@@ -117,7 +117,7 @@ class Gangs(Api):
             self._json((kind,), f"create_namespaced_{suffix}", self.namespace, document)
         except ApiTrouble as trouble:
             if trouble.meaning != "exists":
-                trouble.args = (f"{kind} {name} could not be made: {trouble}",)
+                trouble.args = (f"{kind} {name} could not be created: {trouble}",)
                 raise
 
     def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
@@ -134,7 +134,7 @@ class Gangs(Api):
         return is_done
 
     def of_queue(self, gang: Gang) -> list[Condition]:
-        """Return the conditions of what Kueue keeps of a Job; none without Kueue, or without the right to read it."""
+        """Return the conditions of a Job's workload in Kueue; none without Kueue, or without the right to read it."""
         if "workloads" in self._refused:
             return []
         group, version, plural = KUEUE

@@ -1,8 +1,8 @@
 """Find the first cause among the endings of an attempt's pods: by kind, then by time. One pure function.
 
-When one pod of a gang ends, all the others do: their ranks lose a peer, and the Job deletes them. So most endings are
-only what follows from another. What a cluster says about a pod itself comes before what its process says, and that
-before what only shows that somebody ended it.
+When one pod of a gang ends, all the others do: their ranks lose a peer, and the Job deletes them. So most endings
+only follow from another. What a cluster says about a pod itself comes before what its process says, and that before
+what only shows that somebody ended it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MemberEnding:
 
 
 def kind(member: MemberEnding) -> int:
-    """Return the place of an ending among the kinds of causes; the smallest is the cause.
+    """Return the number of an ending's kind; the smallest among the pods is the cause.
 
     0: its node is lost or broken. 1: it was evicted or preempted, as its cluster says. 2: a limit. 3: an error of its
     own, or anything that kept it from beginning. 4: its ranks stood still. 5: somebody ended it, and nothing says who.
@@ -69,7 +69,7 @@ def _is_disrupted(pod: Pod) -> bool:
 
 
 def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequence[int], Ending]:
-    """Return whose ending is the cause, and the ending of the whole; the pods that nobody saw have no say.
+    """Return which pods are the cause, and the ending of the whole; pods that were never seen do not count.
 
     Args:
         members: by number, at least one.

@@ -1,7 +1,7 @@
 """Watch the pods of a Job to the end of each, and say how the whole ended.
 
-When one pod has ended, the others follow: the Job ends them, or this does where the Job sees no failure, as on a node
-that is silent or without room. The first cause is judged once each pod's end is known, because what is seen first is
+When one pod has ended, the others follow: the Job ends them, or this module where the Job sees no failure, as on a
+node that is silent or full. The first cause is judged once each pod's end is known, because what is seen first is
 often only what follows from it: a node is known to be lost long after the others have missed it.
 """
 
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+import msgspec
 
 from platform_assets.base import failures
 from platform_assets.base.wording import counted, one_line
@@ -30,9 +32,9 @@ from platform_assets.launch.attempt import LAST_LINES, Launched, Observation, Pr
 from platform_assets.launch.endings import Ending
 
 NO_POD = "FailedCreate"
-"""The reason of an event of a Job that may not have a pod."""
+"""The reason of a Job's event: one of its pods could not be created."""
 PASSING = re.compile(f"{SOON.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""Why a pod could not be created, where it may be possible in a moment."""
+"""Messages about a pod that could not be created now, and may be in a moment."""
 EVICTED, OUT_OF_TIME = "Evicted", "PodsReadyTimeout"
 """The condition of Kueue's workload that has lost its place, and the reason where its pods were not ready in time."""
 WAITS = "QuotaReserved"
@@ -44,7 +46,7 @@ class Member:
 
     Attributes:
         pod: the newest status.
-        is_gone: whether the API has it no more.
+        is_gone: whether the API no longer has it.
         node: its node, if that may be read.
         ending: None while it goes on.
         observation: its lines.
@@ -84,11 +86,11 @@ class GangWatch(PodWatch):
 
 
 class _Watched:
-    """A gang that is watched.
+    """A gang, and what was seen of it.
 
     Attributes:
         members: by number.
-        cause: of the whole, where that is not in one of its pods.
+        cause: the ending of the whole, where it does not come from one of its pods.
         is_stopped: whether it was deleted.
     """
 
@@ -164,7 +166,7 @@ class _Watched:
         return ending
 
     def _outlives(self, now: datetime) -> bool:
-        """Return whether the gang goes on although its cluster has lost a node: no rank does without the others."""
+        """Return whether ranks go on although the cluster has lost a node of theirs; none does without the others."""
         began_at = self.launched.observation.started_at
         if self.is_stopped or began_at is None:
             return False
@@ -183,15 +185,26 @@ class _Watched:
     def _observe(self) -> None:
         """Note what the pods show of the whole attempt."""
         observation = self.launched.observation
-        shown = [member.pod for member in self.members.values()]
+        shown = [self.members[number].pod for number in sorted(self.members)]
         began = [pod.step.started_at for pod in shown if pod.step and pod.step.started_at]
         observation.started_at = min(began, default=observation.started_at)
         observation.asked_at = min((pod.created_at for pod in shown if pod.created_at), default=observation.asked_at)
         if first := self.members.get(0):
             observation.last_lines = first.observation.last_lines
+            node = first.pod.node or observation.location.node
+            observation.location = msgspec.structs.replace(observation.location, node=node)
+            waiting = [pod.condition("PodScheduled").message for pod in shown if not pod.has_node]
+            self._wait("for nodes", next(iter(waiting), ""))
+
+    def _wait(self, what: str, message: str) -> None:
+        """Say what is waited for, as often as it changes."""
+        observation, reason = self.launched.observation, one_line(message)
+        if reason and reason != observation.waits_for:
+            self.launched.log.info(f"the step waits {what} ({self.launched.size.name}): {reason}")
+        observation.waits_for = reason
 
     def _of_the_whole(self, gang: Gang | None, now: datetime) -> Ending | None:
-        """Return why the whole is over, or has to be; None where its pods say that."""
+        """Return why the whole is over, or has to end; None where its pods say so."""
         size = self.launched.size
         if gang is None:
             gone = "its Job is gone, and no pod of it was ever seen"
@@ -217,7 +230,7 @@ class _Watched:
         return None
 
     def _of_queue(self, gang: Gang, now: datetime) -> Ending | None:
-        """Return the ending of a Job that its queue lets in no more, or never did."""
+        """Return the ending of a Job that its queue has evicted, or never admitted."""
         conditions = {item.kind: item for item in self.gangs.of_queue(gang)}
         evicted = conditions.get(EVICTED, Condition())
         if self.members or evicted.status == "True" or records.own_record(self.launched.prepared) is not None:
@@ -230,17 +243,14 @@ class _Watched:
             )
         timeout_s = self.launched.size.queue_timeout_s
         waits = conditions.get(WAITS, Condition())
-        reason = one_line(waits.message)
-        if reason and reason != self.launched.observation.waits_for:
-            self.launched.log.info(f"the step waits in its queue ({self.launched.size.name}): {reason}")
-            self.launched.observation.waits_for = reason
+        self._wait("in its queue", waits.message)
         if gang.created_at is None or now < gang.created_at + timedelta(seconds=timeout_s):
             return None
         evidence = quote(f"its queue did not let it in within {timeout_s:g} s", waits.message)
         return Ending(failure=failures.ADMISSION, evidence=evidence, ended_at=now, is_final=True)
 
     def _without_pods(self, events: Sequence[Event], *, is_late: bool) -> Ending | None:
-        """Return the ending of a Job some of whose pods the API does not let it have."""
+        """Return the ending of a Job some of whose pods cannot be created."""
         refused = [event.message for event in events if not PASSING.search(event.message)]
         if not refused and not is_late:
             return None
@@ -253,7 +263,7 @@ class _Watched:
         )
 
     def _stop(self, gang: Gang | None) -> None:
-        """Delete the Job once one of its pods cannot go on, and at once what is on a node that is lost."""
+        """Delete the Job once one of its pods cannot go on, and without grace those on a lost node."""
         judged = [member for member in self.members.values() if member.ending is not None]
         has_failed = any(member.ending and member.ending.failure for member in judged)
         # Where all that failed did so by itself, the Job ends the others: what failed stays until it is on record.

@@ -41,7 +41,7 @@ def test_two_nodes_killed_and_stopped_end_with_the_bytes_of_one_node(tmp_path: P
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
 
 
-@pytest.mark.thorough
+@THOROUGH
 def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: Path) -> None:
     draw, shared, alone = random.Random(45), Shared(tmp_path / "shared"), Shared(tmp_path / "alone")
     for step in sorted(draw.sample(range(1, STEPS), 20)):
@@ -53,7 +53,7 @@ def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: 
     assert shared.checkpoint() == alone.checkpoint()
 
 
-@pytest.mark.thorough
+@THOROUGH
 def test_the_same_number_of_processes_gives_the_same_bytes_on_any_number_of_nodes(tmp_path: Path) -> None:
     checkpoints = set()
     for nodes in (1, 2, 4):
@@ -101,20 +101,25 @@ def test_a_node_that_ends_while_importing_ends_the_other_one(
     ("plan", "expected"),
     [
         ({"fills": {"1": 20}}, [EXIT_PEER_LOST, 1]),
-        ({"fills": {"0": 20}}, [1, EXIT_PEER_LOST]),
-        ({"training": {"learning_rate": 1e30}}, [1, 1]),
-        ({"own": {"1": {"weight_decay": 0.5}}}, [1, 1]),
+        pytest.param({"fills": {"0": 20}}, [1, EXIT_PEER_LOST], marks=THOROUGH),
+        pytest.param({"training": {"learning_rate": 1e30}}, [1, 1], marks=THOROUGH),
+        pytest.param({"own": {"1": {"weight_decay": 0.5}}}, [1, 1], marks=THOROUGH),
     ],
 )
 def test_an_error_on_one_node_is_the_one_of_the_step(tmp_path: Path, plan: dict[str, Any], expected: list[int]) -> None:
-    ended = Shared(tmp_path / "shared").run_on(2, **plan)
+    shared = Shared(tmp_path / "shared")
+    ended = shared.run_on(2, **plan)
     assert codes(ended) == expected, ended
     assert sum(output.count("Traceback") for _, output in ended) == 1
+    for node, (code, output) in enumerate(ended):
+        end = shared.node_end(node)
+        assert (end.node, end.exit_code, list(end.last_lines)) == (node, code, [node])
+        assert end.last_lines[node][-1] in output
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=THOROUGH), 2])
 def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) -> None:
-    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=3.0)
+    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=10.0)
     assert codes(ended)[-1] == EXIT_HUNG, ended
     output = "".join(output for _, output in ended)
     assert "rank 1 was computing in step 21, in wait (threading.py, line " in output
@@ -123,11 +128,20 @@ def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) 
 
 
 @pytest.mark.parametrize(
-    ("nodes", "expected"), [(1, [EXIT_HUNG]), pytest.param(2, [EXIT_HUNG, EXIT_PEER_LOST], marks=THOROUGH)]
+    ("nodes", "expected"), [pytest.param(1, [EXIT_HUNG], marks=THOROUGH), (2, [EXIT_HUNG, EXIT_PEER_LOST])]
 )
 def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, nodes: int, expected: list[int]) -> None:
-    ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, dies={"1": (20, signal.SIGSTOP)}, least_s=3.0)
+    shared = Shared(tmp_path / "shared")
+    ended = shared.run_on(nodes, 2 // nodes, dies={"1": (20, signal.SIGSTOP)}, least_s=10.0)
     assert codes(ended) == expected, ended
-    output = "".join(output for _, output in ended)
-    assert "rank 0 was waiting for its peers in step 21" in output
-    assert "rank 1 did not end by itself: it was stopped, or stuck outside Python." in output
+    first, last = shared.node_end(), shared.node_end(nodes - 1)
+    assert "rank 0 was waiting for its peers in step 21" in first.last_lines[0][-1]
+    assert "rank 1 did not end by itself: it was stopped, or stuck outside Python." in last.said
+
+
+@THOROUGH
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_process_that_computes_for_long_ends_with_its_peers(tmp_path: Path, processes: int) -> None:
+    shared, last = Shared(tmp_path / "shared"), str(2 * processes - 1)
+    ended = shared.run_on(2, processes, dies={"0": (20, signal.SIGKILL)}, hangs={last: 20}, least_s=600.0)
+    assert codes(ended) == [KILLED, EXIT_PEER_LOST], ended
