@@ -118,7 +118,8 @@ def ended(failure: Failure | None, after_s: float = 60, *, code: int | None = No
 
 
 DRAINED = ended(failures.PREEMPTED, 40, code=143, pod=DISRUPTED)
-BY_THE_JOB = ended(failures.PREEMPTED, 41, code=143, pod={"metadata": {}})
+BY_SOMEBODY = ended(failures.PREEMPTED, 41, code=143, pod={"metadata": {}})
+BY_THE_JOB = replace(BY_SOMEBODY, is_by_job=True)
 PEER = ended(failures.CODE, 39, code=EXIT_PEER_LOST)
 
 
@@ -131,7 +132,9 @@ PEER = ended(failures.CODE, 39, code=EXIT_PEER_LOST)
         ((BY_THE_JOB, ended(failures.CODE, 41, code=1), PEER), [1], failures.CODE),
         ((ended(failures.HUNG, 10), ended(failures.OUT_OF_MEMORY, 50, code=137)), [1], failures.OUT_OF_MEMORY),
         ((ended(failures.HUNG, 10), BY_THE_JOB), [0], failures.HUNG),
-        ((BY_THE_JOB, PEER), [0], failures.PREEMPTED),
+        ((BY_SOMEBODY, PEER), [0], failures.PREEMPTED),
+        ((BY_SOMEBODY, BY_THE_JOB), [0], failures.PREEMPTED),
+        ((BY_THE_JOB, PEER), [1], failures.PEERS_LOST),
         ((PEER, PEER), [0, 1], failures.PEERS_LOST),
         ((ended(failures.CODE, 10, code=1), ended(failures.CODE, 10 + CLOCKS_S, code=1)), [0, 1], failures.CODE),
         ((ended(failures.CODE, 20, code=1), ended(failures.CODE, 10, code=1)), [1], failures.CODE),
@@ -145,6 +148,11 @@ def test_the_first_cause_is_found_by_kind_and_then_by_time(
     assert (found, ending.failure) == (causes, failure)
     for number in causes if failure else []:
         assert f"{number} on " in ending.evidence
+
+
+def test_of_a_gang_that_stood_still_those_that_said_nothing_are_named() -> None:
+    _, ending = first_cause({0: ended(failures.HUNG, 10), 1: BY_THE_JOB}, 2)
+    assert ending.evidence.endswith("; pod 1 on n41 said nothing, and had to be ended")
 
 
 def test_hours_are_those_of_all_pods() -> None:

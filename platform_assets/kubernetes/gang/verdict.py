@@ -24,6 +24,7 @@ TAKEN = (
     *(failures.EVICTED, failures.NODE_LOST, failures.HARDWARE),
 )
 OF_LIMITS = (failures.OUT_OF_MEMORY, failures.OUT_OF_SHM, failures.OUT_OF_DISK)
+HUNG, FINISHED = 4, 8
 DISRUPTED = "DisruptionTarget"
 LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -34,10 +35,12 @@ class MemberEnding:
 
     Attributes:
         pod: as it was last seen; None if it never was.
+        is_by_job: whether it was asked to stop only after the whole had been given up.
     """
 
     ending: Ending
     pod: Pod | None
+    is_by_job: bool = False
 
 
 def kind(member: MemberEnding) -> int:
@@ -45,23 +48,25 @@ def kind(member: MemberEnding) -> int:
 
     0: its node is lost or broken. 1: it was evicted or preempted, as its cluster says. 2: a limit. 3: an error of its
     own, or anything that kept it from beginning. 4: its ranks stood still. 5: somebody ended it, and nothing says who.
-    6: its ranks lost a peer. 7: it finished.
+    6: its ranks lost a peer. 7: its Job ended it, because of another. 8: it finished.
     """
     ending, failure = member.ending, member.ending.failure
     if failure is None:
-        return 7
+        return FINISHED
     if ending.exit_code == EXIT_PEER_LOST and failure is failures.CODE:
         return 6
     if failure in (failures.NODE_LOST, failures.HARDWARE):
         return 0
     if failure in TAKEN:
         is_named = failure is not failures.PREEMPTED or (member.pod is not None and _is_disrupted(member.pod))
-        return 1 if is_named else 5
+        return 1 if is_named else 7 if member.is_by_job else 5
     if failure in OF_LIMITS:
         return 2
     if failure is failures.HUNG:
-        return 4
-    return 5 if failure is failures.KILLED else 3
+        return HUNG
+    if failure is failures.KILLED:
+        return 7 if member.is_by_job else 5
+    return 3
 
 
 def _is_disrupted(pod: Pod) -> bool:
@@ -82,27 +87,35 @@ def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequenc
     causes = [
         number for number, ending in alike.items() if until is None or not ending.ended_at or ending.ended_at <= until
     ]
-    if first == 7:
+    if first == FINISHED:
         causes = causes[:1]  # all have finished: one speaks for all
     cause = min(causes, key=lambda number: alike[number].ended_at or LAST)
     whole = replace(
         alike[cause],
         failure=failures.PEERS_LOST if first == 6 else alike[cause].failure,
-        evidence=_sentence(causes, alike, size) if first < 7 else f"{counted(size, 'pod')} finished",
+        evidence=_sentence(causes, members, size) if first < FINISHED else f"{counted(size, 'pod')} finished",
         is_final=any(alike[number].is_final for number in causes),
     )
     return causes, _with_times(whole, [member.ending for member in members.values()], size)
 
 
-def _sentence(causes: Sequence[int], endings: Mapping[int, Ending], size: int) -> str:
-    """Name the pods that are the cause, with their nodes; those that say the same once."""
+def _sentence(causes: Sequence[int], members: Mapping[int, MemberEnding], size: int) -> str:
+    """Name the pods that are the cause, with their nodes; those that say the same once.
+
+    Of a gang that stood still, those that said nothing are what the others waited for.
+    """
     said = dict[str, list[int]]()
     for number in causes:
-        said.setdefault(endings[number].evidence, []).append(number)
-    return "; ".join(
-        f"pod {' and '.join(_place(number, endings[number]) for number in numbers)} of {size}: {evidence}"
-        for evidence, numbers in said.items()
-    )
+        said.setdefault(members[number].ending.evidence, []).append(number)
+    parts = [f"{_named(numbers, members)} of {size}: {evidence}" for evidence, numbers in said.items()]
+    silent = [number for number, member in members.items() if number not in causes and kind(member) in (5, 7)]
+    if silent and kind(members[causes[0]]) == HUNG:
+        parts.append(f"{_named(silent, members)} said nothing, and had to be ended")
+    return "; ".join(parts)
+
+
+def _named(numbers: Sequence[int], members: Mapping[int, MemberEnding]) -> str:
+    return f"pod {' and '.join(_place(number, members[number].ending) for number in numbers)}"
 
 
 def _place(number: int, ending: Ending) -> str:

@@ -92,6 +92,7 @@ class _Watched:
         members: by number.
         cause: the ending of the whole, where it does not come from one of its pods.
         is_stopped: whether it was deleted.
+        given_up_at: when its Job had failed, or was deleted here, by the API's clock; None while it goes on.
     """
 
     def __init__(self, gangs: Gangs, launched: Launched, changes: GangWatch, logs: ExitStack) -> None:
@@ -99,16 +100,19 @@ class _Watched:
         self.members: dict[int, Member] = {}
         self.cause: Ending | None = None
         self.is_stopped = False
+        self.given_up_at: datetime | None = None
         self.heartbeats = Heartbeats(launched.prepared)
 
     def to_the_end(self, poll_s: float) -> Ending:
         while True:
             answer = self.gangs.pod(self.launched.prepared.name)
             assert answer.pod is None or isinstance(answer.pod, Gang)
+            if self.given_up_at is None and answer.pod is not None:
+                self.given_up_at = answer.pod.failed.since
             self._look(answer.now)
             if self.cause is None and not self.is_stopped:
                 self.cause = self._of_the_whole(answer.pod, answer.now)
-            self._stop(answer.pod)
+            self._stop(answer.pod, answer.now)
             is_over = self.cause is not None or answer.pod is None or self.is_stopped or bool(answer.pod.failed.kind)
             has_all = len(self.members) == self.launched.size.nodes or is_over
             if has_all and all(member.ending for member in self.members.values()):
@@ -262,7 +266,7 @@ class _Watched:
             is_final=bool(refused),
         )
 
-    def _stop(self, gang: Gang | None) -> None:
+    def _stop(self, gang: Gang | None, now: datetime) -> None:
         """Delete the Job once one of its pods cannot go on, and without grace those on a lost node."""
         judged = [member for member in self.members.values() if member.ending is not None]
         has_failed = any(member.ending and member.ending.failure for member in judged)
@@ -270,6 +274,7 @@ class _Watched:
         has_to_end = self.cause is not None or (has_failed and not all(member.pod.is_over for member in judged))
         if has_to_end and gang is not None and not self.is_stopped:
             self.is_stopped = self.gangs.delete(gang.name)
+            self.given_up_at = self.given_up_at or now
         for member in judged:
             is_lost = member.ending is not None and member.ending.failure is failures.NODE_LOST
             if is_lost and not member.is_gone and not member.pod.is_over:
@@ -277,7 +282,7 @@ class _Watched:
 
     def _ending(self, now: datetime) -> Ending:
         endings = {
-            number: MemberEnding(ending=member.ending, pod=member.pod)
+            number: MemberEnding(ending=member.ending, pod=member.pod, is_by_job=self._is_by_job(member.pod))
             for number, member in self.members.items()
             if member.ending is not None
         }
@@ -291,6 +296,10 @@ class _Watched:
             return ending
         times = {name: getattr(ending, name) for name in ("asked_at", "started_at", "ended_at", "node_s")}
         return replace(self.cause, **{name: value for name, value in times.items() if value is not None})
+
+    def _is_by_job(self, pod: Pod) -> bool:
+        asked_at = pod.stop_requested_at(self.launched.size.grace_s)
+        return asked_at is not None and self.given_up_at is not None and asked_at >= self.given_up_at
 
     def _explain(self, causes: Sequence[int]) -> None:
         """Let the last lines of the attempt be those of the pods that are its cause."""
