@@ -41,7 +41,7 @@ def test_two_nodes_killed_and_stopped_end_with_the_bytes_of_one_node(tmp_path: P
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
 
 
-@THOROUGH
+@pytest.mark.end_to_end
 def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: Path) -> None:
     draw, shared, alone = random.Random(45), Shared(tmp_path / "shared"), Shared(tmp_path / "alone")
     for step in sorted(draw.sample(range(1, STEPS), 20)):
