@@ -35,7 +35,8 @@ for overlay in sorted(Path("deploy/kubernetes/overlays").iterdir()) if kustomize
     texts[str(overlay)] = subprocess.run([kustomize, "kustomize", str(overlay)], stdout=subprocess.PIPE, text=True, check=True).stdout
 for place, text in texts.items():
     for manifest in yaml.safe_load_all(text):
-        kubernetes_validate.validate(manifest, "1.35", strict=True)
+        if not manifest["apiVersion"].startswith("kueue.x-k8s.io/"):  # a real Kueue takes them: tests/cluster/test_gang_rights.py
+            kubernetes_validate.validate(manifest, "1.35", strict=True)
 print(f"kubernetes: {', '.join(texts)} are valid" + ("" if kustomize else "; the overlays were left out: there is no kubectl"))
 
 with tempfile.TemporaryDirectory() as home:
