@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from threading import Barrier
 from typing import Any, cast
@@ -23,6 +23,7 @@ from platform_assets.product.spec import Training
 from platform_assets.product.tasks import Binary, MultiClass, Regression
 from platform_assets.training import determinism
 from platform_assets.training.train import Loop, check_device, outputs, schedule
+from platform_assets.training.watchdog import Watchdog
 
 TASK = Binary()
 TRAINING = Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05)
@@ -67,6 +68,7 @@ class Member:
     size: int
     barrier: Barrier
     values: dict[int, torch.Tensor]
+    watchdog: Watchdog = field(default_factory=lambda: Watchdog(0, on_hang=print))
 
     def add(self, values: torch.Tensor) -> None:
         self.values[self.rank] = values.clone()
