@@ -110,8 +110,10 @@ class SubprocessLauncher(TryingLauncher):
         """Run the child to its end; on an exception, stop it."""
         module, observation = launched.request.module, launched.observation
         started_at = observation.started_at = datetime.now(UTC)
-        settings = self.settings.replace(gpu_memory_gb=launched.size.gpu_memory_gb)
-        environment = settings.child_environment(launched.session.get_bootstrap_env_vars())
+        variables = launched.session.get_bootstrap_env_vars()
+        if launched.size.gpu_memory_gb is not None:
+            variables = {**variables, "DRIFTLINE_GPU_MEMORY_GB": f"{launched.size.gpu_memory_gb}"}
+        environment = self.settings.child_environment(variables)
         own = launched.size.arguments(module, grace_s=self.grace_s, is_shared=launched.request.is_shared)
         with child([sys.executable, *own], environment, grace_s=self.grace_s) as process:
             observation.location = ProcessLocation(host=socket.gethostname(), pid=process.pid)
