@@ -31,7 +31,7 @@ GET_ADDRESS = 0x8915
 
 
 class Misplaced(Problem):
-    """An agent was not told where it is among those of the step's nodes, or its network does not lead to them."""
+    """An agent's variables do not give it a place among the step's nodes, or its network does not lead to them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -348,7 +348,7 @@ def scene(launches: Launching, cluster: Cluster, planted: Planted) -> Iterator[S
 
 
 @pytest.mark.parametrize("planted", ENDINGS, ids=lambda planted: planted.what)
-def test_the_first_cause_is_told(planted: Planted, launches: Launching, cluster: Cluster, gpus: None) -> None:
+def test_the_first_cause_is_named(planted: Planted, launches: Launching, cluster: Cluster, gpus: None) -> None:
     with scene(launches, cluster, planted) as made:
         if planted.plant is not None:
             made.ready()
@@ -364,12 +364,15 @@ def test_the_first_cause_is_told(planted: Planted, launches: Launching, cluster:
         made.run.process.send_signal(signal.SIGINT)
     ended = made.run.ended()
     wait_until_gone(launches)
-    told, named = record["reason"], [number for number in range(planted.nodes) if f"pod {number} on" in record["said"]]
-    is_right = told in planted.right and (not planted.blamed or bool(set(planted.blamed) & set(named)))
+    reason, named = (
+        record["reason"],
+        [number for number in range(planted.nodes) if f"pod {number} on" in record["said"]],
+    )
+    is_right = reason in planted.right and (not planted.blamed or bool(set(planted.blamed) & set(named)))
     line = {
         "what": planted.what,
         "right": planted.right,
-        "told": told,
+        "reason": reason,
         "said": record["said"],
         "took_s": round(took_s),
         "is_right": is_right,

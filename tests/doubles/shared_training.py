@@ -27,7 +27,7 @@ KILLED = 128 + signal.SIGKILL
 
 
 class Shared:
-    """Trainings of the tiny product in a store of their own, by as many processes as each is told."""
+    """Trainings of the tiny product in a store of their own, by as many processes as each asks for."""
 
     def __init__(self, folder: Path, root: str | None = None) -> None:
         folder.mkdir()

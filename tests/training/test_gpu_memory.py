@@ -13,7 +13,7 @@ from platform_assets.training import gpu_memory
 
 @pytest.fixture
 def fractions(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What torch was told, on a GPU with 40 * 10^9 bytes."""
+    """What torch was set to, on a GPU with 40 * 10^9 bytes."""
     told: list[float] = []
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
