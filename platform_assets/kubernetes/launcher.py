@@ -245,7 +245,7 @@ class KubernetesLauncher(TryingLauncher):
                 if not is_waiting:
                     log.warning(f"{trouble}; waiting at most {size.schedule_timeout_s:g} s for the quota.")
                 is_waiting = True
-                time.sleep(min(QUOTA_POLL_S, left_s))
+                launched.request.pause(min(QUOTA_POLL_S, left_s))
         name, module = launched.prepared.name, launched.request.module
         log.info(f"{module} runs as {self.api.suffix} {name} in {self.api.namespace} ({size.name}).")
         return None

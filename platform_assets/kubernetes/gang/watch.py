@@ -118,6 +118,7 @@ class _Watched:
             if has_all and all(member.ending for member in self.members.values()):
                 return self._ending(answer.now)
             self.changes.wait(poll_s)
+            self.launched.request.pause(0)
 
     def _look(self, now: datetime) -> None:
         """Note what the API shows of each pod, and judge each that has not ended."""
