@@ -27,7 +27,7 @@ def test_trials_wait_for_the_quota_and_one_that_loses_its_pod_is_repeated_alone(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     # A trial takes longer than another one waits for the quota, so that one comes back to the search.
-    size = {"cores": 1, "memory_gb": 1.5, "shm_gb": 0.1, "schedule_timeout_s": 8, "grace_s": 5}
+    size = {"cores": 1, "memory_gb": 1.5, "shm_gb": 0.1, "schedule_timeout_s": 5}
     monkeypatch.setitem(PROFILES, "cpu_small", PROFILES["cpu_small"].replace(**size))
     product = tuned.product(runs.settings)
     set_slow(runs, "/")

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from platform_assets.product.spec import Choice, Range, Retraining
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import ATTEMPTS, Attempt, unique_attempts
+from platform_assets.training import libraries
 from platform_assets.training.steps.jobs import Tried
 from platform_assets.training.steps.trial import is_hopeless
 from tests.doubles import tiny_product as tiny
@@ -57,8 +59,12 @@ def attempts(product: ProductStore) -> list[Attempt]:
     return [record for _, record in reversed(unique_attempts(records))]
 
 
+def opened(product: ProductStore) -> AbstractContextManager[Any]:
+    return tune._opened(product, tune.request_of(product, tiny.CUTOFF), libraries.installed(), 0)
+
+
 def steps_of(parent: int) -> list[psutil.Process]:
-    """Return the steps of trials below a process that have begun to fit: those with threads of torch, or imports."""
+    """Return the steps of trials that a process has started."""
     found = psutil.Process(parent).children(recursive=True)
     return [child for child in found if child.status() != psutil.STATUS_ZOMBIE and trials.STEP in child.cmdline()]
 
@@ -116,7 +122,7 @@ def test_a_curve_is_hopeless_above_the_median_after_a_fifth() -> None:
     assert not is_hopeless({2: 0.9}, {}, steps=5)
 
 
-def test_a_killed_step_is_repeated_alone_and_the_same_search_in_this_process_agrees(
+def test_a_killed_step_is_repeated_alone_and_a_trial_in_this_process_agrees(
     settings: Settings, slow: Path, tmp_path: Path
 ) -> None:
     product = tuned.product(settings)
@@ -144,12 +150,9 @@ def test_a_killed_step_is_repeated_alone_and_the_same_search_in_this_process_agr
     assert list(product.history.trainings_newest_first()) == []
     assert [trial.state.name for trial in found] == [study.FINISHED] * 4
     assert printed.count("loss") == 4
-    alone = tune.run(tuned.product(replace_root(settings, tmp_path)), tiny.CUTOFF, 1, Console(file=io.StringIO()))
+    other = settings.replace(root=str(tmp_path / "other"), state=tmp_path / "other-state")
+    alone = tune.run(tuned.product(other), tiny.CUTOFF, 1, Console(file=io.StringIO()))
     assert (alone[0].value, alone[0].intermediate_values) == (found[0].value, found[0].intermediate_values)
-
-
-def replace_root(settings: Settings, folder: Path) -> Settings:
-    return settings.replace(root=str(folder / "other"), state=folder / "other-state")
 
 
 KILLED = """
@@ -191,12 +194,6 @@ def test_a_search_that_ends_leaves_nothing_running_and_goes_on_with_the_settings
     assert [trial.params for trial in found[:2]] == begun
     assert len(begun) == 2 and begun[0] != begun[1]
     assert {trial.state.name for trial in found} == {study.FINISHED}
-
-
-def opened(product: ProductStore) -> Any:
-    from platform_assets.training import libraries
-
-    return tune._opened(product, tune.request_of(product, tiny.CUTOFF), libraries.installed(), 0)
 
 
 def test_those_without_room_wait_for_the_end_of_another(settings: Settings) -> None:

@@ -159,8 +159,11 @@ class _Search:
             self.progress.update(bar, completed=over)
             self.stop.check()
             self._start(left, self.count - over)
-            for future in sorted(self._over(), key=lambda future: self.running[future].number):
-                self._end(future, left)
+            refusals = [self._end(future) for future in self._over()]
+            if None in refusals:
+                left[:0], self.waiting = self.waiting, []
+            elif not self.running and (refusal := refusals[0]) is not None:
+                raise refusal
             begun = study.counted(self.study)
         return begun
 
@@ -188,29 +191,29 @@ class _Search:
             return done(Tried(curve=[], loss=None, problem=str(problem), cpu_s=0.0, peak_memory_mb=0.0))
         return self.trials.submit(spec, job)
 
-    def _over(self) -> set[Future[Tried]]:
+    def _over(self) -> list[Future[Tried]]:
         """Wait until a trial has ended."""
         while not (over := wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED).done):
             self.stop.check()
-        return over
+        return sorted(over, key=lambda future: self.running[future].number)
 
-    def _end(self, future: Future[Tried], left: list[optuna.Trial]) -> None:
-        """Tell the study how a trial ended; one that had no room waits if others are under way."""
+    def _end(self, future: Future[Tried]) -> StepFailure | None:
+        """Tell the study how a trial ended; have one that had no room wait, and return why."""
         one = self.running.pop(future)
         try:
             tried = future.result()
         except StepFailure as failure:
-            if failure.kind not in NO_ROOM or not self.running:
+            if failure.kind not in NO_ROOM:
                 raise
             self.progress.print(f"{failure.description}\nIt waits until another trial ends.", markup=False)
             self.waiting.append(one)
-            return
+            return failure
         study.tell(self.study, one, tried)
-        left[:0], self.waiting = self.waiting, []
         begun = study.counted(self.study)
         number = next(at for at, trial in enumerate(begun, start=1) if trial.number == one.number)
         text = f"{line(self.product.spec, begun, number)}; {tried.cpu_s:.1f} CPU s"
         self.progress.print(text, highlight=False, markup=False)
+        return None
 
 
 def line(spec: Product, trials: Sequence[optuna.trial.FrozenTrial], number: int) -> str:
