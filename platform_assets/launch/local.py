@@ -82,7 +82,7 @@ def wait(process: subprocess.Popen[str], launched: Launched, *, timeout_s: float
             return None
         launched.request.pause(POLL_S)
     reader.join(timeout=5)
-    return process.returncode
+    return process.wait()
 
 
 class SubprocessLauncher(TryingLauncher):
