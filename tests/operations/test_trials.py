@@ -171,6 +171,7 @@ tune.run(tuned.product(settings), tiny.CUTOFF, 4, Console(file=io.StringIO()), l
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_search_that_ends_leaves_nothing_running_and_goes_on_with_the_settings_it_had(
     settings: Settings, slow: Path, number: signal.Signals
