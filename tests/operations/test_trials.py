@@ -82,6 +82,7 @@ class FewLauncher(StepLauncher):
     def __init__(self, settings: Settings, room: int, failure: Failure | None = None) -> None:
         self.settings, self.room, self.failure = settings, threading.Semaphore(room), failure
         self.refused, self.at_work, self.most = 0, 0, 0
+        self.fingerprints = list[str]()
         self.lock, self.has_refused = threading.Lock(), threading.Event()
         if room != 2:
             self.has_refused.set()
@@ -91,7 +92,9 @@ class FewLauncher(StepLauncher):
             self.refused += 1
             self.has_refused.set()
             raise StepFailure("trial", Ending(failure=ADMISSION, evidence="exceeded quota: team"), [])
+        assert request.work is not None
         with self.lock:
+            self.fingerprints.append(request.work.fingerprint)
             self.at_work += 1
             self.most = max(self.most, self.at_work)
         assert self.has_refused.wait(PATIENCE_S)
@@ -217,9 +220,12 @@ def test_settings_that_need_too_much_memory_are_a_failed_trial_and_other_errors_
     found, printed = search(product, 2, FewLauncher(settings, 3, OUT_OF_MEMORY))
     assert all("it ran out of memory: it was told to" in trial.user_attrs[study.FAILED_BECAUSE] for trial in found)
     assert "a last line" not in printed
+    ended, again = FewLauncher(settings, 3, CODE), FewLauncher(settings, 3)
     with pytest.raises(StepFailure, match="by its own error"):
-        search(product, 4, FewLauncher(settings, 3, CODE))
-    assert len(search(product, 4, FewLauncher(settings, 3))[0]) == 4
+        search(product, 4, ended)
+    assert len(search(product, 4, again)[0]) == 4
+    assert len(set(again.fingerprints)) == 2
+    assert set(ended.fingerprints) <= set(again.fingerprints), "by which a launcher finds a step that still runs"
 
 
 def test_no_trial_is_launched_over_the_months_budget(settings: Settings) -> None:
