@@ -40,7 +40,7 @@ def jobs(launches: Launching) -> list[Any]:
 def pods(launches: Launching) -> dict[int, Any]:
     """Return the pods of the gang by their number."""
     found = launches.core.list_namespaced_pod(launches.namespace).items
-    return {int(pod.metadata.labels[INDEX]): pod for pod in found if INDEX in pod.metadata.labels}
+    return {int(pod.metadata.labels[INDEX]): pod for pod in found if INDEX in (pod.metadata.labels or {})}
 
 
 def wait_until_gone(launches: Launching) -> None:
