@@ -184,6 +184,9 @@ class _Watched:
         if ending.ended_at is not None:
             return ending
         since, signs = watching.silence(member.pod, member.node) or (now, [])
+        own = records.own_record(self.launched.prepared)
+        if own is not None and own.ended_at_utc and own.reason in ("", records.FINISHED):
+            signs = [*signs, datetime.fromisoformat(own.ended_at_utc)]  # no step ends without each of the pods
         return replace(ending, ended_at=max(signs, default=since))
 
     def _observe(self) -> None:
