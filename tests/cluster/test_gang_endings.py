@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(RECORD not in os.environ, reason=f"it takes half an hour: by hand, with {RECORD}=FILE"),
 ]
 NODES = 3
-ENDED_S = 300.0
+ENDED_S, GONE_S = 300.0, 180.0
 SHORT = {"schedule_timeout_s": 45.0, "start_timeout_s": 181.0}
 
 
@@ -85,7 +85,7 @@ def test_the_first_cause_is_named(planted: Planted, launches: Launching, cluster
         if made.run.process.poll() is None and planted.right != ("finished",):
             made.run.process.send_signal(signal.SIGINT)
         ended = made.run.ended()
-        wait_until_gone(launches)
+        wait_until_gone(launches, GONE_S)
         record = _first(launches)
         ran_s = made.node_s(record["id"])
     usd_per_node_s = TWO["usd_per_hour"] / 3600

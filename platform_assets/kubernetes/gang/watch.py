@@ -163,11 +163,11 @@ class _Watched:
             ending = pods.ending(given, now=now, profile=size, events=events, node=member.node, last_seen=pod)
         if ending is None or pod.is_over:
             return ending
+        if member.is_gone:
+            return ending
         if ending.failure is failures.UNSCHEDULABLE and any(item.pod.has_node for item in self.members.values()):
             return None
-        if ending.failure is failures.NODE_LOST and not member.is_gone and self._outlives(now):
-            return None
-        return ending
+        return None if ending.failure is failures.NODE_LOST and self._outlives(now) else ending
 
     def _outlives(self, now: datetime) -> bool:
         """Return whether ranks go on although the cluster has lost a node of theirs; none does without the others."""
