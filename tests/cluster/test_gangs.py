@@ -49,7 +49,9 @@ def wait_until_gone(launches: Launching, patience_s: float = 60) -> None:
         policies = client.NetworkingV1Api(launches.core.api_client).list_namespaced_network_policy(launches.namespace)
         return not (jobs(launches) or pods(launches) or services or policies.items)
 
-    wait_until(is_gone, patience_s, "nothing of the gang is left", lambda: str([job.metadata.name for job in jobs(launches)]))
+    wait_until(
+        is_gone, patience_s, "nothing of the gang is left", lambda: str([job.metadata.name for job in jobs(launches)])
+    )
 
 
 def test_two_pods_share_a_step_and_leave_nothing(launches: Launching, cluster: Cluster) -> None:
