@@ -100,7 +100,7 @@ def test_the_first_cause_is_named(planted: Planted, launches: Launching, cluster
         ran_s=round(ran_s, 1),
     )
     gang_endings.write(line, Path(os.environ[RECORD]))
-    assert line.is_right, (line, ended.lines[-20:])
+    assert line.is_right, "\n".join([str(line), *ended.lines[-30:]])
 
 
 def _first(launches: Launching) -> Any:
