@@ -169,7 +169,7 @@ def table(lines: list[Line]) -> str:
     newest = {line.what: line for line in lines}
     shown = [newest[item.what] for item in ENDINGS if item.what in newest]
     shown += [line for line in newest.values() if line not in shown]
-    losses = [line for line in shown if _is_loss(line.reason) and line.ran_s]
+    losses = [line for line in shown if is_loss(line.reason) and line.ran_s]
     paid_s, ran_s = sum(line.paid_s for line in losses), sum(line.ran_s for line in losses)
     whole_paid_s, whole_ran_s = sum(line.paid_s for line in shown), sum(line.ran_s for line in shown)
     rows = [
@@ -198,7 +198,8 @@ def table(lines: list[Line]) -> str:
     )
 
 
-def _is_loss(reason: str) -> bool:
+def is_loss(reason: str) -> bool:
+    """Return whether a class is a loss, which the launcher makes good by another attempt."""
     return any(item.name == reason and item.is_loss for item in failures.FAILURES)
 
 

@@ -81,12 +81,12 @@ def test_the_first_cause_is_named(planted: Planted, launches: Launching, cluster
             planted.plant(made)
         wait_until(lambda: _first(launches) is not None, ENDED_S, "an attempt ended", made.run.tail)
         took_s = time.monotonic() - planted_s
+        record = _first(launches)
         made.undo.close()
-        if made.run.process.poll() is None and planted.right != ("finished",):
-            made.run.process.send_signal(signal.SIGINT)
+        if made.run.process.poll() is None and gang_endings.is_loss(record["reason"]):
+            made.run.process.send_signal(signal.SIGINT)  # its next attempts are not of interest
         ended = made.run.ended()
         wait_until_gone(launches, GONE_S)
-        record = _first(launches)
         ran_s = made.node_s(record["id"])
     usd_per_node_s = TWO["usd_per_hour"] / 3600
     line = gang_endings.Line(
