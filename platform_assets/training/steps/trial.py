@@ -128,7 +128,8 @@ def _loss(spec: Product, job: TrialJob, settings: Settings, progress: TrialProgr
             gpu_memory.limit(settings.gpu_memory_gb)
         rows = maker.rows(tables, job.training_keys, *digests_by_key, known_before).labelled()
         learned = maker.learn(rows)
-        blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
+        with gpu_memory.explained(spec.name, job.device):
+            blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         judging = maker.rows(tables, job.holdout_keys, *digests_by_key, known_before).labelled()
         if not len(judging.inputs):
             raise ValueError(
