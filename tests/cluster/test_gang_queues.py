@@ -88,10 +88,14 @@ def test_a_job_that_is_let_in_again_while_no_launcher_lives_starts_no_step(launc
     first = start(launches, "*:lease; steps 2000 0.1", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER})
     first.wait_for("rank 1: steps")
     first.kill()
+
+    def described() -> str:
+        return f"{jobs(launches)}\n{launches.core.list_namespaced_event(launches.namespace).items}"
+
     other = replace(WORK, fingerprint="e" * 64)
     urgent = start(launches, "*:steps 5 0.1; report", work=other, profile=IN_QUEUE | {"priority_class": HIGHER})
     assert not urgent.ended().error
-    wait_until(lambda: any(job.status.failed for job in jobs(launches)), 120, "the Job has failed")
+    wait_until(lambda: any(job.status.failed for job in jobs(launches)), 120, "the Job has failed", described)
     assert sorted(created(launches).values()) == [2, 4], created(launches)  # those of the second start ended at once
     ended = start(launches, "*:report", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER}).ended()
     assert not ended.error
