@@ -191,6 +191,13 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     tune.add_argument(
         "--seed", type=int, default=0, metavar="S", help="another seed starts another search (default: 0)"
     )
+    tune.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="trials as steps at the same time (default: 1 in this process where DRIFTLINE_LAUNCHER is subprocess, "
+        "otherwise the profile's at_once)",
+    )
     tune.set_defaults(run=_tune)
 
     backtest = add("backtest", help="replay history under every retraining policy: what each gains and costs")
@@ -500,9 +507,11 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _tune(settings: Settings, options: argparse.Namespace) -> int:
+    import dagster as dg
     from rich.console import Console
 
     from platform_assets.engine import product_files
+    from platform_assets.launch import launchers
     from platform_assets.operations.experiments import tune
     from platform_assets.store.product_store import ProductStore
     from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
@@ -511,8 +520,14 @@ def _tune(settings: Settings, options: argparse.Namespace) -> int:
         raise ValueError(f"--trials is {options.trials}; expected at least 1.")
     _check_profiles()
     product, console = ProductStore(product_files.load(options.product), settings), Console()
+    is_here = settings.launcher == "subprocess" and options.at_once in (None, 1)
+    launcher = None if is_here else launchers.launcher(settings)
+    how = {"seed": options.seed, "launcher": launcher, "at_once": options.at_once}
     try:
-        trials = tune.run(product, options.cutoff, options.trials, console, seed=options.seed)
+        trials = tune.run(product, options.cutoff, options.trials, console, **how)
+    except dg.Failure as problem:
+        print(f"driftline: {problem.description}", file=sys.stderr)
+        return 1
     except Preempted:
         console.print("Stopped; the same command goes on with this search.")
         return EXIT_PREEMPTED

@@ -297,6 +297,7 @@ def test_a_bad_environment_gives_an_error_message_without_a_traceback(monkeypatc
     [
         ("train flight_delays --cutoff 2013-03-01", "flight_delays/features has no keys 2013-01-01, "),
         ("tune flight_delays --cutoff 2013-03-01 --trials 0", "--trials is 0; expected at least 1."),
+        ("tune flight_delays --cutoff 2013-03-01 --at-once 0", "--at-once is 0; expected 1 to "),
         ("tune flight_delays --cutoff 2013-03-01 --trials 1", "flight_delays has no search; expected one or more in "),
         ("backtest flight_delays --first 2013-03-01 --last 2013-03-09", "flight_delays has no labelled key yet; "),
     ],

@@ -93,9 +93,12 @@ def test_a_launch_over_budget_is_shown_with_the_persons_reason(settings: Setting
 def test_a_retrained_model_shows_the_attempts_of_its_cutoff_and_says_so(settings: Settings, digest: str):
     tables = TableStore(settings.root, SPEC.name)
     tables.record("onnx", KEYS[0], content_digest="e" * 64, inputs={}, code="1")
+    for step in ("backtest", "trial"):
+        attempt = {"id": step, "step": step, "fingerprint": step, "cutoff": KEYS[0], "usd_per_hour": 0.5, "wall_s": 1.0}
+        Ledgers(settings.root, SPEC.name).append(naming.ATTEMPTS, {**attempt, "by": "launcher", "reason": "finished"})
     result = trace.of_prediction(ProductStore(SPEC, settings), ID)
     assert not result.training.is_exact
-    assert len(result.training.attempts) == 3
+    assert len(result.training.attempts) == 3, "no backtest, no trial of a search"
     assert "the training of this model itself is not on record" in trace.as_text(result)
 
 

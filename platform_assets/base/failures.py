@@ -193,7 +193,7 @@ HUNG = Failure(
     sentence="none of its steps ended for too long",
     evidence="in a shared training no step has ended for ten times the median step, and 30 seconds at least",
     is_loss=True,
-    patterns=(r"\bno step has ended for \d+ s \(median", r"\Anode \d+ of \d+ has been silent for \d+ s"),
+    patterns=(r"\bno step has ended for \d+ s \(median",),
     is_told_by_step=True,
 )
 OUT_OF_DISK = Failure(

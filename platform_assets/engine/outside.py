@@ -58,7 +58,7 @@ class Work:
     """What a try at a step is for: names its ledger records, and identifies a try that is under way.
 
     Attributes:
-        step: `train`, `export`, or `backtest` for a training of a backtest.
+        step: `train`, `export`, `backtest` for a training of a backtest, or `trial` for one of a search.
         fingerprint: hexadecimal; equal fingerprints mean equal results.
         owner: of the product, whom its cost is attributed to; None if not known.
     """

@@ -80,6 +80,7 @@ class KubernetesLauncher(TryingLauncher):
     name = "kubernetes"
     outlives_runs = True
     rights: ClassVar[Mapping[str, Sequence[str]]] = RIGHTS
+    api_type: ClassVar[type[Api]] = Api
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class KubernetesLauncher(TryingLauncher):
         super().__init__(settings)
         trainer_image(settings), trainer_libraries(settings)  # raises now, before anything is on record
         self.poll_s = poll_s
-        self.api = Api(settings.namespace, configuration, patience_s=patience_s)
+        self.api = self.api_type(settings.namespace, configuration, patience_s=patience_s)
 
     def libraries(self, size: StepProfile) -> dict[str, str]:
         """Return the image's library versions from settings or profile: its label cannot be read from here."""
@@ -245,7 +246,7 @@ class KubernetesLauncher(TryingLauncher):
                 if not is_waiting:
                     log.warning(f"{trouble}; waiting at most {size.schedule_timeout_s:g} s for the quota.")
                 is_waiting = True
-                time.sleep(min(QUOTA_POLL_S, left_s))
+                launched.request.pause(min(QUOTA_POLL_S, left_s))
         name, module = launched.prepared.name, launched.request.module
         log.info(f"{module} runs as {self.api.suffix} {name} in {self.api.namespace} ({size.name}).")
         return None

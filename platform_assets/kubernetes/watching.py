@@ -82,6 +82,7 @@ def watch(api: Api, launched: Launched, last: Pod | None, *, poll_s: float) -> E
                     return complete(prepared, ending, answer, last, node)
                 stopped = ending
             changes.wait(poll_s)
+            launched.request.pause(0)
 
 
 def _judge(api: Api, launched: Launched, answer: Answer, node: Node | None, last: Pod | None) -> Ending | None:

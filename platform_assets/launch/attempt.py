@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class StepRequest:
 
     Attributes:
         is_shared: whether the processes of the profile share it.
+        withdrawn: set by another thread when nobody waits for the step any more.
     """
 
     context: dg.AssetExecutionContext
@@ -47,6 +49,16 @@ class StepRequest:
     work: Work | None
     plan: Try
     is_shared: bool = False
+    withdrawn: threading.Event = field(default_factory=threading.Event)
+
+    def pause(self, seconds: float) -> None:
+        """Wait this long.
+
+        Raises:
+            KeyboardInterrupt: it was withdrawn before or meanwhile.
+        """
+        if self.withdrawn.wait(seconds):
+            raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, kw_only=True)

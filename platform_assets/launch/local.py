@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from platform_assets.launch.endings import Ending, of_exit
 from platform_assets.launch.tries import TryingLauncher
 from platform_assets.store.records.attempts import ProcessLocation
 
+POLL_S = 0.05
 AGAIN_S = 2.0
 """Seconds between two SIGTERMs: a container's first process ignores the signal until it has installed a handler."""
 
@@ -74,12 +76,13 @@ def wait(process: subprocess.Popen[str], launched: Launched, *, timeout_s: float
 
     reader = threading.Thread(target=forward, args=(process.stdout,), daemon=True)
     reader.start()
-    try:
-        exit_code = process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return None
+    until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while process.poll() is None:
+        if time.monotonic() > until_s:
+            return None
+        launched.request.pause(POLL_S)
     reader.join(timeout=5)
-    return exit_code
+    return process.wait()
 
 
 class SubprocessLauncher(TryingLauncher):

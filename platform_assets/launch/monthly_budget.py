@@ -30,6 +30,21 @@ class MonthlyBudget:
         over = budgets.over_budget(spent, following, spec.retraining.monthly_budget_usd)
         return Balance(spent_usd=spent, next_usd=following.usd, over=over)
 
+    def over(self, product: ProductStore, cutoff: str, under_way: int) -> str | None:
+        """Return how far another step for a cutoff would exceed the month's budget; None if it would not.
+
+        Args:
+            under_way: how many such steps there are already; each is expected to cost what a training does.
+        """
+        spec, limit = product.spec, product.spec.retraining.monthly_budget_usd
+        if limit is None:
+            return None
+        attempts, month = product.history.attempts(), _month(product, cutoff)
+        following = prices.next_training(spec, attempts)
+        spent = costs.spent_usd(spec.grain, attempts, month) + under_way * following.usd
+        over = budgets.over_budget(spent, following, limit)
+        return None if over is None else f"in {month} {over}"
+
     def usd_of(self, cpu_s: float) -> float:
         """Return what CPU seconds cost at the list price of `cpu_small`."""
         return prices.usd_of(cpu_s)
@@ -55,7 +70,7 @@ class MonthlyBudget:
         if limit is None or history.checkpoint(fingerprint) is not None:
             return None
         attempts = frame(records)
-        month = costs.month_of(spec.grain, cutoff) or f"{product.now:%Y-%m}"
+        month = _month(product, cutoff)
         full, spent = prices.next_training(spec, attempts), costs.spent_usd(spec.grain, attempts, month)
         following = replace(full, usd=costs.remaining_usd(full.usd, attempts, fingerprint))
         over = budgets.over_budget(spent, following, limit)
@@ -85,3 +100,8 @@ class MonthlyBudget:
             )
         product.ledgers.of(OVERSPENDINGS).append(record)
         return record
+
+
+def _month(product: ProductStore, cutoff: str) -> str:
+    """Return the month that a cutoff is charged to."""
+    return costs.month_of(product.spec.grain, cutoff) or f"{product.now:%Y-%m}"

@@ -6,7 +6,7 @@ launcher's own `run_to_end` and `conclude`. `endings.py` decides about the next 
 
 from __future__ import annotations
 
-import time
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from platform_assets.launch import pipes, profiles, records
 from platform_assets.launch.attempt import Ended, Launched, Observation, Prepared, StepRequest, begin, prepare
 from platform_assets.launch.endings import LONGEST_PAUSE_S, Ending, Try, first_try, next_try
 from platform_assets.launch.profiles import StepProfile
-from platform_assets.store.records.attempts import EXPORT
+from platform_assets.store.records.attempts import EXPORT, TRIAL
 from platform_assets.store.records.values import text
 from platform_assets.training import libraries
 
@@ -92,6 +92,7 @@ class StepLauncher(dg.PipesClient):
         profile: StepProfile | None = None,
         work: Work | None = None,
         is_shared: bool = False,
+        withdrawn: threading.Event | None = None,
     ) -> object:
         """Run `python -m {module}` and return the payload of its last custom message of kind `result`, as JSON values.
 
@@ -102,6 +103,8 @@ class StepLauncher(dg.PipesClient):
             profile: the size to run in.
             work: what it is for; without it there is no record, and a try under way is not found again.
             is_shared: whether the profile's processes share it, by torchrun; otherwise it is one process on one node.
+            withdrawn: another thread sets it to stop the step, as a run that is interrupted does; the call ends with
+                `KeyboardInterrupt`.
 
         Raises:
             NotReady: the step would need several nodes.
@@ -118,7 +121,8 @@ class StepLauncher(dg.PipesClient):
                     "expected 1. Use a profile with more accelerators on one node, or the launcher kubernetes."
                 )
             launcher = self.of_several_nodes
-        return launcher.run_step(StepRequest(context, module, extras, work, first_try(size), is_shared))
+        withdrawn = withdrawn or threading.Event()
+        return launcher.run_step(StepRequest(context, module, extras, work, first_try(size), is_shared, withdrawn))
 
     @abstractmethod
     def run_step(self, request: StepRequest) -> object:
@@ -177,7 +181,7 @@ class TryingLauncher(StepLauncher):
         """
         context, past = request.context, list[tuple[Try, Ending]]()
         while True:
-            time.sleep(request.plan.pause_s)
+            request.pause(request.plan.pause_s)
             if prepared is None:
                 if request.work is not None:
                     report_save_time(context.log, self.settings, request.work, request.plan.profile)
@@ -253,8 +257,8 @@ def _record(
 
 def report_save_time(log: dg.DagsterLogManager, settings: Settings, work: Work, size: StepProfile) -> None:
     """Warn when an earlier attempt's save took longer than the profile leaves; where none was measured, say so."""
-    if work.step == EXPORT:
-        return  # it makes no saves
+    if work.step in (EXPORT, TRIAL):
+        return  # they make no saves
     longest_s = records.longest_save_s(settings, work)
     if longest_s is None and size.is_spot:
         log.info(

@@ -1,6 +1,6 @@
 """Attribute training spend to accepted models: pure sums over the frame of attempts and the releases.
 
-Backtests do not produce models; callers leave them out.
+Backtests do not produce models; callers leave them out. Trials of a search belong to a month and to no release.
 
 A release names its cutoff and its bundle's digest. Its training ends with the attempt that produced this digest (the
 export), or, where records name no digest, with the newest finished attempt of its cutoff. Everything tried before
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from platform_assets.evaluation.releases import RELEASED
-from platform_assets.store.records.attempts import EXPORT, FINISHED, TRAIN
+from platform_assets.store.records.attempts import EXPORT, FINISHED, TRAIN, TRIAL
 from platform_assets.store.records.releases import Release
 
 Numbered = tuple[int, Release]
@@ -27,14 +27,16 @@ Try = tuple[str, str | None, str | None, str]
 def attributed(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataFrame:
     """Add to each attempt its release and that model's cutoff (null: open), and its waste. Oldest first.
 
-    Every attempt belongs to exactly one release. A model that was released again, or returned by a rollback, counts
-    once: the first time. `wasted_usd` went into work that was repeated, or into something that never finished.
+    Every attempt but a trial belongs to exactly one release. A model that was released again, or returned by a
+    rollback, counts once: the first time. `wasted_usd` went into work that was repeated, or into something that never
+    finished.
 
     Args:
         attempts: trainings and exports, by `store.history.attempts.SCHEMA`, newest first.
         releases: oldest first.
     """
-    oldest_first, first_by_digest = attempts.reverse(), dict[str, Numbered]()
+    is_trial, first_by_digest = pl.col("step") == TRIAL, dict[str, Numbered]()
+    oldest_first = attempts.filter(~is_trial).reverse()
     for number, record in releases:
         if record.outcome == RELEASED:
             first_by_digest.setdefault(record.digest, (number, record))
@@ -47,16 +49,23 @@ def attributed(attempts: pl.DataFrame, releases: Iterable[Numbered]) -> pl.DataF
     attribution = pl.DataFrame(spans, {"release": pl.Int64, "model": pl.String}, orient="row")
     is_done = (pl.col("reason") == FINISHED).any().over("work")
     wasted_usd = pl.when(is_done).then(pl.col("usd") * pl.col("lost_share")).otherwise("usd")
-    return oldest_first.hstack(attribution).with_columns(wasted_usd=wasted_usd)
+    both = [oldest_first.hstack(attribution), attempts.filter(is_trial)]
+    return pl.concat(both, how="diagonal").sort("number").with_columns(wasted_usd=wasted_usd)
 
 
 def models(spent: pl.DataFrame) -> pl.DataFrame:
     """Return the month of its last attempt, release, cutoff and cost per accepted model, oldest first, then the open.
 
+    Without trials.
+
     Args:
         spent: from `attributed`, with `month` (`costs.with_month`).
     """
-    costs_usd = spent.group_by("release", "model", maintain_order=True).agg(pl.col("month").last(), pl.col("usd").sum())
+    costs_usd = (
+        spent.filter(pl.col("step") != TRIAL)
+        .group_by("release", "model", maintain_order=True)
+        .agg(pl.col("month").last(), pl.col("usd").sum())
+    )
     return costs_usd.select("month", "release", "model", "usd")
 
 

@@ -10,6 +10,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from platform_assets.base.configuration import toml_value
+from platform_assets.product.tuning import Range
 from platform_assets.training.learners.network import learner_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,16 @@ def with_values(spec: Product, values: Mapping[str, Any], where: str = "search")
         else:
             spec = replace(spec, training=_changed(spec.training, path, value, name, where))
     return spec
+
+
+def values_of(spec: Product, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a trial's parameters: those of the product's file where it has none."""
+    if not params:
+        return {setting.name: value_of(spec, setting.name) for setting in spec.search}
+    return {
+        item.name: params[item.name] if isinstance(item, Range) else item.samples[params[item.name]]
+        for item in spec.search
+    }
 
 
 def check_search(spec: Product) -> str:

@@ -14,7 +14,8 @@ from tests.cluster import gangs
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
 from tests.cluster.step_runs import WORK
-from tests.cluster.test_gangs import names_of_pods, start, wait_until_gone
+from tests.cluster.test_gangs import jobs, names_of_pods, start, wait_until_gone
+from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
 __all__ = ["names_of_pods"]
@@ -80,4 +81,24 @@ def test_a_queue_decides_about_whole_gangs(launches: Launching, queue: None) -> 
     assert ended.records[-1]["reason"] == "admission"
     assert "its queue did not let it in within 10 s" in ended.error
     assert ended.records[-1]["cost_usd"] == 0
+    wait_until_gone(launches)
+
+
+def test_a_job_that_is_let_in_again_while_no_launcher_lives_starts_no_step(launches: Launching, queue: None) -> None:
+    first = start(launches, "*:lease; steps 2000 0.1", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER})
+    first.wait_for("rank 1: steps")
+    first.kill()
+
+    def described() -> str:
+        return f"{jobs(launches)}\n{launches.core.list_namespaced_event(launches.namespace).items}"
+
+    other = replace(WORK, fingerprint="e" * 64)
+    urgent = start(launches, "*:steps 5 0.1; report", work=other, profile=IN_QUEUE | {"priority_class": HIGHER})
+    assert not urgent.ended().error
+    wait_until(lambda: any(job.status.failed for job in jobs(launches)), 120, "the Job has failed", described)
+    assert sorted(created(launches).values()) == [2, 4], created(launches)  # those of the second start ended at once
+    ended = start(launches, "*:report", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER}).ended()
+    assert not ended.error
+    mine = [record for record in ended.records if record["fingerprint"] == WORK.fingerprint]
+    assert [record["reason"] for record in mine] == ["preempted", "finished"]
     wait_until_gone(launches)

@@ -53,8 +53,19 @@ def sized(**fields: int) -> dict[str, str]:
     return {f"DRIFTLINE_PROFILE__{name}__{key}": f"{value}" for name in PROFILES for key, value in fields.items()}
 
 
+@pytest.fixture(scope="module")
+def laptop(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A checkout with the product, and the digests of a training by two processes of a laptop left alone."""
+    path = tmp_path_factory.mktemp("laptop")
+    checkout, store = environment.checkout(repository, path / "checkout", slow_batches), str(path / "state" / "store")
+    environment.land(store, slow_batches.files())
+    with environment.training(checkout, path / "state", sized(PROCESSES=2), *WORDS):
+        pass
+    return checkout, digests_of(store)
+
+
 def test_a_training_on_two_nodes_ends_with_the_bytes_of_two_processes(
-    repository: Path,
+    laptop: tuple[Path, list[str]],
     runs: StepRuns,
     reachable: Cluster,
     machines: list[Node],
@@ -62,17 +73,14 @@ def test_a_training_on_two_nodes_ends_with_the_bytes_of_two_processes(
     tmp_path: Path,
 ) -> None:
     names.serve_names(reachable, tmp_path)
-    checkout = environment.checkout(repository, tmp_path / "checkout", slow_batches)
-    environment.land(str(tmp_path / "laptop" / "store"), slow_batches.files())
-    with environment.training(checkout, tmp_path / "laptop", sized(PROCESSES=2), *WORDS):
-        pass
+    checkout, expected = laptop
     set_slow(runs, "/")
     environment.land(runs.settings.root, slow_batches.files())
     variables = {name: value for name, value in runs.process_environment().items() if is_passed_on(name)}
     killer = GangKiller(runs, reachable, {node.name: node for node in machines}, "")
     with environment.training(checkout, tmp_path / "run", variables | sized(NODES=2), *WORDS):
         killer.end_in_turn(WAYS)
-    assert digests_of(runs.settings.root) == digests_of(str(tmp_path / "laptop" / "store"))
+    assert digests_of(runs.settings.root) == expected
     attempts = attempts_of(runs.settings.root)
     assert [attempt["reason"] for attempt in attempts] == [*(reason for *_, reason in WAYS), "finished"]
     assert client.BatchV1Api(reachable.api).list_namespaced_job(runs.pods.namespace).items == []

@@ -40,16 +40,18 @@ def jobs(launches: Launching) -> list[Any]:
 def pods(launches: Launching) -> dict[int, Any]:
     """Return the pods of the gang by their number."""
     found = launches.core.list_namespaced_pod(launches.namespace).items
-    return {int(pod.metadata.labels[INDEX]): pod for pod in found if INDEX in pod.metadata.labels}
+    return {int(pod.metadata.labels[INDEX]): pod for pod in found if INDEX in (pod.metadata.labels or {})}
 
 
-def wait_until_gone(launches: Launching) -> None:
+def wait_until_gone(launches: Launching, patience_s: float = 60) -> None:
     def is_gone() -> bool:
         services = launches.core.list_namespaced_service(launches.namespace).items
         policies = client.NetworkingV1Api(launches.core.api_client).list_namespaced_network_policy(launches.namespace)
         return not (jobs(launches) or pods(launches) or services or policies.items)
 
-    wait_until(is_gone, 60, "nothing of the gang is left", lambda: str([job.metadata.name for job in jobs(launches)]))
+    wait_until(
+        is_gone, patience_s, "nothing of the gang is left", lambda: str([job.metadata.name for job in jobs(launches)])
+    )
 
 
 def test_two_pods_share_a_step_and_leave_nothing(launches: Launching, cluster: Cluster) -> None:

@@ -4,10 +4,11 @@ The input `acts` has one line per try: parts separated by `|`, each for the rank
 no other part names), of words separated by semicolons. Besides those of `acting_step`:
 
     steps COUNT SECONDS   that many steps of a training: wait, add up with the others, stop if one was asked to
+    lease                 rank 0 holds the work's lease from here on, and its record of the attempt shows each step
     raise TEXT            fail by an error
     signal NUMBER         send this process a signal
     memory                take memory until the kernel kills
-    shm                   fill /dev/shm
+    shm                   fill /dev/shm by tensors that are shared
     idle                  do nothing any more, and answer no signal
 """
 
@@ -17,11 +18,18 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from platform_assets.training.process_group import ProcessGroup
+    from platform_assets.training.steps.attempt import Attempt
+
+
+TTL_S = 30.0
+"""How long the lease outlives its holder's last sign of life."""
 
 
 def main(group: ProcessGroup) -> None:
@@ -30,8 +38,9 @@ def main(group: ProcessGroup) -> None:
     from platform_assets.training.steps import instructions, process
     from tests.doubles.acting_step import _Folder, act, say
 
-    stop = process.StopRequest().listen()
-    with instructions.open_context(is_silent=group.rank > 0) as context:
+    stop, lease = process.StopRequest().listen(), None
+    with ExitStack() as held:
+        context = held.enter_context(instructions.open_context(is_silent=group.rank > 0))
         bucket, _, folder = context.extras["folder"].removeprefix("s3://").partition("/")
         store = _Folder(boto3.client("s3"), bucket, folder)
         attempt = context.extras["attempt"]["id"]
@@ -42,7 +51,9 @@ def main(group: ProcessGroup) -> None:
             verb, *arguments = words.split()
             say(f"rank {group.rank}: {words.strip()}")
             if verb == "steps":
-                _steps(group, stop, int(arguments[0]), float(arguments[1]))
+                _steps(group, stop, lease, int(arguments[0]), float(arguments[1]))
+            elif verb == "lease":
+                lease = held.enter_context(_attempt(context)) if group.rank == 0 else None
             elif verb in OWN:
                 OWN[verb](*arguments)
             elif verb == "report" and group.rank > 0:
@@ -65,9 +76,30 @@ def _own(line: str, rank: int) -> str:
     return named.get(str(rank), parts.get("*", "report")).strip()
 
 
-def _steps(group: ProcessGroup, stop: Any, count: int, seconds: float) -> None:
+def _attempt(context: Any) -> Attempt:
+    """Return the attempt of rank 0, as a context that holds the lease."""
+    from platform_assets.base.settings import Settings
+    from platform_assets.store.ledgers import Ledgers
+    from platform_assets.store.records.attempts import Launch
+    from platform_assets.training.steps.attempt import Attempt
+
+    launch, settings = Launch.read(context.extras["attempt"]), Settings.from_environment()
+    return Attempt(
+        settings,
+        Ledgers(settings.root, str(launch.product)),
+        fingerprint=str(launch.fingerprint),
+        cutoff=str(launch.cutoff),
+        profile_name="cpu_small",
+        ttl_s=TTL_S,
+        launch=launch,
+    )
+
+
+def _steps(group: ProcessGroup, stop: Any, lease: Attempt | None, count: int, seconds: float) -> None:
     import torch
 
+    if lease is not None and not lease.fence:
+        lease.acquire(wait=lambda: True)
     with group.watchdog.watching(0):
         for number in range(1, count + 1):
             time.sleep(seconds)
@@ -78,6 +110,9 @@ def _steps(group: ProcessGroup, stop: Any, count: int, seconds: float) -> None:
                 sys.stdout.flush()
             stop.check()
             group.watchdog.step_ended(number)
+            if lease is not None:
+                lease.note(steps_done=number)
+                lease.beat()
 
 
 def _raise(*words: str) -> None:
@@ -91,9 +126,11 @@ def _memory() -> None:
 
 
 def _shm() -> None:
-    with Path("/dev/shm/full").open("wb") as file:
-        while True:
-            file.write(bytes(1 << 20))
+    import torch
+
+    shared = []
+    while True:
+        shared.append(torch.ones(1 << 20).share_memory_())
 
 
 def _idle() -> None:
@@ -103,7 +140,7 @@ def _idle() -> None:
         time.sleep(60)
 
 
-OWN = {
+OWN: dict[str, Callable[..., object]] = {
     "raise": _raise,
     "signal": lambda number: os.kill(os.getpid(), int(number)),
     "memory": _memory,

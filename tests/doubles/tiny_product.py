@@ -105,7 +105,7 @@ def outcome_rows(key: str) -> pl.DataFrame:
     return rows.select("key", "entity").with_columns(labels, known_at).head(ROWS_A_KEY - 1)
 
 
-def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
+def store(settings: Settings, keys: Sequence[str] = KEYS, spec: Product = SPEC) -> dict[str, Any]:
     """Write the tables and return the extras of a training step."""
     from tests.doubles import present  # steps import this file without its package
 
@@ -119,7 +119,7 @@ def store(settings: Settings, keys: Sequence[str] = KEYS) -> dict[str, Any]:
                 {key: make(key) for key in keys},
                 inputs=inputs,
                 code="0",
-                versions=dict.fromkeys(keys, present.of(SPEC, stage)),
+                versions=dict.fromkeys(keys, present.of(spec, stage)),
             ).items()
         }
         for stage, make in (("features", feature_rows), ("outcomes", outcome_rows))

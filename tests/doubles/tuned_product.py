@@ -1,36 +1,45 @@
-"""The tiny product with settings to search for; as a program, one search that may be killed at a named point.
-
-`python -m tests.doubles.tuned_product ROOT STATE TRIALS [POINT]`; a point is `step N` (before the Nth step of a loop),
-or `before N`, `half N` and `after N` (the Nth entry of the journal).
-"""
+"""The tiny product with settings to search for, and a training that can be slowed down from outside."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import signal
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from optuna.storages.journal import JournalFileBackend
-from rich.console import Console
 
+from driftline import Choice, Network, Range, Training, Window
 from platform_assets.base.settings import Settings
-from platform_assets.operations.experiments import tune
-from platform_assets.product.spec import Choice, Range
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
-from platform_assets.training.learners.network import Network
-from platform_assets.training.train import Loop
 from tests.doubles import tiny_product as tiny
+
+SLOW_WHILE = "SLOW_WHILE"
+"""Names a file: while it exists, a step of a training takes a tenth of a second longer."""
+
+
+def features(tables: Any, window: Window) -> pl.DataFrame:
+    return tiny.features(tables, window)
+
+
+def model(learned: Any, training: Training) -> Any:
+    from driftline import TabularNet
+
+    class Net(TabularNet):
+        def decide(self, *encoded: Any) -> Any:
+            if self.training and Path(os.environ.get(SLOW_WHILE, "-")).exists():
+                time.sleep(0.1)
+            return super().decide(*encoded)
+
+    return Net(learned, **training.settings)
+
 
 SPEC = replace(
     tiny.SPEC,
-    model=Network(model=tiny.model, validation_keys=1),
+    features=features,
+    model=Network(model=model, validation_keys=1),
     training=replace(tiny.SPEC.training, epochs=6),
     search=(
         Range(name="learning_rate", low=1e-5, high=1e-1, is_log=True),
@@ -44,53 +53,9 @@ BEFORE_HOLDOUT = tiny.TRAINING_KEYS
 
 def product(settings: Settings) -> ProductStore:
     """Return the product; a new store gets rows of the training keys, and only records of the others."""
-    if not Path(settings.root).exists():
-        tiny.store(settings, BEFORE_HOLDOUT)
+    if not TableStore(settings.root, "tiny").records("features"):
+        tiny.store(settings, BEFORE_HOLDOUT, SPEC)
         outcomes = {key: pl.DataFrame({"key": [key], "known_at": [tiny.KNOWN_AT]}) for key in tiny.KEYS}
         for stage in ("validated_facts", "validated_outcomes"):
             TableStore(settings.root, "tiny").replace(stage, outcomes, inputs={key: {} for key in outcomes}, code="0")
     return ProductStore(SPEC, settings)
-
-
-def die_at(point: str) -> None:
-    """Kill this process with SIGKILL at a point of the search."""
-    kind, count = point.split()
-    seen, append, step = [0], JournalFileBackend.append_logs, Loop.step
-
-    def is_here(*kinds: str) -> bool:
-        seen[0] += kind in kinds
-        return kind in kinds and seen[0] == int(count)
-
-    def appended(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
-        is_now = is_here("before", "half", "after")
-        if is_now and kind == "half":
-            path = Path(self._file_path)
-            path.with_name(f"{path.name}.lock").symlink_to(path)
-            with path.open("ab") as file:
-                file.write(json.dumps(logs[0]).encode()[:-9])
-        if is_now and kind != "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-        append(self, logs)
-        if is_now:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def stepped(self: Loop) -> float:
-        if is_here("step"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(self)
-
-    JournalFileBackend.append_logs = appended  # type: ignore[method-assign]
-    Loop.step = stepped  # type: ignore[method-assign]
-
-
-def main(root: str, state: str, trials: str, point: str | None = None) -> None:
-    """Search, or die at a point."""
-    if point is not None:
-        die_at(point)
-    settings = Settings(root=root, state=Path(state))
-    ended = tune.run(product(settings), tiny.CUTOFF, int(trials), Console(file=io.StringIO()))
-    print(tune.report(SPEC, tiny.CUTOFF, ended))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

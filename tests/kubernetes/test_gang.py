@@ -120,6 +120,7 @@ def ended(failure: Failure | None, after_s: float = 60, *, code: int | None = No
 DRAINED = ended(failures.PREEMPTED, 40, code=143, pod=DISRUPTED)
 BY_SOMEBODY = ended(failures.PREEMPTED, 41, code=143, pod={"metadata": {}})
 BY_THE_JOB = replace(BY_SOMEBODY, is_by_job=True)
+BY_FORCE = MemberEnding(ending=replace(BY_THE_JOB.ending, exit_code=137), pod=BY_THE_JOB.pod, is_by_job=True)
 PEER = ended(failures.CODE, 39, code=EXIT_PEER_LOST)
 
 
@@ -135,6 +136,7 @@ PEER = ended(failures.CODE, 39, code=EXIT_PEER_LOST)
         ((BY_SOMEBODY, PEER), [0], failures.PREEMPTED),
         ((BY_SOMEBODY, BY_THE_JOB), [0], failures.PREEMPTED),
         ((BY_THE_JOB, PEER), [1], failures.PEERS_LOST),
+        ((BY_FORCE, PEER), [1], failures.HUNG),
         ((PEER, PEER), [0, 1], failures.PEERS_LOST),
         ((ended(failures.CODE, 10, code=1), ended(failures.CODE, 10 + CLOCKS_S, code=1)), [0, 1], failures.CODE),
         ((ended(failures.CODE, 20, code=1), ended(failures.CODE, 10, code=1)), [1], failures.CODE),
@@ -152,6 +154,8 @@ def test_the_first_cause_is_found_by_kind_and_then_by_time(
 
 def test_of_a_gang_that_stood_still_those_that_said_nothing_are_named() -> None:
     _, ending = first_cause({0: ended(failures.HUNG, 10), 1: BY_THE_JOB}, 2)
+    assert ending.evidence.endswith("; pod 1 on n41 said nothing, and had to be ended")
+    _, ending = first_cause({0: PEER, 1: BY_FORCE, 2: BY_THE_JOB}, 3)
     assert ending.evidence.endswith("; pod 1 on n41 said nothing, and had to be ended")
 
 

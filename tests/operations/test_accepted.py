@@ -67,6 +67,17 @@ def test_months_count_attempts_trainings_cost_and_waste() -> None:
     assert accepted.months(failed).rows() == [("2024-02", 1, 0, 1.0, 1.0)]
 
 
+def test_trials_count_in_their_month_and_towards_no_model() -> None:
+    trials = [attempt("01", reason, step="trial", fingerprint="t1") for reason in ("killed", "finished")]
+    attempts = oldest_first(attempt("01"), trials[0], attempt("02"), trials[1], attempt("03"))
+    releases = [release(1, "01"), release(2, "02")]
+    assert [(number, usd) for _, number, _, usd in models(attempts, releases)] == [(1, 1.0), (2, 1.0), (None, 1.0)]
+    spent = attributed(attempts, releases)
+    assert spent["wasted_usd"].to_list() == [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert accepted.months(spent).filter(month="2024-01").rows() == [("2024-01", 3, 1, 3.0, 1.0)]
+    assert costs.next_usd(newest_first(*trials), "cpu_small") is None, "a trial is not a training's price"
+
+
 def test_an_export_belongs_to_its_training_by_digest_or_by_order() -> None:
     export = attempt("01", step="export", fingerprint="e1")
     attempts = oldest_first(attempt("01"), export, attempt("02"))

@@ -33,3 +33,13 @@ def test_more_than_the_gpu_has_is_refused(fractions: list[float]) -> None:
     with pytest.raises(TrainingProblem, match=r"gpu_memory_gb is 48, and NVIDIA A100 has 40.0; expected at most that"):
         gpu_memory.limit(48)
     assert fractions == []
+
+
+def test_a_gpu_without_room_is_named_and_other_errors_pass() -> None:
+    with (
+        pytest.raises(TrainingProblem, match=r"^flights does not fit cuda: CUDA out of memory\. Tried"),
+        gpu_memory.explained("flights", "cuda"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    with pytest.raises(RuntimeError, match="shapes"), gpu_memory.explained("flights", "cuda"):
+        raise RuntimeError("shapes")

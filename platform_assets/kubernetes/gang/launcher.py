@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from platform_assets.base.settings import Settings
 from platform_assets.kubernetes.gang import manifests
 from platform_assets.kubernetes.gang.objects import Gang, Gangs
 from platform_assets.kubernetes.gang.watch import watch
-from platform_assets.kubernetes.launcher import POLL_S, RIGHTS, KubernetesLauncher
+from platform_assets.kubernetes.launcher import RIGHTS, KubernetesLauncher
 from platform_assets.kubernetes.manifest import Manifest
 from platform_assets.kubernetes.pod_status import Pod
 from platform_assets.launch.attempt import Launched, Prepared, StepRequest
 from platform_assets.launch.endings import Ending, Try
-
-if TYPE_CHECKING:
-    from kubernetes.client import Configuration
 
 
 class GangLauncher(KubernetesLauncher):
@@ -27,6 +23,8 @@ class GangLauncher(KubernetesLauncher):
     and `follow` watches it. It never retries by itself.
     """
 
+    api: Gangs
+    api_type = Gangs
     spans_nodes = True
     rights: ClassVar[Mapping[str, Sequence[str]]] = {
         **RIGHTS,
@@ -35,17 +33,6 @@ class GangLauncher(KubernetesLauncher):
         "networkpolicies.networking.k8s.io": ("create", "list"),
     }
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        configuration: Configuration | None = None,
-        poll_s: float = POLL_S,
-        patience_s: float = 300.0,
-    ) -> None:
-        super().__init__(settings, configuration=configuration, poll_s=poll_s, patience_s=patience_s)
-        self.gangs = self.api = Gangs(settings.namespace, configuration, patience_s=patience_s)
-
     def draft(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
         return manifests.job(super().draft(request, plan, prepared, pipes), plan.profile)
 
@@ -53,5 +40,5 @@ class GangLauncher(KubernetesLauncher):
         if isinstance(last, Gang):  # the run that created it may have been killed before its Service was there
             variables = launched.session.get_bootstrap_env_vars()
             manifest = self.draft(launched.request, launched.request.plan, launched.prepared, variables)
-            self.gangs.complete(manifest, last)
-        return watch(self.gangs, launched, logs, poll_s=self.poll_s)
+            self.api.complete(manifest, last)
+        return watch(self.api, launched, logs, poll_s=self.poll_s)

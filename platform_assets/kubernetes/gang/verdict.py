@@ -7,6 +7,7 @@ what only shows that somebody ended it.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,8 @@ TAKEN = (
     *(failures.EVICTED, failures.NODE_LOST, failures.HARDWARE),
 )
 OF_LIMITS = (failures.OUT_OF_MEMORY, failures.OUT_OF_SHM, failures.OUT_OF_DISK)
-HUNG, FINISHED = 4, 8
+HUNG, PEER_LOST, FINISHED = 4, 6, 8
+KILLED = 128 + signal.SIGKILL
 DISRUPTED = "DisruptionTarget"
 LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -54,7 +56,7 @@ def kind(member: MemberEnding) -> int:
     if failure is None:
         return FINISHED
     if ending.exit_code == EXIT_PEER_LOST and failure is failures.CODE:
-        return 6
+        return PEER_LOST
     if failure in (failures.NODE_LOST, failures.HARDWARE):
         return 0
     if failure in TAKEN:
@@ -90,9 +92,12 @@ def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequenc
     if first == FINISHED:
         causes = causes[:1]  # all have finished: one speaks for all
     cause = min(causes, key=lambda number: alike[number].ended_at or LAST)
+    failure = alike[cause].failure
+    if first == PEER_LOST:
+        failure = failures.HUNG if _silent(first, members) else failures.PEERS_LOST
     whole = replace(
         alike[cause],
-        failure=failures.PEERS_LOST if first == 6 else alike[cause].failure,
+        failure=failure,
         evidence=_sentence(causes, members, size) if first < FINISHED else f"{counted(size, 'pod')} finished",
         is_final=any(alike[number].is_final for number in causes),
     )
@@ -102,16 +107,26 @@ def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequenc
 def _sentence(causes: Sequence[int], members: Mapping[int, MemberEnding], size: int) -> str:
     """Name the pods that are the cause, with their nodes; those that say the same once.
 
-    Of a gang that stood still, those that said nothing are what the others waited for.
+    Those that said nothing while the others waited for them are named, too.
     """
     said = dict[str, list[int]]()
     for number in causes:
         said.setdefault(members[number].ending.evidence, []).append(number)
     parts = [f"{_named(numbers, members)} of {size}: {evidence}" for evidence, numbers in said.items()]
-    silent = [number for number, member in members.items() if number not in causes and kind(member) in (5, 7)]
-    if silent and kind(members[causes[0]]) == HUNG:
+    if silent := _silent(kind(members[causes[0]]), members):
         parts.append(f"{_named(silent, members)} said nothing, and had to be ended")
     return "; ".join(parts)
+
+
+def _silent(first: int, members: Mapping[int, MemberEnding]) -> list[int]:
+    """Return the pods that the others waited for: those that were asked to end and said nothing.
+
+    One that lost its peers ends by itself, and so does any that can on request: what is left stood still as a whole.
+    """
+    asked = {number: member.ending.exit_code for number, member in members.items() if kind(member) in (5, 7)}
+    if first == PEER_LOST:
+        return [number for number, code in asked.items() if code == KILLED]
+    return list(asked) if first == HUNG else []
 
 
 def _named(numbers: Sequence[int], members: Mapping[int, MemberEnding]) -> str:

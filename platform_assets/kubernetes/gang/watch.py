@@ -118,6 +118,7 @@ class _Watched:
             if has_all and all(member.ending for member in self.members.values()):
                 return self._ending(answer.now)
             self.changes.wait(poll_s)
+            self.launched.request.pause(0)
 
     def _look(self, now: datetime) -> None:
         """Note what the API shows of each pod, and judge each that has not ended."""
@@ -163,11 +164,11 @@ class _Watched:
             ending = pods.ending(given, now=now, profile=size, events=events, node=member.node, last_seen=pod)
         if ending is None or pod.is_over:
             return ending
+        if member.is_gone:
+            return ending
         if ending.failure is failures.UNSCHEDULABLE and any(item.pod.has_node for item in self.members.values()):
             return None
-        if ending.failure is failures.NODE_LOST and not member.is_gone and self._outlives(now):
-            return None
-        return ending
+        return None if ending.failure is failures.NODE_LOST and self._outlives(now) else ending
 
     def _outlives(self, now: datetime) -> bool:
         """Return whether ranks go on although the cluster has lost a node of theirs; none does without the others."""
@@ -184,6 +185,9 @@ class _Watched:
         if ending.ended_at is not None:
             return ending
         since, signs = watching.silence(member.pod, member.node) or (now, [])
+        own = records.own_record(self.launched.prepared)
+        if own is not None and own.ended_at_utc and own.reason in ("", records.FINISHED):
+            signs = [*signs, datetime.fromisoformat(own.ended_at_utc)]  # no step ends without each of the pods
         return replace(ending, ended_at=max(signs, default=since))
 
     def _observe(self) -> None:

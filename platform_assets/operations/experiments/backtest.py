@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from platform_assets.base import naming
-from platform_assets.base.settings import Settings
 from platform_assets.data import unlabelled
 from platform_assets.data.stage_inputs import require
 from platform_assets.engine.digests import reads
@@ -26,7 +25,7 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch.launchers import StepLauncher
 from platform_assets.launch.profiles import profile
 from platform_assets.monitoring import drift_index
-from platform_assets.operations.experiments import backtest_policies
+from platform_assets.operations.experiments import backtest_policies, launching
 from platform_assets.operations.experiments.backtest_arithmetic import Outcome, Past, Plan, outcome, percent, sentences
 from platform_assets.product.learned import Learned
 from platform_assets.store.product_store import ProductStore
@@ -208,12 +207,11 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
     backtest = open_backtest(product, first, last, versions)
     missing = {cutoff: job for cutoff, job in backtest.jobs.items() if _made(product, job) is None}
 
-    @dg.op(name="trainings")
-    def trainings(context: dg.OpExecutionContext) -> None:
+    def trainings(context: dg.AssetExecutionContext) -> None:
         for number, (cutoff, job) in enumerate(missing.items(), start=1):
             context.log.warning(f"training {number} of {len(missing)}, cutoff {cutoff}")
             launcher.run(
-                context=dg.AssetExecutionContext(context),
+                context=context,
                 module=STEP,
                 extras=instructions.to_extras(job, Learning.for_product(spec), versions),
                 profile=size,
@@ -224,16 +222,8 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
             )
 
     if missing:
-        graph = dg.GraphDefinition(name=naming.job("backtest", spec.name), node_defs=[trainings])
-        loggers = {"console": {"config": {"log_level": "WARNING"}}}
-        with _instance(product.settings) as instance:
-            graph.execute_in_process(instance=instance, run_config={"loggers": loggers})
+        launching.in_a_run(product.settings, naming.job("backtest", spec.name), trainings)
     return backtest
-
-
-def _instance(settings: Settings) -> dg.DagsterInstance:
-    """Return where the run is recorded. A sensor ends pods whose run does not exist; other steps die with us."""
-    return dg.DagsterInstance.get() if settings.launcher == "kubernetes" else dg.DagsterInstance.ephemeral()
 
 
 def _made(product: ProductStore, job: Job) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from platform_assets.base.wording import counted
 from platform_assets.launch import costs
 from platform_assets.operations import accepted
 from platform_assets.operations.report.blocks import Bar, Block, Heading, Inline, Section, Table, paragraph
 from platform_assets.operations.report.facts import Facts
+from platform_assets.store.records.attempts import TRIAL
 
 MOST_ATTEMPTS = 16
 MOST_MONTHS = 12
@@ -35,7 +38,7 @@ def _total(facts: Facts) -> str:
         + (f", {saved:.4f} less than on demand. " if saved > 0 else ". ")
         + ("" if limit is None else f"A month's budget is {limit:.2f} USD. ")
         + "The cost of an accepted model covers every attempt since the one before it, including failed attempts and "
-        "trainings whose models did not pass their evaluation."
+        "trainings whose models did not pass their evaluation, and no trial of a search."
     )
 
 
@@ -45,6 +48,8 @@ def _months(facts: Facts) -> Table:
     for month, release, cutoff, usd in accepted.models(spent).rows():
         name = "open, since the newest" if release is None else f"release {release} ({cutoff})"
         models.setdefault(month, []).append(f"{name}: {usd:.4f}")
+    for month, usd in spent.filter(step=TRIAL).group_by("month").agg(pl.col("usd").sum()).rows():
+        models.setdefault(month, []).append(f"searches: {usd:.4f}")
     months = accepted.months(spent)
     most = months["usd"].max() or 1.0
     rows: list[tuple[Inline, ...]] = [

@@ -35,7 +35,7 @@ from platform_assets.store.history import snapshots
 from platform_assets.store.history.attempts import frame
 from platform_assets.store.history.reader import History
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.attempts import unique_attempts
+from platform_assets.store.records.attempts import BACKTEST, TRIAL, unique_attempts
 from platform_assets.store.records.notes import Raw
 from platform_assets.store.tables import PartitionRecord, TableStore
 
@@ -132,7 +132,9 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     attempts = [
         Tried(number=number, **asdict(record) | {"cost_usd": round(usd[number], 6)})
         for number, record in recent
-        if record.cutoff == cutoff and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
+        if record.step not in (BACKTEST, TRIAL)
+        and record.cutoff == cutoff
+        and (fingerprint in (None, record.fingerprint) or record.digest == bundle.digest)
     ]
     over = [
         record

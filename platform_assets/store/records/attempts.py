@@ -11,8 +11,8 @@ from platform_assets.base.failures import NODE_LOST
 from platform_assets.store.records.base import Document, Number, Part, Record, RecordKind
 
 LAUNCHER, STEP = "launcher", "step"
-TRAIN, EXPORT, BACKTEST = "train", "export", "backtest"
-"""What attempts are for; a backtest's are trainings that make no model of the loop."""
+TRAIN, EXPORT, BACKTEST, TRIAL = "train", "export", "backtest", "trial"
+"""What attempts are for; a backtest's are trainings that make no model of the loop, a search's trials store none."""
 FINISHED = "finished"
 VANISHED = "vanished"
 """Reason of an attempt that left no end, by the next holder of its lease."""

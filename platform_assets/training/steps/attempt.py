@@ -93,6 +93,10 @@ class Attempt:
 
         Returns:
             Whether this attempt holds the lease now.
+
+        Raises:
+            Preempted: this attempt has been started before: whoever restarts its pods by itself (a queue that lets a
+                Job in again, while no launcher lives to delete it) gets no second one. The next launcher starts anew.
         """
         holder = f"{self.facts.host}:{self.facts.pid}"
         while True:
@@ -108,6 +112,8 @@ class Attempt:
                 if self._lease.left:
                     self._record(self._lease.left)
                 self._record_vanished()
+                if self._was_started_before():
+                    raise process.Preempted
                 self.beat(is_due=True)
                 return True
 
@@ -181,6 +187,13 @@ class Attempt:
             cpu_s=round(process.cpu_s(), 3),
             peak_memory_mb=round(process.peak_memory_mb(), 1),
         )
+
+    def _was_started_before(self) -> bool:
+        earlier = (
+            self._progress.read(f"{fence}.progress") for fence in range(self.fence - 1, max(0, self.fence - 3), -1)
+        )
+        before = next((progress for progress in earlier if progress is not None), None)
+        return before is not None and before.id == self.facts.id
 
     def _record_vanished(self) -> None:
         # An attempt that recorded its result took a second number, without progress.

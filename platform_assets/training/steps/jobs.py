@@ -61,6 +61,20 @@ class Job(Request, frozen=True, kw_only=True):
         return msgspec.convert(extras, cls)
 
 
+class TrialJob(Request, frozen=True, kw_only=True):
+    """Input of a trial of a search; its holdout keys are those that judge it, the last of the training keys.
+
+    Attributes:
+        module: that defines the product.
+        params: what is varied, by name: a number in a range, or which of the choices; none for the file's settings.
+        medians: of the judged losses of finished trials, by epoch or round.
+    """
+
+    module: str
+    params: dict[str, Number]
+    medians: list[tuple[int, float]]
+
+
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
     """Input of an export.
 
@@ -92,6 +106,22 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     cpu_s: float
     peak_memory_mb: float
     use: Columns | None = None
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
+    """Result of a trial; without a loss and a problem it ended early.
+
+    Attributes:
+        curve: judged losses by epoch or round.
+        loss: mean log loss on the rows that judge it, in nats.
+        problem: why it could not be fitted.
+    """
+
+    curve: list[tuple[int, float]]
+    loss: float | None
+    problem: str | None
+    cpu_s: float
+    peak_memory_mb: float
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):

@@ -187,7 +187,8 @@ class Training:
         else:
             members = (self.settings, self.log, self.stop, self.save_every_s, self.on_step, attempt, self.group)
             progress = StepProgress(job, *members)
-        blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
+        with gpu_memory.explained(self.spec.name, job.device):
+            blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
 
     def _digests(self, rows: Rows, learned: Learned) -> dict[str, str]:

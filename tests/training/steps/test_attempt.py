@@ -155,6 +155,23 @@ def test_an_attempt_that_never_held_the_lease_leaves_no_record(settings: Setting
     assert records(settings) == []
 
 
+def test_an_attempt_is_not_started_a_second_time(settings: Settings) -> None:
+    """A queue may let a Job in again while no launcher lives: its pods end before they work."""
+
+    def started(name: str) -> Attempt:
+        launch, ledgers = Launch(**{**LAUNCH, "id": name}, launcher="kubernetes"), Ledgers(settings.root, "tiny")
+        return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", launch=launch)
+
+    with started("a1") as work:
+        work.acquire(wait=continue_work)
+    for _ in range(2):
+        with pytest.raises(process.Preempted), started("a1") as work:
+            work.acquire(wait=continue_work)
+    with started("a2") as work:
+        assert work.acquire(wait=continue_work)
+    assert [record["reason"] for record in records(settings)] == ["finished", "preempted", "preempted", "finished"]
+
+
 def test_the_launchers_facts_about_an_attempt_are_in_its_record_and_progress(settings: Settings) -> None:
     launch = Launch(
         id="a1",

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import msgspec
 import polars as pl
 import pytest
+import torch
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
@@ -208,6 +209,17 @@ def test_a_learning_rate_that_explodes_is_named(tiny: ModuleType, settings: Sett
     spec = replace(tiny.SPEC, training=replace(tiny.SPEC.training, learning_rate=1e30))
     with pytest.raises(TrainingProblem, match=r"loss is \S+ at step \d+ of 70"):
         train.Training(spec, train.Job.from_extras(extras), settings, log=lambda line: None).run()
+
+
+def test_a_network_that_does_not_fit_its_device_is_refused_by_name(
+    tiny: ModuleType, settings: Settings, extras: dict[str, Any]
+) -> None:
+    spec = replace(tiny.SPEC, model=lambda *_: torch.nn.Linear(10**9, 10**6))
+    with pytest.raises(
+        TrainingProblem, match=r"tiny does not fit cpu: .*DefaultCPUAllocator.*a device that holds them"
+    ):
+        train.Training(spec, train.Job.from_extras(extras), settings, log=lambda line: None).run()
+    assert reasons(settings) == ["code"]
 
 
 def test_a_step_that_may_take_more_than_its_gpu_has_is_refused_before_any_row_is_read(
