@@ -85,7 +85,7 @@ def test_a_queue_decides_about_whole_gangs(launches: Launching, queue: None) -> 
 
 
 def test_a_job_that_is_let_in_again_while_no_launcher_lives_starts_no_step(launches: Launching, queue: None) -> None:
-    first = start(launches, "*:lease; steps 2000 0.1", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER})
+    first = start(launches, "*:lease; steps 2000 0.1", profile=IN_QUEUE | {"priority_class": LOWER})
     first.wait_for("rank 1: steps")
     first.kill()
 
@@ -97,7 +97,7 @@ def test_a_job_that_is_let_in_again_while_no_launcher_lives_starts_no_step(launc
     assert not urgent.ended().error
     wait_until(lambda: any(job.status.failed for job in jobs(launches)), 120, "the Job has failed", described)
     assert sorted(created(launches).values()) == [2, 4], created(launches)  # those of the second start ended at once
-    ended = start(launches, "*:report", "*:lease; report", profile=IN_QUEUE | {"priority_class": LOWER}).ended()
+    ended = start(launches, "*:lease; steps 5 0.1; report", profile=IN_QUEUE | {"priority_class": LOWER}).ended()
     assert not ended.error
     mine = [record for record in ended.records if record["fingerprint"] == WORK.fingerprint]
     assert [record["reason"] for record in mine] == ["preempted", "finished"]

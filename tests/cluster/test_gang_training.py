@@ -59,7 +59,7 @@ def laptop(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     path = tmp_path_factory.mktemp("laptop")
     checkout, store = environment.checkout(repository, path / "checkout", slow_batches), str(path / "state" / "store")
     environment.land(store, slow_batches.files())
-    with environment.training(checkout, path / "state", sized(PROCESSES=2), *WORDS):
+    with environment.training(checkout, path / "state", sized(PROCESSES=2, CORES=1), *WORDS):
         pass
     return checkout, digests_of(store)
 
@@ -78,7 +78,7 @@ def test_a_training_on_two_nodes_ends_with_the_bytes_of_two_processes(
     environment.land(runs.settings.root, slow_batches.files())
     variables = {name: value for name, value in runs.process_environment().items() if is_passed_on(name)}
     killer = GangKiller(runs, reachable, {node.name: node for node in machines}, "")
-    with environment.training(checkout, tmp_path / "run", variables | sized(NODES=2), *WORDS):
+    with environment.training(checkout, tmp_path / "run", variables | sized(NODES=2, CORES=1), *WORDS):
         killer.end_in_turn(WAYS)
     assert digests_of(runs.settings.root) == expected
     attempts = attempts_of(runs.settings.root)

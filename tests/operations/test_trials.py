@@ -77,7 +77,7 @@ def wait_until(is_true: Callable[[], Any], about: str) -> None:
 
 
 class FewLauncher(StepLauncher):
-    """Ends each step as it is told; where it lets fewer in than come, the first go on until another one is refused."""
+    """Ends each step as asked; where it lets fewer in than come, the first go on until another one is refused."""
 
     def __init__(self, settings: Settings, room: int, failure: Failure | None = None) -> None:
         self.settings, self.room, self.failure = settings, threading.Semaphore(room), failure
@@ -101,7 +101,7 @@ class FewLauncher(StepLauncher):
         self.at_work -= 1
         self.room.release()
         if self.failure is not None:
-            raise StepFailure("trial", Ending(failure=self.failure, evidence="it was told to"), ["a last line"])
+            raise StepFailure("trial", Ending(failure=self.failure, evidence="it was asked to"), ["a last line"])
         return {"kind": "result", "curve": [], "loss": 0.5, "problem": None, "cpu_s": 1.0, "peak_memory_mb": 1.0}
 
 
@@ -218,7 +218,7 @@ def test_settings_that_need_too_much_memory_are_a_failed_trial_and_other_errors_
 ) -> None:
     product = tuned.product(settings)
     found, printed = search(product, 2, FewLauncher(settings, 3, OUT_OF_MEMORY))
-    assert all("it ran out of memory: it was told to" in trial.user_attrs[study.FAILED_BECAUSE] for trial in found)
+    assert all("it ran out of memory: it was asked to" in trial.user_attrs[study.FAILED_BECAUSE] for trial in found)
     assert "a last line" not in printed
     ended, again = FewLauncher(settings, 3, CODE), FewLauncher(settings, 3)
     with pytest.raises(StepFailure, match="by its own error"):

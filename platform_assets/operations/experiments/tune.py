@@ -1,8 +1,8 @@
 """Search for better settings: `driftline tune`. Each trial learns from training keys alone and is judged on the last of
 them, so the holdout and everything behind it stay unseen. No model is stored.
 
-Trials run in this process one after the other, or as steps, several at once. Optuna is asked and told in one thread, in
-the order of ends.
+Trials run in this process one after the other, or as steps, several at once. One thread asks Optuna and reports to it,
+in the order of ends.
 """
 
 from __future__ import annotations
