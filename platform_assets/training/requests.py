@@ -115,6 +115,8 @@ def request_of(
 def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
     """Hash what makes two trainings the same: code, configuration, data and library versions.
 
+    Not the number of processes, which changes the order of sums and nothing else: with another one a training goes on.
+
     Args:
         code: digest of the maker.
         request: the step's keys and their content.
@@ -122,8 +124,7 @@ def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[s
         more: distinguishes other kinds of steps.
     """
     document = msgspec.to_builtins(request)
-    if request.world_size == 1:
-        del document["world_size"]  # so that the fingerprints of before it existed stay valid
+    del document["world_size"]
     inputs = {"training": asdict(spec.training), "request": document, "libraries": dict(libraries)}
     return sha256(canonical({"code": code, **inputs, **more}))
 

@@ -19,6 +19,7 @@ from dagster_pipes import encode_param
 from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.launch.last_lines import NodeEnd
 from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.trainings import TRAININGS
 from tests.doubles import tiny_product
 from tests.doubles.tiny_rank import Plan
 
@@ -116,6 +117,10 @@ class Shared:
     def losses(self) -> dict[int, float]:
         lines = (self.folder / "losses").read_text(encoding="utf-8").splitlines()
         return {int(step): float(loss) for step, loss in (line.split() for line in lines)}
+
+    def log_losses(self) -> list[float]:
+        """Return that of each finished training on the holdout, in order."""
+        return [float(record.quality["log_loss"] or 0) for _, record in self.ledgers.of(TRAININGS).records()]
 
     def reasons(self) -> list[str]:
         return [record["reason"] for _, record in self.ledgers.records("attempts")]

@@ -44,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(group: Any) -> None:
     from platform_assets.base.settings import Settings
+    from platform_assets.launch.train import quality
     from platform_assets.training import watchdog
     from platform_assets.training.checkpoint_maker import Learning
     from platform_assets.training.steps import process
@@ -84,6 +85,7 @@ def main(group: Any) -> None:
         Learning.rows = others  # type: ignore[method-assign]
     spec = replace(SPEC, training=replace(SPEC.training, **plan.training, **plan.own.get(own, {})))
     job, settings = Job.from_extras(plan.extras), Settings.from_environment()
-    result = Training(spec, job, settings, log=print, stop=stop, ttl_s=0.2, save_every_s=0.0, group=group).run()
+    fast = {"ttl_s": 0.2, "save_every_s": 0.0}
+    result = Training(spec, job, settings, log=print, stop=stop, quality=quality, group=group, **fast).run()
     if result is not None:
         path.with_name("result").write_bytes(msgspec.json.encode(result))

@@ -46,6 +46,7 @@ STEP = (
     "platform_assets/training/libraries.py",  # compares versions with those of the run
     # What measures a fitted model, for the record of its training.
     *("platform_assets/launch/train.py", "platform_assets/training/rare.py"),
+    "platform_assets/training/gpu_memory.py",  # refuses what does not fit a device, and changes no result
     "platform_assets/training/suspects.py",  # the log names columns without values
     "platform_assets/training/stored_models.py",  # reads a model's files by their sha256
     *("platform_assets/evaluation/metrics.py", "platform_assets/evaluation/measures/"),

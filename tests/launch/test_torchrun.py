@@ -25,7 +25,7 @@ from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import Job
 from platform_assets.training.steps.process import EXIT_PEER_LOST, EXIT_PREEMPTED
 from tests.doubles import tiny_product
-from tests.doubles.shared_training import free_port, handles, wait
+from tests.doubles.shared_training import Shared, free_port, handles, wait
 
 TWO = PROFILES["cpu_small"].replace(processes=2)
 PREEMPTED, PEER, OWN = "Preempted: 143", "PeerLost: another process", "ValueError: no"
@@ -146,6 +146,15 @@ def test_a_training_of_a_profile_with_two_processes_is_one_attempt_with_one_resu
     (record,) = [record for _, record in ledgers.of(ATTEMPTS).records() if record.by == LAUNCHER and record.wall_s]
     assert (record.reason, record.steps_done, record.digest) == ("finished", 70, result["checkpoint"])
     assert launch(settings, TWO)["is_reused"] is True
+
+
+def test_a_training_goes_on_in_a_profile_with_another_number_of_processes(tmp_path: Path) -> None:
+    shared = Shared(tmp_path / "shared")
+    assert shared.run(2, dies={"1": (40, SIGKILL)})[0] == 128 + SIGKILL
+    result = launch(shared.settings, PROFILES["cpu_small"], world_size=1)
+    assert (result["is_reused"], result["resumed_from_step"]) == (False, 40)
+    assert result["world_sizes"] == [[0, 2], [40, 1]]
+    assert launch(shared.settings, TWO)["is_reused"] is True, "a finished training is not made again"
 
 
 def test_a_step_that_was_requested_for_other_processes_than_its_profile_has_is_refused(settings: Settings) -> None:

@@ -33,6 +33,12 @@ def test_parameters_and_curve_are_on_the_page() -> None:
     assert "| 20 | 0.4 | 0.55 |" in str(shown["epochs"].value)  # type: ignore[union-attr]
 
 
+def test_processes_that_took_turns_are_on_the_page() -> None:
+    shown = training.checkpoint({**NOTES, "world_sizes": [[0, 2], [1100, 1]]}, "d" * 64, {}, is_memoised=False)
+    assert shown["processes"] == "2 processes, 1 process from step 1,100"
+    assert "processes" not in training.checkpoint(NOTES, "d" * 64, {}, is_memoised=False)
+
+
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "accuracy": 0.9}]])
 def test_a_learner_without_a_curve_has_a_page(history: list[dict[str, float]]) -> None:
     notes = {**NOTES, "history": history}

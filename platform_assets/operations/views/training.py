@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 import msgspec
 
+from platform_assets.base.wording import counted
 from platform_assets.engine.cutoffs import Recorded
 from platform_assets.engine.metadata import Metadata, table
 from platform_assets.engine.outside import Shown
 from platform_assets.operations.views import charts, plots, use_plots
 from platform_assets.store.records.attempts import Overspending
+from platform_assets.store.records.models import WorldSizes
 from platform_assets.training.checkpoint import Configured
 from platform_assets.training.steps import use
 from platform_assets.training.steps.jobs import Exported, Trained
@@ -75,10 +77,17 @@ def checkpoint(notes: object, digest: str, parameters: Mapping[str, object], *, 
         "cpu_s": done.cpu_s,
         "peak_memory_mb": done.peak_memory_mb,
         "resumed_from_step": done.resumed_from_step,
+        **({"processes": _processes(done.world_sizes)} if done.world_sizes else {}),
         **use.summary(used),
         **({"use": charts.image(use_plots.use_chart(used), "CPU, memory and GPU over the training")} if used else {}),
         **({} if over is None else {"over_budget_reason": over.why, "over_budget_usd": over.over_usd}),
     }
+
+
+def _processes(world_sizes: WorldSizes) -> str:
+    """Return who took the steps of a fit: `2 processes, 1 process from step 100`."""
+    first, *later = ((begun, counted(size, "process")) for begun, size in world_sizes)
+    return ", ".join([first[1], *(f"{processes} from step {begun:,}" for begun, processes in later)])
 
 
 def onnx(notes: object, *, is_memoised: bool) -> Metadata:

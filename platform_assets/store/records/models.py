@@ -14,12 +14,28 @@ class Checkpoint(Record, frozen=True, kw_only=True):
     manifest: str
 
 
+WorldSizes = list[tuple[int, int]]
+"""How many processes shared a fit: the steps done when a number of them began, and that number, in order."""
+
+
+def continued(before: WorldSizes, done: int, processes: int) -> WorldSizes:
+    """Return the numbers of processes of a fit that goes on after some steps; one that took no step is left out."""
+    kept = [(begun, number) for begun, number in before if begun < done]
+    return kept if kept and kept[-1][1] == processes else [*kept, (done, processes)]
+
+
 class Computed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where and how numbers were computed; `world_size` is the number of processes."""
+    """Where and how numbers were computed.
+
+    Attributes:
+        world_size: how many processes shared the fit to its end.
+        world_sizes: all numbers of a fit that was stopped and went on in a profile with another one; otherwise none.
+    """
 
     device: str
     precision: str
     world_size: int = 1
+    world_sizes: WorldSizes = []
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):

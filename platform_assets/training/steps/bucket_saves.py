@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.objects import open_store
+from platform_assets.store.records.models import WorldSizes
 from platform_assets.training.loop_state import Facts, LoopState
 
 if TYPE_CHECKING:
@@ -35,6 +37,20 @@ class SaveRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str
     fence: int
     facts: Facts
+    world_sizes: WorldSizes = []
+
+    def save_of(self, data: bytes) -> Save | None:
+        """Return the save if these are its tensors, intact."""
+        state = LoopState.of_bytes(data, self.facts) if sha256(data) == self.sha256 else None
+        return None if state is None else Save(state=state, world_sizes=self.world_sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save:
+    """The state of a training between two steps, and how many processes came to it."""
+
+    state: LoopState
+    world_sizes: WorldSizes
 
 
 class BucketSaves:
@@ -60,12 +76,13 @@ class BucketSaves:
         nothing = SaveRecord(fence=fence, sha256="", facts={"done": 0, "steps": 0, "loss_sum": 0.0, "history": []})
         self._change(lambda records: [replace(record, fence=fence) for record in records or [nothing]], fence)
 
-    def save(self, state: LoopState, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int, world_sizes: WorldSizes) -> None:
         """Write a state, then delete all but the newest saves.
 
         Args:
             state: between two steps.
             fence: the lease's number: two holders of the lease never overwrite each other's tensors.
+            world_sizes: of the processes that came to it.
 
         Raises:
             LeaseLost: somebody holds a newer lease.
@@ -73,7 +90,7 @@ class BucketSaves:
         name = f"step-{state.facts['done']:09d}-{fence}.safetensors"
         data = state.to_bytes()
         self._put(name, data)
-        newest = SaveRecord(name=name, sha256=sha256(data), fence=fence, facts=state.facts)
+        newest = SaveRecord(name=name, sha256=sha256(data), fence=fence, facts=state.facts, world_sizes=world_sizes)
         records = self._change(
             lambda before: [newest, *(record for record in before if record.name not in ("", name))], fence
         )
@@ -98,14 +115,14 @@ class BucketSaves:
                 continue  # changed since it was read, perhaps by a request of ours whose answer was lost
             return records
 
-    def newest(self) -> LoopState | None:
+    def newest(self) -> Save | None:
         """Return the newest save whose bytes are intact, or None."""
         for record in self._index():
             if record.name:
                 with contextlib.suppress(FileNotFoundError):  # the save before it is next
                     data = bytes(obstore.get(self._store, f"{self._folder}/{record.name}").bytes())
-                    if sha256(data) == record.sha256 and (state := LoopState.of_bytes(data, record.facts)):
-                        return state
+                    if (save := record.save_of(data)) is not None:
+                        return save
         return None
 
     def forget(self) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from platform_assets.store.records.attempts import Launch
 from platform_assets.store.records.base import Number
+from platform_assets.store.records.models import WorldSizes
 from platform_assets.store.records.trainings import LOOP
 from platform_assets.store.records.values import member
 from platform_assets.training.steps.use import Columns
@@ -21,7 +22,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         precision: `float32` or `bfloat16`, from the profile; part of the fingerprint.
         features, outcomes: content digests by key, of training and holdout keys.
         known_before: ISO moment; labels known later do not count. None: the grain decides, and batches take all.
-        world_size: how many processes share the fit, from the profile; part of the fingerprint.
+        world_size: how many processes share the fit, from the profile; another number goes on from the same saves.
     """
 
     product: str
@@ -41,7 +42,7 @@ class Job(Request, frozen=True, kw_only=True):
 
     Attributes:
         module: that defines the product.
-        fingerprint: equal fingerprints mean equal results: resume or reuse.
+        fingerprint: equal fingerprints mean equal results, to rounding if numbers of processes differ: resume or reuse.
         attempt: the launcher's facts of this try.
         purpose: of the record of this training; see `store.records.trainings`.
     """
@@ -93,6 +94,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     Attributes:
         baselines: their training loss.
+        world_sizes: see `store.records.models.Computed`.
         use: what the process used; absent if the checkpoint existed already.
     """
 
@@ -105,6 +107,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     resumed_from_step: int | None
     cpu_s: float
     peak_memory_mb: float
+    world_sizes: WorldSizes = []
     use: Columns | None = None
 
 

@@ -13,9 +13,11 @@ import msgspec
 
 from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
+from platform_assets.base.wording import counted
 from platform_assets.product.learner import History, Resumable, finite
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.records.leases import BEAT_S
+from platform_assets.store.records.models import WorldSizes, continued
 from platform_assets.training.loop_state import Facts, LoopState
 from platform_assets.training.steps import process
 from platform_assets.training.steps.attempt import Attempt
@@ -42,6 +44,7 @@ class StepProgress:
     Attributes:
         group: the processes that share the fit, of which this is the first; None for one alone.
         history: the training curve, a point per epoch or as often as the learner says.
+        world_sizes: how many processes took the steps, of a fit that resumes.
     """
 
     job: Job
@@ -53,6 +56,7 @@ class StepProgress:
     attempt: Attempt
     group: ProcessGroup | None = None
     history: History = field(default_factory=list)
+    world_sizes: WorldSizes = field(default_factory=list)
 
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Renew the lease, and keep measures as a point of the curve.
@@ -112,9 +116,14 @@ class StepProgress:
         attempt, save_store = self.attempt, saves(self.settings, self.job.fingerprint)
         due_s = save_store.every_s if self.save_every_s is None else self.save_every_s
         save_store.claim(fence=attempt.fence)
-        if (state := save_store.newest()) is not None:
-            loop.restore(state)
+        save, now = save_store.newest(), self.job.world_size
+        if save is not None:
+            loop.restore(save.state)
             self.log(f"resuming from step {loop.done} of {loop.steps}.")
+        self.world_sizes.extend(continued([] if save is None else save.world_sizes, loop.done, now))
+        if len(self.world_sizes) > 1 and self.world_sizes[-1] == (loop.done, now):
+            before = counted(self.world_sizes[-2][1], "process")
+            self.log(f"{before} came this far, and {now} go on: the result is equal to theirs alone only to rounding.")
         if self.group is not None:
             _start_together(loop, self.group)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
@@ -149,7 +158,7 @@ class StepProgress:
         """Save the current step, and say how long it took: at the first save, and when one takes too long."""
         attempt, began_s = self.attempt, time.perf_counter()
         with nullcontext() if self.group is None else self.group.watchdog.phase(SAVING):
-            save_store.save(loop.state(), fence=attempt.fence)
+            save_store.save(loop.state(), fence=attempt.fence, world_sizes=self.world_sizes)
         if self.group is not None:
             self.group.watchdog.went_on()
         took_s, longest_s, limit_s = time.perf_counter() - began_s, attempt.facts.save_s, attempt.facts.save_limit_s
@@ -167,6 +176,7 @@ class FollowerProgress:
     stop: process.StopRequest
     group: ProcessGroup
     history: History = field(default_factory=list)
+    world_sizes: WorldSizes = field(default_factory=list)
 
     def note(self, done: int, steps: int, **measures: float) -> None:
         """Do nothing."""

@@ -16,8 +16,9 @@ import msgspec
 
 from platform_assets.base.settings import Settings
 from platform_assets.store.artifacts import canonical, sha256
+from platform_assets.store.records.models import WorldSizes
 from platform_assets.training.loop_state import LoopState
-from platform_assets.training.steps.bucket_saves import BucketSaves, SaveRecord
+from platform_assets.training.steps.bucket_saves import BucketSaves, Save, SaveRecord
 
 MAX_SAVES = 2
 _NAME = re.compile(r"step-(\d{9})\.json")
@@ -35,10 +36,10 @@ class SaveStore(Protocol):
     def claim(self, *, fence: int) -> None:
         """Close the saves to holders of older leases."""
 
-    def save(self, state: LoopState, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int, world_sizes: WorldSizes) -> None:
         """Write a state, then delete all but the newest saves."""
 
-    def newest(self) -> LoopState | None:
+    def newest(self) -> Save | None:
         """Return the newest save whose bytes are intact, or None."""
 
     def forget(self) -> None:
@@ -63,29 +64,30 @@ class Saves:
     def claim(self, *, fence: int) -> None:
         """Do nothing: a folder is this machine's, and its processes see the lease."""
 
-    def save(self, state: LoopState, *, fence: int) -> None:
+    def save(self, state: LoopState, *, fence: int, world_sizes: WorldSizes) -> None:
         """Write a state, then delete all but the newest saves.
 
         Args:
             state: between two steps.
             fence: the lease's number, for investigating accidents.
+            world_sizes: of the processes that came to it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         stem = f"step-{state.facts['done']:09d}"
         data = state.to_bytes()
         self._write(f"{stem}.safetensors", data)
-        record = SaveRecord(sha256=sha256(data), fence=fence, facts=state.facts)
+        record = SaveRecord(sha256=sha256(data), fence=fence, facts=state.facts, world_sizes=world_sizes)
         self._write(f"{stem}.json", canonical(msgspec.to_builtins(record)))
         for step in self._steps()[MAX_SAVES:]:
             for suffix in ("json", "safetensors"):
                 (self.folder / f"step-{step:09d}.{suffix}").unlink(missing_ok=True)
 
-    def newest(self) -> LoopState | None:
+    def newest(self) -> Save | None:
         """Return the newest save whose bytes are intact, or None."""
         for step in self._steps():
-            state = self._read(f"step-{step:09d}")
-            if state is not None:
-                return state
+            save = self._read(f"step-{step:09d}")
+            if save is not None:
+                return save
         return None
 
     def forget(self) -> None:
@@ -98,11 +100,10 @@ class Saves:
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
-    def _read(self, stem: str) -> LoopState | None:
+    def _read(self, stem: str) -> Save | None:
         try:
             record = msgspec.json.decode((self.folder / f"{stem}.json").read_bytes(), type=SaveRecord)
-            data = (self.folder / f"{stem}.safetensors").read_bytes()
-            return LoopState.of_bytes(data, record.facts) if sha256(data) == record.sha256 else None
+            return record.save_of((self.folder / f"{stem}.safetensors").read_bytes())
         except (FileNotFoundError, ValueError):
             return None
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from platform_assets.base import clock, naming
@@ -29,7 +30,7 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records import trainings
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.leases import TTL_S
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest
+from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, WorldSizes
 from platform_assets.store.records.trainings import TRAININGS
 from platform_assets.store.tables import TableStore
 from platform_assets.training import gpu_memory, libraries, suspects
@@ -55,12 +56,13 @@ def _unseen(done: int, steps: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What was learned: the labelled rows, their preprocessing, the model's files, and losses per epoch."""
+    """What was learned: labelled rows, preprocessing, the model's files, losses per epoch, processes that shared it."""
 
     rows: Rows
     learned: Learned
     blobs: dict[str, bytes]
     history: History
+    world_sizes: WorldSizes
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class Training:
             progress = StepProgress(job, *members)
         with gpu_memory.explained(self.spec.name, job.device):
             blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
-        return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history)
+        sizes = progress.world_sizes
+        return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history, world_sizes=sizes)
 
     def _digests(self, rows: Rows, learned: Learned) -> dict[str, str]:
         """Return digests of what determines the fit, as this process has it; texts count by their vocabularies."""
@@ -216,8 +219,8 @@ class Training:
             self.log("this checkpoint is already on record and is used; blobs that were damaged are restored.")
         if not self.is_made():
             raise ArtifactProblem(
-                f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again on this "
-                "machine gave other bytes; restore them from a backup, or train with another seed."
+                f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again here "
+                "gave other bytes; restore them from a backup, or train with its number of processes or another seed."
             )
         self.ledgers.of(TRAININGS).append(self._record(fitted, manifest, attempt))
         return use.columns()
@@ -257,7 +260,7 @@ class Training:
         maker = Learning.for_product(self.spec)
         baselines = maker.baselines(fitted.learned, fitted.rows)
         self.stop.check()
-        return maker.manifest(
+        manifest = maker.manifest(
             self.store,
             self.job,
             self.known_before,
@@ -267,6 +270,9 @@ class Training:
             baselines,
             fitted.history,
         )
+        if len(fitted.world_sizes) < 2:
+            return manifest
+        return replace(manifest, computed=replace(manifest.computed, world_sizes=fitted.world_sizes))
 
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:
         """Return the checkpoint, and parts of it for the asset's metadata."""
@@ -278,6 +284,7 @@ class Training:
             history=manifest.history,
             device=manifest.computed.device,
             precision=manifest.computed.precision,
+            world_sizes=manifest.computed.world_sizes,
             baselines=self.store.get_json(manifest.baselines)["train_log_loss"],
             is_reused=is_reused,
             resumed_from_step=attempt.facts.resumed_from_step,

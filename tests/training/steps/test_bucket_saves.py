@@ -28,19 +28,19 @@ def names(root: str) -> list[str]:
 
 def newest(saves: BucketSaves) -> int | None:
     result = saves.newest()
-    return None if result is None else result.facts["done"]
+    return None if result is None else result.state.facts["done"]
 
 
 def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> None:
     saves = BucketSaves(root, "f")
     assert saves.newest() is None
     for done in (5, 10, 15):
-        saves.save(state(done), fence=1)
+        saves.save(state(done), fence=1, world_sizes=[(0, 1)])
     result = BucketSaves(root, "f").newest()
     assert result is not None
-    assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
-    assert result.tensors["weights.a"].tolist() == [15.0] * 3
-    assert result.tensors["rng.default"].dtype == torch.uint8
+    assert json.dumps(result.state.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
+    assert result.state.tensors["weights.a"].tolist() == [15.0] * 3
+    assert result.state.tensors["rng.default"].dtype == torch.uint8
     assert len(names(root)) == MAX_SAVES + 1
     assert BucketSaves(root, "other").newest() is None
 
@@ -48,7 +48,7 @@ def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> N
 def test_a_truncated_or_lost_save_falls_back_to_the_previous_one(root: str) -> None:
     saves, store = BucketSaves(root, "f"), open_store(root)
     for done in (5, 10):
-        saves.save(state(done), fence=1)
+        saves.save(state(done), fence=1, world_sizes=[(0, 1)])
     store.put("saves/f/step-000000010-1.safetensors", b"torn")
     assert newest(saves) == 5
     store.delete("saves/f/step-000000010-1.safetensors")
@@ -59,7 +59,7 @@ def test_a_truncated_or_lost_save_falls_back_to_the_previous_one(root: str) -> N
 
 def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     saves = BucketSaves(root, "f")
-    saves.save(state(5), fence=1)
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
     put = BucketSaves._put
 
     def killed(self: BucketSaves, name: str, data: bytes, *mode: Any) -> None:
@@ -70,14 +70,14 @@ def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch:
     with monkeypatch.context() as patched:
         patched.setattr(BucketSaves, "_put", killed)
         with pytest.raises(KeyboardInterrupt):
-            saves.save(state(10), fence=1)
+            saves.save(state(10), fence=1, world_sizes=[(0, 1)])
     assert newest(BucketSaves(root, "f")) == 5
 
 
 def test_two_holders_of_the_lease_never_overwrite_each_others_tensors(root: str) -> None:
     first, second = BucketSaves(root, "f"), BucketSaves(root, "f")
-    first.save(state(5), fence=1)
-    second.save(state(5), fence=2)
+    first.save(state(5), fence=1, world_sizes=[(0, 1)])
+    second.save(state(5), fence=2, world_sizes=[(0, 1)])
     assert {"step-000000005-1.safetensors", "step-000000005-2.safetensors"} <= set(names(root))
     assert newest(first) == 5
 
@@ -87,14 +87,14 @@ def test_a_holder_of_an_older_lease_saves_nothing_once_the_saves_are_claimed(roo
     first, second = BucketSaves(root, "f"), BucketSaves(root, "f")
     first.claim(fence=1)
     for done in saved:
-        first.save(state(done), fence=1)
+        first.save(state(done), fence=1, world_sizes=[(0, 1)])
     second.claim(fence=2)
     with pytest.raises(LeaseLost, match="saves saves/f belong to lease 2, ours is 1"):
-        first.save(state(15), fence=1)
+        first.save(state(15), fence=1, world_sizes=[(0, 1)])
     with pytest.raises(LeaseLost):
         first.claim(fence=1)
     assert newest(second) == (saved[-1] if saved else None)
-    second.save(state(20), fence=2)
+    second.save(state(20), fence=2, world_sizes=[(0, 1)])
     assert newest(BucketSaves(root, "f")) == 20
     second.forget()
 
@@ -103,24 +103,24 @@ def test_a_save_that_was_under_way_when_the_saves_were_claimed_is_refused(
     s3_root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = BucketSaves(s3_root, "f"), BucketSaves(s3_root, "f")
-    first.save(state(5), fence=1)
+    first.save(state(5), fence=1, world_sizes=[(0, 1)])
     put = BucketSaves._put
 
     def cut_off(self: BucketSaves, name: str, data: bytes, *mode: Any) -> None:
         if self is first and name == "newest.json" and newest(second) == 5:
             second.claim(fence=2)
-            second.save(state(7), fence=2)
+            second.save(state(7), fence=2, world_sizes=[(0, 1)])
         put(self, name, data, *mode)
 
     monkeypatch.setattr(BucketSaves, "_put", cut_off)
     with pytest.raises(LeaseLost):
-        first.save(state(10), fence=1)
+        first.save(state(10), fence=1, world_sizes=[(0, 1)])
     assert newest(second) == 7
 
 
 def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
     saves = BucketSaves(root, "f")
-    saves.save(state(5), fence=1)
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
     saves.forget()
     assert names(root) == []
     saves.forget()
@@ -136,8 +136,8 @@ def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings
 )
 def test_a_damaged_index_or_one_of_other_code_is_replaced(root: str, index: bytes) -> None:
     saves, store = BucketSaves(root, "f"), open_store(root)
-    saves.save(state(5), fence=1)
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
     store.put("saves/f/newest.json", index)
     assert saves.newest() is None
-    saves.save(state(10), fence=1)
+    saves.save(state(10), fence=1, world_sizes=[(0, 1)])
     assert newest(saves) == 10

@@ -6,13 +6,16 @@ import random
 import signal
 from dataclasses import replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import polars as pl
 import pytest
 
+from platform_assets.launch.train import quality
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.records.models import WorldSizes, continued
 from platform_assets.store.tables import TableStore
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
@@ -63,6 +66,24 @@ def test_twenty_kills_of_random_processes_at_random_steps_change_no_byte(tmp_pat
     assert shared.checkpoint() == uninterrupted
 
 
+@pytest.mark.parametrize(
+    ("before", "done", "processes", "expected"),
+    [
+        ([], 0, 2, [(0, 2)]),
+        ([(0, 2)], 50, 2, [(0, 2)]),
+        ([(0, 2)], 50, 4, [(0, 2), (50, 4)]),
+        ([(0, 2), (50, 4)], 50, 2, [(0, 2)]),  # the four were stopped before their first step
+        ([(0, 2), (50, 4)], 50, 1, [(0, 2), (50, 1)]),
+        ([(0, 2), (50, 4)], 60, 2, [(0, 2), (50, 4), (60, 2)]),
+        ([(0, 2)], 0, 1, [(0, 1)]),
+    ],
+)
+def test_numbers_of_processes_are_noted_with_the_steps_from_which_on(
+    before: WorldSizes, done: int, processes: int, expected: WorldSizes
+) -> None:
+    assert continued(before, done, processes) == expected
+
+
 TOGETHER = {"epochs": 15, "settings": {"widths": (16, 16), "embedding": 3, "dropout": 0.0}}
 """210 steps without anything random in a network: what it drops would differ between numbers of processes."""
 
@@ -88,7 +109,27 @@ def test_another_number_of_processes_resumes_with_the_same_losses(
     code, output = shared.run(processes, training=TOGETHER)
     assert code == 0, output
     assert "resuming from step 100 of 210" in output
+    assert f"2 processes came this far, and {processes} go on: the result is equal" in output
     assert shared.losses() == pytest.approx(expected, rel=1e-4)
+    computed = ArtifactStore(shared.settings.root).get_json(shared.checkpoint())["computed"]
+    assert computed.get("world_size", 1) == processes
+    assert computed["world_sizes"] == [[0, 2], [100, processes]]
+
+
+@pytest.mark.thorough
+def test_another_number_of_processes_changes_the_final_metric_by_less_than_a_standard_error_of_the_seed(
+    tmp_path: Path,
+) -> None:
+    alone, shared = Shared(tmp_path / "alone"), Shared(tmp_path / "shared")
+    for seed in range(5):
+        changed = replace(tiny_product.SPEC.training, **TOGETHER, seed=seed)
+        job = train.Job.from_extras(alone.extras | {"fingerprint": f"{seed:064x}"})
+        spec = replace(tiny_product.SPEC, training=changed)
+        train.Training(spec, job, alone.settings, log=lambda _: None, quality=quality).run()
+    assert shared.run(2, training=TOGETHER | {"seed": 0}, dies={"1": (100, signal.SIGKILL)})[0] == KILLED
+    assert shared.run(1, training=TOGETHER | {"seed": 0})[0] == 0
+    of_seeds, (resumed,) = alone.log_losses(), shared.log_losses()
+    assert 0 < abs(resumed - of_seeds[0]) < stdev(of_seeds) / len(of_seeds) ** 0.5
 
 
 def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path: Path, uninterrupted: str) -> None:

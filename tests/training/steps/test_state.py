@@ -21,24 +21,24 @@ def state(done: int) -> LoopState:
 def saved(folder: Path, *steps: int) -> Saves:
     saves = Saves(folder, "f")
     for step in steps:
-        saves.save(state(step), fence=1)
+        saves.save(state(step), fence=1, world_sizes=[(0, 1)])
     return saves
 
 
 def done(saves: Saves) -> int | None:
     result = saves.newest()
-    return None if result is None else result.facts["done"]
+    return None if result is None else result.state.facts["done"]
 
 
 def test_a_save_is_restored_exactly(tmp_path: Path) -> None:
     result = saved(tmp_path, 5).newest()
     assert result is not None
-    assert json.dumps(result.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
-    assert {name: value.tolist() for name, value in result.tensors.items()} == {
+    assert json.dumps(result.state.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
+    assert {name: value.tolist() for name, value in result.state.tensors.items()} == {
         "weights.a": [5.0] * 3,
         "rng.default": [5],
     }
-    assert result.tensors["rng.default"].dtype == torch.uint8
+    assert result.state.tensors["rng.default"].dtype == torch.uint8
 
 
 def test_there_is_no_save_before_the_first_one_and_after_forgetting(tmp_path: Path) -> None:
