@@ -45,6 +45,8 @@ NODES_NAMESPACE = "default"
 """Where the events of nodes are, which have no namespace themselves."""
 ATTEMPT = "driftline/attempt"
 """The label that holds the id of a pod's attempt."""
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""The label and the annotation with a pod's number in an attempt on several nodes, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

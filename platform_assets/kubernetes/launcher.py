@@ -23,7 +23,7 @@ from platform_assets.base.failures import ADMISSION, NODE_LOST
 from platform_assets.base.settings import Settings
 from platform_assets.base.wording import one_line
 from platform_assets.kubernetes import manifest, watching
-from platform_assets.kubernetes.api import ATTEMPT, Api
+from platform_assets.kubernetes.api import ATTEMPT, INDEX, Api
 from platform_assets.kubernetes.manifest import Manifest, launch_of
 from platform_assets.kubernetes.pod_status import Pod
 from platform_assets.kubernetes.responses import ApiTrouble
@@ -105,7 +105,11 @@ class KubernetesLauncher(TryingLauncher):
         if (at_work := self._at_work(request)) is None:
             self.check(request)
         else:
-            size = profiles.profile(at_work.launch.profile).replace(nodes=request.plan.profile.nodes)
+            size, name = request.plan.profile, at_work.launch.profile
+            if name != size.name:
+                other = profiles.profile(name).replace(nodes=size.nodes)
+                # What follows a loss computes with the request's number of processes.
+                size = other if other.world_size == size.world_size else size
             request = replace(request, plan=Try(profile=size, memory_gb=at_work.launch.memory_gb))
         return self.try_until_done(request, at_work)
 
@@ -151,6 +155,12 @@ class KubernetesLauncher(TryingLauncher):
         for pod in existing:
             launch = launch_of(pod.annotations)
             if launch is None or launch.fingerprint != work.fingerprint:
+                continue
+            if (INDEX in pod.labels or type(pod) is not Pod) != self.spans_nodes:  # a Job's pod, or a Job
+                context.log.info(
+                    f"{pod.name} of run {launch.run_id} is at this step on another number of nodes. This attempt waits "
+                    "until that one has ended, and goes on from its newest save."
+                )
                 continue
             context.log.info(
                 f"{self.api.suffix} {pod.name} of run {launch.run_id} is already at this step; watching it from now on."

@@ -9,8 +9,7 @@ from datetime import datetime
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
 from platform_assets.kubernetes import pods, watching
-from platform_assets.kubernetes.api import Api
-from platform_assets.kubernetes.gang.manifests import INDEX
+from platform_assets.kubernetes.api import INDEX, Api
 from platform_assets.kubernetes.gang.objects import Gang, Gangs
 from platform_assets.kubernetes.gang.verdict import MemberEnding, first_cause
 from platform_assets.kubernetes.launcher import ATTEMPT, OURS, KubernetesLauncher
@@ -62,7 +61,7 @@ class StepPods:
     def __iter__(self) -> Iterator[StepPod]:
         """Read all of them; raise `CannotLook` while the API is away."""
         try:
-            found = [*self._gangs.pods(OURS), *(pod for pod in self._api.pods(OURS) if INDEX not in pod.labels)]
+            found = self._gangs.pods(OURS)
         except ApiTrouble as trouble:
             raise CannotLook(str(trouble)) from None
         return (StepPod(pod, pod.labels.get(ATTEMPT, ""), launch_of(pod.annotations)) for pod in found)

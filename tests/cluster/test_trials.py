@@ -38,11 +38,12 @@ def test_trials_wait_for_the_quota_and_one_that_loses_its_pod_is_repeated_alone(
     def running() -> list[str]:
         items = api.list_namespaced_pod(namespace, label_selector=PODS).items
         most[0] = max(most[0], sum(item.status.phase in ("Pending", "Running") for item in items))
+        items.sort(key=lambda item: item.metadata.creation_timestamp)
         return [item.metadata.name for item in items if item.status.phase == "Running"]
 
     def delete() -> None:
         wait_until(lambda: len(running()) == ROOM, STARTED_S, "two trials at once")
-        api.delete_namespaced_pod(running()[0], namespace)
+        api.delete_namespaced_pod(running()[-1], namespace)  # the last to start: the first one may be at its end
         while not is_over.wait(0.5):
             running()
 

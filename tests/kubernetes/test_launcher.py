@@ -23,12 +23,13 @@ from kubernetes.client import Configuration
 from platform_assets.base.settings import Settings, SettingsProblem
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest, watching
+from platform_assets.kubernetes.api import INDEX
 from platform_assets.kubernetes.launcher import AtWork, KubernetesLauncher
 from platform_assets.kubernetes.manifest import Manifest
 from platform_assets.launch.attempt import Launched, StepRequest, begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher
-from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.profiles import PROFILES, StepProfile
 from platform_assets.launch.tries import Unattended
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import ATTEMPTS, Launch, unique_attempts
@@ -131,6 +132,41 @@ def test_an_expired_token_leaves_the_pod_to_the_next_run(tmp_path: Path) -> None
         run(api, tmp_path)
         assert reasons(tmp_path) == ["finished"]
         assert len(api.created) == 1
+
+
+def leave_at_work(api: PlayedApi, folder: Path, profile: StepProfile) -> dict[str, Any]:
+    """Return a pod that a run has left at work."""
+    api.troubles = [Trouble("get", 401, reason="Unauthorized", count=3)]
+    with pytest.raises(Unattended):
+        run(api, folder, profile=profile)
+    (pod,) = api.pods.values()
+    return pod
+
+
+def test_an_attempt_on_other_nodes_is_neither_taken_over_nor_recorded_as_lost(tmp_path: Path) -> None:
+    with PlayedApi(Play([running()]), well()) as api:
+        leave_at_work(api, tmp_path, SMALL)["metadata"]["labels"][INDEX] = "0"
+        lines = run(api, tmp_path)
+        assert len(api.pods) == 1
+    assert any(
+        "is at this step on another number of nodes. This attempt waits until that one has" in line for line in lines
+    )
+    assert sorted(reasons(tmp_path)) == ["finished", "under_way"]
+
+
+@pytest.mark.parametrize(("left", "processes"), [("cpu_small", 1), ("of_before", 1), ("of_before", 2)])
+def test_what_follows_an_attempt_that_was_taken_over_has_as_many_processes_as_the_run_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, processes: int
+) -> None:
+    before = SMALL.replace(name=left, processes=2, memory_gb=3)
+    monkeypatch.setitem(PROFILES, left, before)
+    with PlayedApi(Play([running(), ended(137)]), well()) as api:
+        leave_at_work(api, tmp_path, before)
+        run(api, tmp_path, profile=SMALL.replace(processes=processes))
+        assert len(api.created) == 2
+    first, second = records(tmp_path)
+    assert (first["profile"], second["profile"]) == (left, left if processes == 2 else "cpu_small")
+    assert [first["reason"], second["reason"]] == ["killed", "finished"]
 
 
 def test_a_second_launch_does_not_record_the_end_of_one_that_has_no_pod_yet(api: PlayedApi, tmp_path: Path) -> None:

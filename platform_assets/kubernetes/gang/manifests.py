@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from platform_assets.kubernetes.api import ATTEMPT
+from platform_assets.kubernetes.api import ATTEMPT, INDEX
 from platform_assets.kubernetes.manifest import Manifest, Spec
 from platform_assets.launch.step_profile import StepProfile
 from platform_assets.store.records.values import items, member, text, texts
 
-INDEX = "batch.kubernetes.io/job-completion-index"
-"""The label and the annotation with a pod's number, from 0."""
 QUEUE = "kueue.x-k8s.io/"
 """Prefix of Kueue's labels. Only the Job carries them: a pod with them would queue by itself."""
 JOIN_S = 60.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.kubernetes.api import ATTEMPT, PATIENCE_S, Api
+from platform_assets.kubernetes.api import ATTEMPT, INDEX, PATIENCE_S, Api
 from platform_assets.kubernetes.gang import manifests
 from platform_assets.kubernetes.manifest import Manifest
 from platform_assets.kubernetes.pod_status import Condition, Pod, instant, read_conditions, read_pod
@@ -119,6 +119,10 @@ class Gangs(Api):
             if trouble.meaning != "exists":
                 trouble.args = (f"{kind} {name} could not be created: {trouble}",)
                 raise
+
+    def pods(self, labels: Mapping[str, str]) -> list[Pod]:
+        """Return the attempts that carry all of these labels: Jobs, and pods of those on one node."""
+        return [*super().pods(labels), *(pod for pod in self.members.pods(labels) if INDEX not in pod.labels)]
 
     def delete(self, name: str, *, grace_s: float | None = None, version: str = "") -> bool:
         """Delete a Job with its pods; return False if it has another version than the given one.

@@ -18,9 +18,8 @@ import msgspec
 from platform_assets.base import failures
 from platform_assets.base.wording import counted, one_line
 from platform_assets.kubernetes import pods, watching
-from platform_assets.kubernetes.api import ATTEMPT, Answer
+from platform_assets.kubernetes.api import ATTEMPT, INDEX, Answer
 from platform_assets.kubernetes.evidence import quote, quote_condition
-from platform_assets.kubernetes.gang.manifests import INDEX
 from platform_assets.kubernetes.gang.objects import Gang, Gangs
 from platform_assets.kubernetes.gang.verdict import MemberEnding, first_cause
 from platform_assets.kubernetes.pod_status import Condition, Event, Node, Pod
