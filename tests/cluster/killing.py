@@ -44,17 +44,22 @@ class Killer:
         for number, way in enumerate(ways, start=1):
             self.end_next(way, is_last=number == len(ways))
 
-    def end_next(self, way: str, *, is_last: bool) -> None:
-        """Wait for a training that has got further, and end it."""
-        killed: list[tuple[Any, Mapping[str, Any]]] = []
+    def next_at_work(self, what_for: str) -> Any:
+        """Wait for a training that has got further, and return its pod."""
+        found: list[tuple[Any, Mapping[str, Any]]] = []
 
         def is_at_work() -> bool:
-            killed[:] = list(self._at_work())
-            return bool(killed)
+            found[:] = list(self._at_work())
+            return bool(found)
 
-        wait_until(is_at_work, PATIENCE_S, f"a training is at work, to be ended: {way}", self._described)
-        pod, progress = killed[0]
+        wait_until(is_at_work, PATIENCE_S, f"a training is at work, {what_for}", self._described)
+        pod, progress = found[0]
         self.hit.append(progress)
+        return pod
+
+    def end_next(self, way: str, *, is_last: bool) -> None:
+        """Wait for a training that has got further, and end it."""
+        pod = self.next_at_work(f"to be ended: {way}")
         if is_last:
             set_slow(self.runs, "/nowhere")
         WAYS[way](self, pod)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psutil
 import pytest
 from optuna.trial import FrozenTrial
@@ -26,7 +27,7 @@ from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.launch.attempt import StepRequest
 from platform_assets.launch.endings import Ending
 from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher
-from platform_assets.operations.experiments import study, trials, tune
+from platform_assets.operations.experiments import launching, study, trials, tune
 from platform_assets.product.spec import Choice, Range, Retraining
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
@@ -244,6 +245,19 @@ def test_no_trial_is_launched_over_the_months_budget(settings: Settings) -> None
 def test_as_many_at_once_as_the_pool_has(settings: Settings, at_once: int) -> None:
     with pytest.raises(ValueError, match=rf"--at-once is {at_once}; expected 1 to 4, the slots of the pool of profile"):
         search(tuned.product(settings), 1, FewLauncher(settings, 1), at_once=at_once)
+
+
+def test_a_run_from_a_terminal_takes_a_slot_of_the_pool(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+
+    def pools(context: dg.AssetExecutionContext) -> object:
+        run = context.instance.get_run_by_id(context.run.run_id)
+        return run and run.run_op_concurrency and run.run_op_concurrency.root_key_counts
+
+    on_cluster = settings.replace(launcher="kubernetes")
+    assert launching.in_a_run(on_cluster, "tune__tiny", "driftline_cpu_small", pools) == {"driftline_cpu_small": 1}
 
 
 def test_a_trial_of_the_file_outside_of_its_search_is_gone_on_with(settings: Settings) -> None:

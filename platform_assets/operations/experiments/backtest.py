@@ -222,7 +222,7 @@ def run(product: ProductStore, launcher: StepLauncher, first: str | None = None,
             )
 
     if missing:
-        launching.in_a_run(product.settings, naming.job("backtest", spec.name), trainings)
+        launching.in_a_run(product.settings, naming.job("backtest", spec.name), naming.pool(size.name), trainings)
     return backtest
 
 

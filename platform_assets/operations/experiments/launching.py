@@ -14,15 +14,18 @@ OPENING = threading.Lock()
 """Of a Dagster instance: two threads would both create the tables of a new one."""
 
 
-def in_a_run(settings: Settings, job: str, work: Callable[[dg.AssetExecutionContext], T]) -> T:
+def in_a_run(settings: Settings, job: str, pool: str, work: Callable[[dg.AssetExecutionContext], T]) -> T:
     """Do work in a run of its own, whose warnings are printed; return its result.
+
+    Args:
+        pool: of which the run takes a slot, so that others wait; it does not wait for one itself.
 
     Raises:
         dagster.Failure: a step failed.
     """
     results: list[T] = []
 
-    @dg.op(name="steps")
+    @dg.op(name="steps", pool=pool)
     def steps(context: dg.OpExecutionContext) -> None:
         results.append(work(dg.AssetExecutionContext(context)))
 

@@ -136,7 +136,8 @@ class Steps(Trials):
             )
 
         try:
-            result = launching.in_a_run(self.product.settings, naming.job("tune", spec.name), launched)
+            job_name, pool = naming.job("tune", spec.name), naming.pool(self.size.name)
+            result = launching.in_a_run(self.product.settings, job_name, pool, launched)
         except StepFailure as failure:
             if failure.kind not in OF_SETTINGS:
                 raise
