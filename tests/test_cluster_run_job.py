@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,8 @@ import pytest
 import yaml
 from dagster._core.code_pointer import CustomPointer, FileCodePointer, ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext, RunLauncher
+from dagster._core.test_utils import create_run_for_test
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import accounts, naming
@@ -358,3 +362,19 @@ def test_no_config_of_a_job_has_dagster_read_or_unpickle_a_file() -> None:
         types = snapshot.all_config_snaps_by_key.values()
         fields = {field.name for item in types for field in item.fields or ()}
         assert "ops" in fields and "inputs" not in fields, verb
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "status"), [(None, "FAILURE"), (0, "STARTED"), (200, "STARTED"), (400, "FAILURE")]
+)
+def test_a_run_of_a_terminal_has_no_pod_and_is_alive_while_it_says_so(
+    launcher: Any, silent_s: float | None, status: str
+) -> None:
+    instance = launcher._instance
+    instance._run_launcher = launcher
+    tags = {} if silent_s is None else {naming.TAG_ALIVE: f"{time.time() - silent_s:.0f}"}
+    run = create_run_for_test(instance, "tune__orders", status=dg.DagsterRunStatus.STARTED, tags=tags)
+    logger = logging.getLogger("monitor")
+    logger.disabled = True  # it looks for the logs of a Job
+    monitor_started_run(instance, None, instance.get_run_record_by_id(run.run_id), logger)  # type: ignore[arg-type]
+    assert instance.get_run_by_id(run.run_id).status.value == status

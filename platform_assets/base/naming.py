@@ -20,6 +20,8 @@ TAG_EPISODE = ".dagster/driftline_episode"
 TAG_SETTLED = ".dagster/driftline_settled"
 TAG_REQUESTED = ".dagster/driftline_asked"
 TAG_BY_KIND = ".dagster/driftline_by_kind"
+TAG_ALIVE = ".dagster/driftline_alive_at"
+"""When the process of a terminal's run last said that it is alive, in seconds of the epoch; others have none."""
 TAG_BY = "driftline/by"
 """Who asked for a run, and whether that is a person: stamped by `platform_assets.instance.run_coordinator` alone."""
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.base import RunLauncher as AnyRunLauncher
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_k8s import K8sRunLauncher
@@ -25,7 +27,7 @@ from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.record import copy as changed
 from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 
-from platform_assets.base import accounts
+from platform_assets.base import accounts, naming
 from platform_assets.base.settings import ONLY_PRODUCT
 from platform_assets.engine import product_files
 from platform_assets.instance import own_runs
@@ -36,6 +38,8 @@ SIGNING_SECRET = "driftline-signing"
 COMPONENT = "app.kubernetes.io/component"
 OTHER_COMPONENT = "other-run"
 """By which networks.yaml and admission.yaml know the pod of a run of another code location."""
+SILENT_S = 300.0
+"""How long a run of a terminal may say nothing: ten times as long as between two signs of life."""
 _OUR_SECRET = re.compile(r"driftline-(?:postgres|signing|store)(?:-.*)?")
 _OUR_LABEL = re.compile(r"(?:driftline|app\.kubernetes\.io)/.*")
 
@@ -97,6 +101,15 @@ class RunLauncher(K8sRunLauncher):
         shared = K8sContainerContext.create_for_run(dg.DagsterRun(run.job_name), self, include_run_tags=False)
         variables = [{"name": ONLY_PRODUCT, "value": product}] if product else []
         return shared.merge(K8sContainerContext(env=variables, run_k8s_config=config))
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Return whether a run is alive: by its Job, or one of a terminal, which has none, by its own signs of life."""
+        if (seen := run.tags.get(naming.TAG_ALIVE)) is None:
+            return super().check_run_worker_health(run)
+        silent_s = time.time() - float(seen)
+        if silent_s < SILENT_S:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"its process, of a terminal, is silent for {silent_s:.0f} s")
 
     def _launch_k8s_job_with_args(self, job_name: str, args: Sequence[str] | None, run: dg.DagsterRun) -> None:
         """Create a run's Job.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from platform_assets.base import clock
+from platform_assets.base import clock, naming
 from platform_assets.base.failures import ADMISSION, CODE, OUT_OF_MEMORY, Failure
 from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.launch.attempt import StepRequest
@@ -258,6 +259,27 @@ def test_a_run_from_a_terminal_takes_a_slot_of_the_pool(
 
     on_cluster = settings.replace(launcher="kubernetes")
     assert launching.in_a_run(on_cluster, "tune__tiny", "driftline_cpu_small", pools) == {"driftline_cpu_small": 1}
+
+
+def test_a_run_from_a_terminal_says_that_it_is_alive(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setattr(launching, "BEAT_S", 0.01)
+    seconds = itertools.count(100.0)
+    monkeypatch.setattr(time, "time", lambda: next(seconds))
+
+    def said(context: dg.AssetExecutionContext) -> list[str]:
+        said, until_s = set[str](), time.monotonic() + PATIENCE_S
+        while len(said) < 3:
+            assert time.monotonic() < until_s
+            run = context.instance.get_run_by_id(context.run.run_id)
+            assert run is not None
+            said.add(run.tags[naming.TAG_ALIVE])
+        return sorted(said, key=int)
+
+    first, *later = launching.in_a_run(settings.replace(launcher="kubernetes"), "tune__tiny", "p", said)
+    assert int(first) < int(later[0]) < int(later[1])
 
 
 def test_a_trial_of_the_file_outside_of_its_search_is_gone_on_with(settings: Settings) -> None:

@@ -1,15 +1,20 @@
 """Launch steps from a terminal: each launcher needs a run of Dagster's, which the records of attempts name."""
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
+from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 
 T = TypeVar("T")
+BEAT_S = 30.0
+"""How often a run says that it is alive."""
 OPENING = threading.Lock()
 """Of a Dagster instance: two threads would both create the tables of a new one."""
 
@@ -27,7 +32,8 @@ def in_a_run(settings: Settings, job: str, pool: str, work: Callable[[dg.AssetEx
 
     @dg.op(name="steps", pool=pool)
     def steps(context: dg.OpExecutionContext) -> None:
-        results.append(work(dg.AssetExecutionContext(context)))
+        with _saying_alive(context.instance, context.run_id):
+            results.append(work(dg.AssetExecutionContext(context)))
 
     graph = dg.GraphDefinition(name=job, node_defs=[steps])
     # A sensor ends pods whose run does not exist; other steps die with this process.
@@ -36,7 +42,30 @@ def in_a_run(settings: Settings, job: str, pool: str, work: Callable[[dg.AssetEx
         with OPENING:
             opened = dg.DagsterInstance.get() if is_lasting else dg.DagsterInstance.ephemeral()
             instance = stack.enter_context(opened)
-        graph.execute_in_process(
+        graph.to_job(tags=_alive()).execute_in_process(
             instance=instance, run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
         )
     return results[0]
+
+
+def _alive() -> dict[str, str]:
+    return {naming.TAG_ALIVE: f"{time.time():.0f}"}
+
+
+@contextmanager
+def _saying_alive(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Have a run say that it is alive meanwhile: it has no pod in which a cluster's daemon could see that."""
+    is_over = threading.Event()
+
+    def beat() -> None:
+        while not is_over.wait(BEAT_S):
+            with suppress(SQLAlchemyError):  # the database is away; the next one may arrive
+                instance.add_run_tags(run_id, _alive())
+
+    thread = threading.Thread(target=beat, name="say that the run is alive", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
