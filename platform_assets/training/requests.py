@@ -115,7 +115,7 @@ def request_of(
 def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[str, str], **more: str) -> str:
     """Hash what makes two trainings the same: code, configuration, data and library versions.
 
-    Not the number of processes, which changes the order of sums and nothing else: with another one a training goes on.
+    Not the number of processes, which changes roundings and what dropout draws: with another one a training goes on.
 
     Args:
         code: digest of the maker.

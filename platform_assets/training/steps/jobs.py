@@ -42,7 +42,7 @@ class Job(Request, frozen=True, kw_only=True):
 
     Attributes:
         module: that defines the product.
-        fingerprint: equal fingerprints mean equal results, to rounding if numbers of processes differ: resume or reuse.
+        fingerprint: equal fingerprints and numbers of processes mean equal results: resume or reuse.
         attempt: the launcher's facts of this try.
         purpose: of the record of this training; see `store.records.trainings`.
     """

@@ -122,8 +122,8 @@ class StepProgress:
             self.log(f"resuming from step {loop.done} of {loop.steps}.")
         self.world_sizes.extend(continued([] if save is None else save.world_sizes, loop.done, now))
         if len(self.world_sizes) > 1 and self.world_sizes[-1] == (loop.done, now):
-            before = counted(self.world_sizes[-2][1], "process")
-            self.log(f"{before} came this far, and {now} go on: the result is equal to theirs alone only to rounding.")
+            before, after = (counted(size, "process") for _, size in self.world_sizes[-2:])
+            self.log(f"until here by {before}, from here on by {after}: other roundings, and other draws of dropout.")
         if self.group is not None:
             _start_together(loop, self.group)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
