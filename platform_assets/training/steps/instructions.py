@@ -34,7 +34,7 @@ WRITE_EVERY_S = 2.0
 WRITE_ATTEMPTS = 8
 NAMED = 5
 """How many modules an error names."""
-PROTOCOL = 2
+PROTOCOL = 3
 """Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
     "In a container or a pod, build the image again (`make images`) and set DRIFTLINE_TRAINER_IMAGE to what it "
