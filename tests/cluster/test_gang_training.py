@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
+from platform_assets.store.records.models import CHECKPOINTS
 from tests.cluster import names
 from tests.cluster.cluster import Cluster
 from tests.cluster.killing import PATIENCE_S, Killer, set_slow
@@ -123,9 +124,10 @@ def test_a_run_with_one_node_waits_for_the_gang_of_a_run_that_is_gone_and_goes_o
         log, line = tmp_path / "one.log", "is at this step on another number of nodes"
         wait_until(lambda: line in log.read_text(encoding="utf-8"), PATIENCE_S, "the second run has seen the gang")
         batch.delete_namespaced_job(job.metadata.name, runs.pods.namespace, body={"propagationPolicy": "Foreground"})
-    checkpoint, _ = digests_of(runs.settings.root)
-    before, after = ArtifactStore(runs.settings.root).get_json(checkpoint)["computed"]["world_sizes"]
-    assert (before, after[1]) == ([0, 2], 1)
     *_, last = attempts_of(runs.settings.root)
+    record = Ledgers(runs.settings.root, SPEC.name).of(CHECKPOINTS).read(last["fingerprint"])
+    assert record is not None
+    before, after = record.world_sizes
+    assert (before, after[1]) == ((0, 2), 1)
     assert (last["reason"], last["resumed_from_step"]) == ("finished", after[0])
     assert after[0] > 0

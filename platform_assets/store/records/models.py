@@ -7,13 +7,6 @@ import msgspec
 from platform_assets.base import naming
 from platform_assets.store.records.base import Number, Record, RecordKind
 
-
-class Checkpoint(Record, frozen=True, kw_only=True):
-    """The checkpoint of a training's fingerprint; `manifest` is the sha256 of the manifest that names its blobs."""
-
-    manifest: str
-
-
 WorldSizes = list[tuple[int, int]]
 """How many processes shared a fit: the steps done when a number of them began, and that number, in order."""
 
@@ -24,18 +17,24 @@ def continued(before: WorldSizes, done: int, processes: int) -> WorldSizes:
     return kept if kept and kept[-1][1] == processes else [*kept, (done, processes)]
 
 
-class Computed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where and how numbers were computed.
+class Checkpoint(Record, frozen=True, kw_only=True):
+    """The checkpoint of a training's fingerprint.
 
     Attributes:
-        world_size: how many processes shared the fit to its end.
-        world_sizes: all numbers of a fit that was stopped and went on in a profile with another one; otherwise none.
+        manifest: sha256 of the manifest that names its blobs.
+        world_sizes: of a fit that was stopped and went on in a profile with another number of processes; others: none.
     """
+
+    manifest: str
+    world_sizes: WorldSizes = msgspec.field(default_factory=list)
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where and how numbers were computed; `world_size` is the number of processes."""
 
     device: str
     precision: str
     world_size: int = 1
-    world_sizes: WorldSizes = []
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):

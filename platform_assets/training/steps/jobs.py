@@ -94,7 +94,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     Attributes:
         baselines: their training loss.
-        world_sizes: see `store.records.models.Computed`.
+        world_sizes: see `store.records.models.Checkpoint`.
         use: what the process used; absent if the checkpoint existed already.
     """
 

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from platform_assets.base import clock, naming
@@ -191,7 +190,7 @@ class Training:
             progress = StepProgress(job, *members)
         with gpu_memory.explained(self.spec.name, job.device):
             blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
-        sizes = progress.world_sizes
+        sizes = progress.world_sizes if len(progress.world_sizes) > 1 else []
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history, world_sizes=sizes)
 
     def _digests(self, rows: Rows, learned: Learned) -> dict[str, str]:
@@ -215,7 +214,7 @@ class Training:
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
         manifest = self.store.put_json(msgspec.to_builtins(self._manifest(fitted)))
-        if not attempt.conclude(CHECKPOINTS, Checkpoint(manifest=manifest)):
+        if not attempt.conclude(CHECKPOINTS, Checkpoint(manifest=manifest, world_sizes=fitted.world_sizes)):
             self.log("this checkpoint is already on record and is used; blobs that were damaged are restored.")
         if not self.is_made():
             raise ArtifactProblem(
@@ -260,7 +259,7 @@ class Training:
         maker = Learning.for_product(self.spec)
         baselines = maker.baselines(fitted.learned, fitted.rows)
         self.stop.check()
-        manifest = maker.manifest(
+        return maker.manifest(
             self.store,
             self.job,
             self.known_before,
@@ -270,9 +269,6 @@ class Training:
             baselines,
             fitted.history,
         )
-        if len(fitted.world_sizes) < 2:
-            return manifest
-        return replace(manifest, computed=replace(manifest.computed, world_sizes=fitted.world_sizes))
 
     def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:
         """Return the checkpoint, and parts of it for the asset's metadata."""
@@ -284,7 +280,7 @@ class Training:
             history=manifest.history,
             device=manifest.computed.device,
             precision=manifest.computed.precision,
-            world_sizes=manifest.computed.world_sizes,
+            world_sizes=record.world_sizes,
             baselines=self.store.get_json(manifest.baselines)["train_log_loss"],
             is_reused=is_reused,
             resumed_from_step=attempt.facts.resumed_from_step,

@@ -16,7 +16,7 @@ from platform_assets.base.wording import counted
 from platform_assets.launch.train import quality
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.records.models import WorldSizes, continued
+from platform_assets.store.records.models import CHECKPOINTS, WorldSizes, continued
 from platform_assets.store.tables import TableStore
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
@@ -112,9 +112,9 @@ def test_another_number_of_processes_resumes_with_the_same_losses(
     assert "resuming from step 100 of 210" in output
     assert f"until here by 2 processes, from here on by {counted(processes, 'process')}: other roundings" in output
     assert shared.losses() == pytest.approx(expected, rel=1e-4)
-    computed = ArtifactStore(shared.settings.root).get_json(shared.checkpoint())["computed"]
-    assert computed.get("world_size", 1) == processes
-    assert computed["world_sizes"] == [[0, 2], [100, processes]]
+    record = shared.ledgers.of(CHECKPOINTS).read(shared.extras["fingerprint"])
+    assert record is not None
+    assert record.world_sizes == [(0, 2), (100, processes)]
 
 
 @pytest.mark.thorough
