@@ -77,9 +77,9 @@ def test_a_long_list_is_cut() -> None:
         instructions.check_maker(extras(**{f"m{number}": "0" * 64 for number in range(8)}), MAKER)
 
 
-@pytest.mark.parametrize("protocol", [None, 0, 1, "2"])
+@pytest.mark.parametrize("protocol", [None, 0, instructions.PROTOCOL - 1, f"{instructions.PROTOCOL}"])
 def test_another_protocol_is_refused_before_work_starts(protocol: Any) -> None:
-    with pytest.raises(instructions.OtherCode, match=rf"uses protocol {protocol!r}; expected 2\."):
+    with pytest.raises(instructions.OtherCode, match=f"protocol {protocol!r}; expected {instructions.PROTOCOL}[.]"):
         instructions.check_protocol({"protocol": protocol})
 
 

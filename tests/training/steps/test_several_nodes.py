@@ -53,7 +53,7 @@ def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: 
     assert shared.checkpoint() == alone.checkpoint()
 
 
-@THOROUGH
+@pytest.mark.end_to_end
 def test_the_same_number_of_processes_gives_the_same_bytes_on_any_number_of_nodes(tmp_path: Path) -> None:
     checkpoints = set()
     for nodes in (1, 2, 4):
