@@ -19,7 +19,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "deploy" / "monitoring"
 PAGE = ROOT / "docs" / "alerts.md"
-P20 = ROOT / "docs" / "rows" / "p20.md"
 RULES = FOLDER / "rules.yaml"
 KEYS = {"alert", "record", "expr", "for", "keep_firing_for", "labels", "annotations"}
 SEVERITIES = ("page", "ticket", "none")
@@ -41,7 +40,7 @@ PAGE_HEAD = """\
 
 Written by `make reference` from [rules.yaml](../deploy/monitoring/rules.yaml) and
 [boards.yaml](../deploy/monitoring/boards.yaml). The exporter and the services serve the metrics that these read; how to
-start and scrape them: [operate](operate.md#alerts). What scraping costs: [P20](rows/p20.md).
+start and scrape them: [operate](operate.md#alerts). What scraping costs: [P20](benchmarks.md#p20).
 
 An exporter of others, [dagster-prometheus-exporter](https://github.com/HirofumiTsuda/dagster-prometheus-exporter) (July
 2026), polls Dagster's webserver for runs, ticks, daemons, pools, code locations and assets. Beyond it, ours reads the
@@ -55,7 +54,7 @@ and Dagster+.
 product, and else the platform. Most fire after the cause has lasted for some minutes and stop when it has gone. What
 stands in capitals is a label. The command is in the alert, with its labels filled in; `QUERY` is one for `promtool
 query instant`, which shows which processes it concerns. How soon ten of them fire on a cluster:
-[measured](rows/alerts.md).
+[measured](benchmarks.md#alerts).
 
 ![Prometheus' page of alerts while some of them fire](alerts.png)
 
@@ -69,7 +68,7 @@ take a quarter less and have no line per answer. Nothing of it is kept in the st
 
 | what | measured | a month |
 |---|---|---|
-| metrics in Prometheus, scraped every 30 s | [P20](rows/p20.md) | PROMETHEUS MB |
+| metrics in Prometheus, scraped every 30 s | [P20](benchmarks.md#p20) | 79 MB |
 | answers' lines, at 10,000 answers a day and product | 245 bytes each | 740 MB |
 | 300 runs of a day each, and 40 trainings | 36 and 40 kB each | 12 MB |
 | Dagster's daemon, which tells each tick | 526 bytes per second, with two products | 1.4 GB |
@@ -126,9 +125,7 @@ def page() -> str:
         for board in boards
         for row, panels in board["rows"].items()
     )
-    kept = re.search(r"MB that Prometheus keeps of a month \| ([\d.]+)", P20.read_text(encoding="utf-8"))
-    assert kept is not None, f"{P20} does not say what Prometheus keeps"
-    return PAGE_HEAD + alerts + PAGE_COST.replace("PROMETHEUS", f"{float(kept[1]):.0f}") + PAGE_BOARDS + panels
+    return PAGE_HEAD + alerts + PAGE_COST + PAGE_BOARDS + panels
 
 
 def _row(alert: dict[str, Any]) -> tuple[str, ...]:

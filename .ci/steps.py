@@ -27,7 +27,8 @@ Where a pod shows several of these, `platform_assets/kubernetes/pods.py` decides
 pod for a quota, a missing service account or a conflict is asked again; Pod Security and admission policies are final.
 
 ## Profiles
-Fields of a profile, for `profiles.toml` and `DRIFTLINE_PROFILE__NAME__FIELD`; see [Profiles](operate.md#profiles).
+Fields of a profile, for `resources/profiles.toml` and `DRIFTLINE_PROFILE__NAME__FIELD`; see
+[Profiles](operate.md#profiles).
 
 | field | default | meaning |
 |---|---|---|

@@ -19,10 +19,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from platform_assets.base.settings import Settings, dagster_home_named, is_address
+from platform_assets.base.settings import Settings, dagster_home_named
 from platform_assets.base.wording import meant
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from platform_assets.store.product_store import ProductStore
 
 
+NONE = "no product can be loaded"
 LOG_COLUMNS = 132
 """Width of tables where the output is not a terminal."""
 
@@ -62,6 +62,9 @@ def _sentence(problem: Exception) -> str | None:
     from platform_assets.store.artifacts import ArtifactProblem
     from platform_assets.store.problems import TableProblem
 
+    dagster = sys.modules.get("dagster")  # without it nothing has raised its failures
+    if dagster is not None and isinstance(problem, dagster.Failure):
+        return f"{problem.description}"
     if isinstance(problem, ModuleNotFoundError):
         problem = extras.named(problem)
     if isinstance(
@@ -100,8 +103,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"driftline {version('driftline')}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND")
+
+    def add(name: str, **about: Any) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(name, **about)
+        command.set_defaults(run=globals()[f"_{name}"])  # the function below that has its name
+        return command
+
     for add_commands in (_add_looking, _add_learning, _add_operating):
-        add_commands(commands.add_parser)
+        add_commands(add)
     return parser
 
 
@@ -111,11 +120,9 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     _takes_product(demo, "the first that has a recording")
     demo.add_argument("--keys", type=int, metavar="N", help="replay N keys (default: all, at most 45)")
     demo.add_argument("--seed", type=int, default=1, metavar="S", help="seed of the injected fault (default: 1)")
-    demo.add_argument("--exit", action="store_true", help="stop the servers at the end instead of keeping them up")
-    demo.set_defaults(run=_demo)
+    demo.add_argument("--stay", action="store_true", help="keep Dagster's UI and the service up until Ctrl-C")
 
-    dev = add("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
-    dev.set_defaults(run=_dev)
+    add("dev", help="open Dagster's UI on the demo's data, until Ctrl-C or SIGTERM")
 
     new = add("new", help="look at a table and write the file of a first product")
     new.add_argument("name", metavar="NAME", help="what the product is called")
@@ -124,46 +131,26 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     new.add_argument("--password-env", metavar="NAME", help="the environment's variable with the database's password")
     new.add_argument("--label", required=True, metavar="COLUMN", help="what to predict")
     new.add_argument("--time", metavar="COLUMN", help="the moment of a row (default: it has none)")
-    new.set_defaults(run=_new)
 
-    check = add("check", help="try a product's file on its recording or landed files")
-    _takes_product(check, "all")
-    check.set_defaults(run=_check)
+    _takes_product(add("check", help="try a product's file on its recording or landed files"), "all")
 
-    land = add("land", help="split one CSV or Parquet file into landed files, one per key; shows first what it will do")
-    land.add_argument("file", metavar="FILE", type=Path, help="a .csv or .parquet file with the rows of all keys")
-    _takes_product(land, "the only one with a source of the file's columns")
-    land.add_argument("--source", metavar="NAME", help="of the product (default: the only one with these columns)")
-    land.add_argument("--by", metavar="COLUMN", help="column with a row's moment (default: the source's)")
-    land.add_argument("--time-format", metavar="FORMAT", help="how CSV writes it, such as '%%d.%%m.%%Y' (default: ISO)")
-    land.add_argument("--write", action="store_true", help="write the files")
-    land.add_argument("--overwrite", action="store_true", help="write over landed files that have other rows")
-    land.set_defaults(run=_land)
+    _takes_product(add("explain", help="print every value of a product, and why the file need not state it"))
 
-    explain = add("explain", help="print every value of a product, and why the file need not state it")
-    _takes_product(explain)
-    explain.set_defaults(run=_explain)
-
-    trying = add("try", help="check, train, judge, ask once and report in one process; nothing is released")
-    _takes_product(trying)
-    trying.set_defaults(run=_try)
+    _takes_product(add("try", help="check, train, judge, ask once and report in one process; nothing is released"))
 
     stale = add("stale", help="print each asset's code digest, or what a change since then makes again")
     stale.add_argument("--since", metavar="FILE", type=Path, help="what this command printed for another commit")
-    stale.set_defaults(run=_stale)
 
     status = add("status", help="show what serves, how good it is, what was decided, and what to do")
     _takes_product(status, "all")
     status.add_argument("--at", metavar="DATE", help="what was so at the end of a date, or at a moment, by the records")
     status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.set_defaults(run=_status)
 
     trace = add("trace", help="trace an answer back to model, training, rows and landed files")
     _takes_product(trace, "the first")
     trace.add_argument("prediction_id", metavar="PREDICTION_ID", help="the id in the answer")
     trace.add_argument("--key", help="the answer's key, if it is not among the newest 366 with answers")
     trace.add_argument("--json", action="store_true", help="print one JSON object")
-    trace.set_defaults(run=_trace)
 
     predict = add("predict", help="ask the live model about a file: no server, nothing is logged")
     _takes_product(predict, "the first")
@@ -171,7 +158,6 @@ def _add_looking(add: Callable[..., argparse.ArgumentParser]) -> None:
     predict.add_argument("--entity", help="entity of a picture (default: its file's name)")
     predict.add_argument("--service-time", metavar="UTC", help="service time of a picture (default: now)")
     predict.add_argument("--asked-at", metavar="UTC", help="when a picture is asked about (default: now)")
-    predict.set_defaults(run=_predict)
 
 
 def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -182,7 +168,6 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting: epochs=20, learner.rounds=9"
     )
-    train.set_defaults(run=_train)
 
     tune = add("tune", help="search for better settings on training keys; nothing is changed")
     _takes_product(tune)
@@ -198,26 +183,21 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="trials as steps at the same time (default: 1 in this process where DRIFTLINE_LAUNCHER is subprocess, "
         "otherwise the profile's at_once)",
     )
-    tune.set_defaults(run=_tune)
 
     backtest = add("backtest", help="replay history under every retraining policy: what each gains and costs")
     _takes_product(backtest)
     backtest.add_argument("--first", metavar="KEY", help="cutoff of the first model (default: the earliest)")
     backtest.add_argument("--last", metavar="KEY", help="last key to score (default: the newest with labels)")
     backtest.add_argument("--json", action="store_true", help="print one JSON object")
-    backtest.set_defaults(run=_backtest)
 
     runs = add("runs", help="list trainings with quality and cost")
     _takes_product(runs)
     runs.add_argument("--sort", metavar="COLUMN", default="at_utc", help="best first (default: newest first)")
     runs.add_argument("--json", action="store_true", help="print the records as one JSON object")
-    runs.set_defaults(run=_runs)
 
     report = add("report", help="write HTML: what to do, faults, quality, decisions, cost")
-    _takes_product(report, "all, and an index over them")
+    _takes_product(report, "all")
     report.add_argument("--out", metavar="FILE", type=Path, help="output file (default: in .driftline/reports)")
-    report.add_argument("--dagster", metavar="URL", help="Dagster's UI, for links (default: DRIFTLINE_DAGSTER_URL)")
-    report.set_defaults(run=_report)
 
     doctor = add(
         "doctor", help="read everything that a product stored, look at Dagster, or try connections and receivers"
@@ -228,7 +208,6 @@ def _add_learning(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     doctor.add_argument("product", metavar="PRODUCT", help=about)
     doctor.add_argument("--repair", action="store_true", help="rebuild records that cannot be read")
-    doctor.set_defaults(run=_doctor)
 
 
 def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -237,62 +216,30 @@ def _add_operating(add: Callable[..., argparse.ArgumentParser]) -> None:
     _takes_product(release)
     release.add_argument("digest", metavar="DIGEST", help="digest of the model's bundle, or its first characters")
     release.add_argument("--override", required=True, metavar="REASON", help="why; it is recorded with your name")
-    release.set_defaults(run=_release)
 
     rollback = add("rollback", help="roll back to the previous model")
     _takes_product(rollback)
     rollback.add_argument("--why", help="the reason; it is recorded")
-    rollback.set_defaults(run=_rollback)
 
     keys = add("keys", help="make the key that signs releases and verdicts, and print its public key")
     keys.add_argument("file", metavar="FILE", type=Path, help="the private key; an existing one is kept")
-    keys.set_defaults(run=_keys)
 
     manifests = add("manifests", help="print what must run on Kubernetes for a product's newest release")
     _takes_product(manifests)
     manifests.add_argument("--replicas", type=int, metavar="N", help="a fixed number of pods, no autoscaler")
-    manifests.set_defaults(run=_manifests)
 
-    serve = add("serve", help="serve several small models in one process, within a limit of memory")
-    serve.add_argument(
-        "names",
-        nargs="+",
-        metavar="NAME",
-        help="a product, or PRODUCT@DIGEST for one model of it (or its first characters)",
-    )
-    serve.add_argument("--memory-mb", required=True, metavar="N", help="memory of all models, in 2^20 bytes")
-    serve.add_argument("--port", default="3000", metavar="N", help="port; probes use the next one (default: 3000)")
+    serve = add("serve", help="serve the live model of a product, in a Bento that is built where it is missing")
+    _takes_product(serve)
+    serve.add_argument("--digest", metavar="DIGEST", help="only this model (or its first characters)")
+    serve.add_argument("--port", type=int, default=3000, metavar="N", help="probes use the next one (default: 3000)")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.set_defaults(run=_serve)
-
-    policy = add("policy", help="print the policy of the store's bucket: who may write and delete where")
-    policy.add_argument(
-        "--principal", metavar="ARN", help="ARN of an account; {account} stands for its name (default: a role)"
-    )
-    policy.add_argument("--create-only", action="store_true", help="deny writing over a record; for AWS only")
-    policy.add_argument("--logs", metavar="BUCKET", help="print that of the bucket with the output of runs instead")
-    policy.set_defaults(run=_policy)
-
-    keys_of = add(
-        "store-keys", help="give each account a key of its own at an S3 server, and put the buckets' policies"
-    )
-    keys_of.add_argument(
-        "file", metavar="FILE", type=Path, help="secrets with the keys, for kubectl; good keys are kept"
-    )
-    keys_of.add_argument("--logs", metavar="BUCKET", required=True, help="bucket of the output of runs")
-    step = keys_of.add_mutually_exclusive_group()
-    step.add_argument("--renew", action="store_true", help="make new keys; the present ones stay valid")
-    step.add_argument("--revoke", action="store_true", help="delete the accounts' keys that are not in FILE")
-    keys_of.set_defaults(run=_store_keys)
 
     exporter = add("exporter", help="serve metrics of Dagster and of the products for Prometheus")
     exporter.add_argument("--port", type=int, default=9464, metavar="N", help="port (default: 9464)")
     exporter.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     exporter.add_argument("--once", action="store_true", help="print the metrics once, and why a part has none")
-    exporter.set_defaults(run=_exporter)
 
-    env = add("env", help='print shell exports of the settings: eval "$(driftline env)"')
-    env.set_defaults(run=_env)
+    add("env", help='print shell exports of the settings: eval "$(driftline env)"')
 
 
 def _takes_product(command: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -306,33 +253,33 @@ def _takes_product(command: argparse.ArgumentParser, default: str | None = None)
 
 
 def _demo(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.demo import job
+    from platform_assets.demo import script
     from platform_assets.demo.processes import ChildEnded
     from platform_assets.demo.replay.playing import ReplayProblem
-    from platform_assets.demo.runs import DagsterProblem
+    from platform_assets.demo.servers import DagsterProblem
     from platform_assets.store.product_store import ProductStore
 
-    spec = _recorded(options.product)
+    none = "no product has a recording to replay; add `history` to a SPEC"
+    spec = _product(options.product, lambda spec: spec.history is not None, none)
     _check_profiles()
     _end_on_signals()
     try:
-        is_staying = sys.stdout.isatty() and not options.exit
-        job.run(ProductStore(spec, settings), is_staying=is_staying, keys=options.keys, seed=options.seed)
+        script.run(ProductStore(spec, settings), is_staying=options.stay, keys=options.keys, seed=options.seed)
     except KeyboardInterrupt:
         print("Interrupted; every process was stopped.")
         return 130
-    except (job.DemoProblem, ReplayProblem, DagsterProblem, ChildEnded, TimeoutError) as problem:
+    except (script.DemoProblem, ReplayProblem, DagsterProblem, ChildEnded) as problem:
         print(f"The demo did not finish.\n{problem}")
         return 1
     return 0
 
 
 def _dev(settings: Settings, _options: argparse.Namespace) -> int:
-    from platform_assets.demo import dev
+    from platform_assets.demo import servers
 
     _check_profiles()
     _end_on_signals()
-    return dev.run(settings)
+    return servers.dev(settings)
 
 
 def _new(settings: Settings, options: argparse.Namespace) -> int:
@@ -347,32 +294,16 @@ def _new(settings: Settings, options: argparse.Namespace) -> int:
 
 def _check(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets import check as checking
-    from platform_assets.data import newest_materialisations
+    from platform_assets.data import materialisations
     from platform_assets.instance import home
 
     place = home.existing(settings)
-    look = None if place is None else partial(newest_materialisations.newest, place)
+    look = None if place is None else partial(materialisations.newest, place)
     count = 0
     for product, lines in checking.run(options.product, settings, look):
         print(checking.as_text(product, lines), flush=True)
         count += sum(line.is_problem for line in lines)
     return 1 if count else 0
-
-
-def _land(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.engine import product_files
-    from platform_assets.operations import land
-
-    products = product_files.load_each()[0] if options.product is None else [product_files.load(options.product)]
-    plan = land.plan(
-        products, settings, options.file, source=options.source, by=options.by, time_format=options.time_format
-    )
-    is_wanted = options.write or options.overwrite
-    is_refused = bool(plan.others) and not options.overwrite
-    if is_wanted and not is_refused:
-        plan.write()
-    print(plan.as_text(is_written=is_wanted and not is_refused))
-    return 1 if is_wanted and is_refused else 0
 
 
 def _explain(_settings: Settings, options: argparse.Namespace) -> int:
@@ -420,48 +351,24 @@ def _status(settings: Settings, options: argparse.Namespace) -> int:
     from platform_assets.operations import status
     from platform_assets.store import pulse
 
-    if options.at is not None:
-        return _status_at(settings, options)
-    dagster = home.existing(settings)
-    silence = pulse.silence(settings.root)
-    states, damaged = [], []
+    asked = None if options.at is None else status.parse(options.at)
+    dagster = None if asked else home.existing(settings)
+    silence = None if asked else pulse.silence(settings.root)
+    states, problems = [], []
     for product in _products(options.product):
         try:
             failed = None if dagster is None else failed_runs.newest(dagster, product.name)
-            states.append(status.read(settings, product, failed))
-        except LedgerProblem as problem:  # the others still have a state
-            damaged.append(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.")
+            states.append(status.read(settings, product, failed, asked))
+        except status.NotOnRecord as problem:  # the others still have a state
+            problems.append(f"{problem}")
+        except LedgerProblem as problem:
+            problems.append(f"{problem} `driftline doctor {product.name}` names all that is damaged.")
     if options.json:
-        print(json.dumps({"daemon": silence, "products": to_builtins(states)}, indent=2))
+        daemon = {} if asked else {"daemon": silence}
+        print(json.dumps({**daemon, "products": to_builtins(states)}, indent=2))
     elif states:
         head = f"Store: {settings.root}" + (f"\n{silence}" if silence else "")
         print("\n\n".join([head, *(status.as_text(state) for state in states)]))
-    for sentence in damaged:
-        print(sentence, file=sys.stderr)
-    return 1 if damaged else 0
-
-
-def _status_at(settings: Settings, options: argparse.Namespace) -> int:
-    from msgspec import to_builtins
-
-    from platform_assets.base.problems import LedgerProblem
-    from platform_assets.engine.product_files import Broken
-    from platform_assets.operations.status import past, text
-    from platform_assets.store.product_store import ProductStore
-
-    asked, states, problems = past.parse(options.at), [], []
-    for product in _products(options.product):
-        if isinstance(product, Broken):
-            problems.append(product.error)
-            continue
-        try:
-            states.append(past.read(ProductStore(product, settings), asked))
-        except (past.NotOnRecord, LedgerProblem) as problem:  # the others still have a state
-            problems.append(f"{problem}")
-    if options.json:
-        print(json.dumps({"products": to_builtins(states)}, indent=2))
-    elif states:
-        print("\n\n".join([f"Store: {settings.root}", *(text.past_as_text(state) for state in states)]))
     for sentence in problems:
         print(f"driftline: {sentence}", file=sys.stderr)
     return 1 if problems else 0
@@ -489,13 +396,11 @@ def _predict(settings: Settings, options: argparse.Namespace) -> int:
 def _train(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform_assets.engine import product_files
     from platform_assets.operations.experiments import runs, train
-    from platform_assets.store.product_store import ProductStore
     from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     _check_profiles()
-    product, console = ProductStore(product_files.load(options.product), settings), Console()
+    product, console = _opened(settings, options), Console()
     try:
         record = train.run(product, options.cutoff, options.set, console)
     except Preempted:
@@ -507,27 +412,28 @@ def _train(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _tune(settings: Settings, options: argparse.Namespace) -> int:
-    import dagster as dg
     from rich.console import Console
 
-    from platform_assets.engine import product_files
     from platform_assets.launch import launchers
     from platform_assets.operations.experiments import tune
-    from platform_assets.store.product_store import ProductStore
     from platform_assets.training.steps.process import EXIT_PREEMPTED, Preempted
 
     if options.trials < 1:
         raise ValueError(f"--trials is {options.trials}; expected at least 1.")
     _check_profiles()
-    product, console = ProductStore(product_files.load(options.product), settings), Console()
+    product, console = _opened(settings, options), Console()
     is_here = settings.launcher == "subprocess" and options.at_once in (None, 1)
     launcher = None if is_here else launchers.launcher(settings)
-    how = {"seed": options.seed, "launcher": launcher, "at_once": options.at_once}
     try:
-        trials = tune.run(product, options.cutoff, options.trials, console, **how)
-    except dg.Failure as problem:
-        print(f"driftline: {problem.description}", file=sys.stderr)
-        return 1
+        trials = tune.run(
+            product,
+            options.cutoff,
+            options.trials,
+            console,
+            seed=options.seed,
+            launcher=launcher,
+            at_once=options.at_once,
+        )
     except Preempted:
         console.print("Stopped; the same command goes on with this search.")
         return EXIT_PREEMPTED
@@ -536,23 +442,16 @@ def _tune(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _backtest(settings: Settings, options: argparse.Namespace) -> int:
-    import dagster as dg
     from rich.console import Console
 
-    from platform_assets.engine import product_files
     from platform_assets.launch import launchers
     from platform_assets.operations.experiments import backtest
-    from platform_assets.store.product_store import ProductStore
 
     _check_profiles()
-    product = ProductStore(product_files.load(options.product), settings)
-    try:
-        replayed = backtest.run(product, launchers.launcher(settings), options.first, options.last)
-    except dg.Failure as problem:
-        print(f"driftline: {problem.description}", file=sys.stderr)
-        return 1
+    product = _opened(settings, options)
+    replayed = backtest.run(product, launchers.launcher(settings), options.first, options.last)
     if options.json:
-        print(json.dumps(backtest.as_json(replayed)))
+        print(backtest.as_json(replayed))
     else:
         print("\n".join(replayed.sentences()))
         Console(width=LOG_COLUMNS).print(backtest.as_table(replayed))
@@ -562,12 +461,9 @@ def _backtest(settings: Settings, options: argparse.Namespace) -> int:
 def _runs(settings: Settings, options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from platform_assets.engine import product_files
     from platform_assets.operations.experiments import runs
-    from platform_assets.store.product_store import ProductStore
 
-    console = Console(width=LOG_COLUMNS)  # a narrower terminal wraps lines; a narrower table cuts numbers
-    product = ProductStore(product_files.load(options.product), settings)
+    product = _opened(settings, options)
     task = product.spec.task
     listed = runs.sorted_by(runs.on_record(product), options.sort, task)
     if options.json:
@@ -575,29 +471,30 @@ def _runs(settings: Settings, options: argparse.Namespace) -> int:
     elif not listed:
         print(f"{product.name} has no training on record; `driftline train {product.name} --cutoff KEY` makes one.")
     else:
-        console.print(runs.as_table(product.name, listed, task))
+        # A narrower terminal wraps lines; a narrower table cuts numbers.
+        Console(width=LOG_COLUMNS).print(runs.as_table(product.name, listed, task))
     return 0
 
 
 def _report(settings: Settings, options: argparse.Namespace) -> int:
+    from platform_assets.base.problems import LedgerProblem
     from platform_assets.operations.report import pages
 
-    if not is_address(options.dagster):
-        raise ValueError(f"--dagster is {options.dagster!r}; expected an address such as http://127.0.0.1:3000.")
-    dagster = options.dagster or settings.dagster_url
-    products = _products(options.product)
-    if options.product is None:
-        path = options.out or pages.folder(settings) / pages.INDEX
-        written = pages.write_all(settings, products, path.absolute(), dagster=dagster)
-    else:
-        path = options.out or pages.folder(settings) / pages.file_name(products[0])
-        written = [pages.write(settings, products[0], path.absolute(), dagster=dagster)]
-    print("\n".join(str(path) for path in written))
-    return 0
+    if options.out is not None and options.product is None:
+        raise ValueError("--out is one file; expected PRODUCT before it, whose report it is to be.")
+    damaged = False
+    for product in _products(options.product):
+        path = options.out or pages.default_path(settings, product)
+        try:
+            print(pages.write(settings, product, path.absolute()))
+        except LedgerProblem as problem:  # the others still have a report
+            damaged = True
+            print(f"driftline: {problem} `driftline doctor {product.name}` names all that is damaged.", file=sys.stderr)
+    return int(damaged)
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.automation.receivers import trial
+    from platform_assets.alerts import trial
     from platform_assets.base import naming
     from platform_assets.engine import product_files
     from platform_assets.kubernetes import connections
@@ -665,10 +562,7 @@ def _keys(_settings: Settings, options: argparse.Namespace) -> int:
     path = options.file.absolute()
     public = signing.make_key(path)
     print(
-        f"private key: {path}; set DRIFTLINE_SIGNING_KEY_FILE to this path where releases and verdicts are signed",
-        file=sys.stderr,
-    )
-    print(
+        f"private key: {path}; set DRIFTLINE_SIGNING_KEY_FILE to this path where releases and verdicts are signed\n"
         "public key; services with DRIFTLINE_SERVING_KEYS set to it follow only releases signed with this key",
         file=sys.stderr,
     )
@@ -686,45 +580,20 @@ def _manifests(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace) -> int:
-    """Become the serving process, which knows no product's file."""
-    from platform_assets.engine import product_files
+    """Become the server of the product's Bento, built where it is missing."""
     from platform_assets.serving.releasing import whole
-    from platform_assets.store.product_store import ProductStore
+    from platform_assets.serving.run import build, child
 
-    names = []
-    for name in options.names:
-        product, _, letters = name.partition("@")
-        names.append(
-            f"{product}@{whole(ProductStore(product_files.load(product), settings), letters)}" if letters else name
-        )
-    places = ["--memory-mb", options.memory_mb, "--port", options.port, "--host", options.host]
-    command = [sys.executable, "-m", "platform_assets.serving.run.host", *names, *places]
+    product = _opened(settings, options)
+    if options.digest is not None:
+        digest = whole(product, options.digest)
+        settings = settings.replace(serving_digest=digest)
+    elif (live := product.history.live()) is not None:
+        digest = live[1].digest
+    else:
+        raise ValueError(f"{product.name} has no release in {settings.root}: there is no model to serve yet.")
+    command = child.command(build.build(settings, product.artifacts, digest).tag, options.port, options.host)
     os.execve(command[0], command, settings.child_environment())
-
-
-def _policy(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.engine import product_files
-    from platform_assets.operations import bucket_policy
-
-    principal = options.principal or bucket_policy.PRINCIPAL
-    if options.logs:
-        print(bucket_policy.logs_text(options.logs, principal))
-        return 0
-    products = [product.name for product in product_files.load_each()[0]] if settings.has_product_accounts else []
-    print(bucket_policy.text(settings.root, products, principal, is_create_only=options.create_only))
-    return 0
-
-
-def _store_keys(settings: Settings, options: argparse.Namespace) -> int:
-    from platform_assets.engine import product_files
-    from platform_assets.operations import store_keys
-
-    products, file = [product.name for product in product_files.load_each()[0]], options.file.absolute()
-    fresh = store_keys.write(settings, products, options.logs, file, renews=options.renew)
-    print(f"new keys: {', '.join(fresh) or 'none'}; in {file}: kubectl apply --server-side --filename {options.file}")
-    if options.revoke:
-        print(f"revoked: {', '.join(store_keys.revoke(settings, products, file)) or 'none'}")
-    return 0
 
 
 def _exporter(settings: Settings, options: argparse.Namespace) -> int:
@@ -776,26 +645,12 @@ def _opened(settings: Settings, options: argparse.Namespace) -> ProductStore:
     return ProductStore(_product(options.product), settings)
 
 
-def _product(name: str | None) -> Product:
-    from platform_assets.engine import product_files
-
-    return _first(lambda _: True, "no product can be loaded") if name is None else product_files.load(name)
-
-
-def _recorded(name: str | None) -> Product:
+def _product(name: str | None, is_fit: Callable[[Product], bool] = lambda _: True, otherwise: str = NONE) -> Product:
+    """Return the product with a name, or the first that fits; without one, the error names those that are broken."""
     from platform_assets.engine import product_files
 
     if name is not None:
         return product_files.load(name)
-    return _first(
-        lambda spec: spec.history is not None, "no product has a recording to replay; add `history` to a SPEC"
-    )
-
-
-def _first(is_fit: Callable[[Product], bool], otherwise: str) -> Product:
-    """Return the first product that fits; without one, the error names the products whose file is broken."""
-    from platform_assets.engine import product_files
-
     products, broken = product_files.load_each()
     product = next(filter(is_fit, products), None)
     if product is None:
@@ -812,11 +667,8 @@ def _check_profiles() -> None:
 
 def _end_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+        # As a shell reports a process that a signal has ended.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import dagster as dg
 from dagster.components.component_scaffolding import scaffold_component
 from pydantic import BaseModel, PrivateAttr
 
-from platform_assets.automation import factory, placeholders, sensors
+from platform_assets import sensors
+from platform_assets.automation import factory, placeholders
 from platform_assets.automation.resources import defaults
 from platform_assets.base import naming
 from platform_assets.base.settings import is_validating
@@ -149,7 +150,18 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
         self.place(context)
         components = self._components(context)
         own = dg.Definitions(assets=self.built.assets, asset_checks=self.built.asset_checks)
-        return own if components[0] is not self else dg.Definitions.merge(_shared(components), own)
+        if components[0] is not self:
+            return own
+        # Where a component is automated, sensors run for those that are; elsewhere they are there for all, stopped.
+        is_automatic = any(component.automation for component in components)
+        specs = [one.spec for one in components if one.automation is is_automatic and one.spec]
+        jobs = [job for component in components for job in component.built.jobs or ()]
+        shared = dg.Definitions(
+            sensors=sensors.build(specs, jobs, defaults(), prefix=naming.GUEST, is_automatic=is_automatic),
+            jobs=jobs,
+            schedules=[schedule for component in components for schedule in component.built.schedules or ()],
+        )
+        return dg.Definitions.merge(shared, own)
 
     @cached_property
     def loaded(self) -> Product | Broken:
@@ -199,20 +211,3 @@ class ProductComponent(dg.Component, dg.Model, dg.Resolvable):
         for component in components:
             specs = component.check_with(specs)
         return components
-
-
-def _shared(components: list[ProductComponent]) -> dg.Definitions:
-    """Return the sensors of all components' products, with all their jobs and schedules.
-
-    Where a component is automated, sensors run for those that are; elsewhere they are there for all, stopped.
-    """
-    is_automatic = any(component.automation for component in components)
-    specs = [component.spec for component in components if component.automation is is_automatic]
-    jobs = [job for component in components for job in component.built.jobs or ()]
-    return dg.Definitions(
-        sensors=sensors.build(
-            [spec for spec in specs if spec], jobs, defaults(), prefix=naming.GUEST, is_automatic=is_automatic
-        ),
-        jobs=jobs,
-        schedules=[schedule for component in components for schedule in component.built.schedules or ()],
-    )

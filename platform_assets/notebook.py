@@ -132,10 +132,10 @@ class ProductReader:
             frames, columns = "polars", frame.to_dict(as_series=False)
         elif type(frame).__module__.partition(".")[0] == "pandas" and hasattr(frame, "columns"):
             # NaN, NaT and NA are all null here.
-            frames, columns = (
-                "pandas",
-                {name: frame[name].astype(object).where(frame[name].notna(), None).to_list() for name in frame.columns},
-            )
+            frames = "pandas"
+            columns = {
+                name: frame[name].astype(object).where(frame[name].notna(), None).to_list() for name in frame.columns
+            }
         else:
             raise ValueError(f"predict() got a {type(frame).__name__}; expected a DataFrame of polars or pandas.")
         live = asking.live(self.product)

@@ -1,9 +1,9 @@
-"""The alerts: recorded once per episode, and delivered to each receiver at least once.
+"""The alerts: recorded once per episode, and sent to Alertmanager at least once.
 
-Class `AlertsResource` (`platform_assets/automation/alerting.py`), with the variables of the resource `store`; they name
-the receivers, and without any alerts are on record only.
+Class `AlertsResource` (`platform_assets/alerts/resource.py`), with the variables of the resource `store`. One of them,
+`DRIFTLINE_ALERTMANAGER`, names the receiver; without it alerts are on record only.
 """
 
-from platform_assets.automation.alerting import AlertsResource
+from platform_assets.alerts.resource import AlertsResource
 
 ALERTS = AlertsResource()

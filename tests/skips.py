@@ -1,12 +1,23 @@
 """Say in one line what to install for the tests that were skipped."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import pytest
 
 PACKAGE = re.compile(r"apt-get install ([a-z0-9][a-z0-9+.-]*)")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Print last, below pytest's summary, what to install for the skipped tests."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:  # a worker has none
+        skipped = terminal.stats.get("skipped", ())
+        if line := line_of(str(report.longrepr[2]) for report in skipped):
+            terminal.write_line(line)
 
 
 def line_of(reasons: Iterable[str]) -> str:

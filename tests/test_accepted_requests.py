@@ -1,7 +1,5 @@
 """No accepted request stops the feedback loop: 10,000 requests drawn from contracts, logged, then a real advance."""
 
-from __future__ import annotations
-
 import json
 import random
 from datetime import UTC, datetime, timedelta
@@ -38,6 +36,8 @@ from tests.doubles import instances, models
 from tests.doubles.products import hourly_temperature
 from tests.serving.picture_files import text_of
 
+pytestmark = pytest.mark.slow
+
 ROWS = 256
 LISTS, ENOUGH = 24, 3_400
 """Per product: most lists, and requests; three products give 10,200."""
@@ -53,7 +53,6 @@ TEXTS = st.text(min_size=1, max_size=12) | st.sampled_from(
 
 
 def values(item: ContractField) -> st.SearchStrategy[Any]:
-    """Return values that the contract allows for a field."""
     low, high = item.bounds if item.dtype in ("float", "int") else (0, 0)
     strategy: st.SearchStrategy[Any] = {
         "float": lambda: st.floats(low, high),
@@ -136,6 +135,7 @@ def drawn_photos() -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.arange(count) % len(garment_photos.CLASSES)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_an_advance_takes_in_or_reports_every_accepted_request(
     settings: Settings, name: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,4 @@
-"""Which account a run gets, and what accounts may write."""
-
-from __future__ import annotations
+"""Which account a run gets, and its names."""
 
 import pytest
 import yaml
@@ -37,10 +35,6 @@ def test_the_account_of_each_run_is_in_the_manifests() -> None:
     text = (REPOSITORY / "deploy/kubernetes/base/rights.yaml").read_text(encoding="utf-8")
     there = {item["metadata"]["name"] for item in yaml.safe_load_all(text) if item["kind"] == "ServiceAccount"}
     assert {account.service_account() for account in (*accounts.OF_RUNS, accounts.CODE)} <= there
-
-
-def test_no_account_may_delete_from_a_ledger() -> None:
-    assert not [place for account in accounts.ACCOUNTS for place in account.deletes if place.startswith("ledgers")]
 
 
 def test_only_accounts_that_judge_or_release_have_the_signing_key() -> None:

@@ -1,14 +1,12 @@
 """Import directions, the cost of loading the definitions, and the places that may name a product."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from graphlib import TopologicalSorter
@@ -21,12 +19,15 @@ import yaml
 from platform_assets.engine import product_files
 from tests.doubles import recorded
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = ("platform_assets", "resources", "sensors")
 BIN = Path(sys.executable).parent
 TIMELESS = (
     *("platform_assets/product", "platform_assets/products", "platform_assets/engine", "platform_assets/data"),
     *("platform_assets/evaluation", "platform_assets/monitoring", "platform_assets/prediction_log"),
     *("platform_assets/operations/views", "platform_assets/automation", "sensors"),
+    *("platform_assets/alerts", "platform_assets/jobs", "platform_assets/sensors"),
 )
 NOW = {"now", "utcnow", "today", "time", "time_ns"}
 
@@ -53,34 +54,61 @@ def run(*command: str, cwd: Path) -> str:
     return ended.stdout
 
 
-ROOMS = ("base", "product", "store", "engine", "data", "training", "evaluation", "monitoring")
-AROUND = ("prediction_log", "serving", "launch", "kubernetes", "automation", "instance", "operations")
-TOP = ("check", "demo", "scaffold", "products", "defs", "cli", "notebook", "components", "definitions")
-"""Doors, and what looks on from outside: they may import anything, and nothing imports them."""
 MOST_SEAMS = 25
+LEDGERS = "platform_assets.store.ledgers"
+WRITERS = ("store", "launch", "serving.follow", "training.steps")
+"""Rooms that read or write ledgers themselves: storage, the service, and what steps and launchers wrote."""
+OUTSIDE_OF_MAKERS = (
+    *("dagster", "matplotlib", "platform_assets.base.clock", "platform_assets.base.settings"),
+    *(f"platform_assets.engine.{name}" for name in ("cutoffs", "digests", "ranges", "stage")),
+    *("platform_assets.launch", "platform_assets.operations", "platform_assets.products"),
+    *("platform_assets.store.product_store", "platform_assets.training.steps"),
+)
+
+
+@cache
+def graph(*, with_types: bool = False) -> grimp.ImportGraph:
+    roots = ("driftline", *PACKAGES)
+    return grimp.build_graph(
+        *roots, include_external_packages=True, exclude_type_checking_imports=not with_types, cache_dir=None
+    )
 
 
 def test_every_module_is_in_a_room_of_the_contracts(repository: Path) -> None:
     there = {path.stem for path in (repository / "platform_assets").iterdir() if not path.stem.startswith("__")}
-    assert there == {*ROOMS, *AROUND, *TOP}
-    core, inside, around, *_ = pyproject(repository)["importlinter"]["contracts"]
-
-    def named(modules: Iterable[str]) -> set[str]:
-        return {module.removeprefix("platform_assets.") for module in modules}
-
-    assert named(core["layers"]) == named(inside["source_modules"]) == {*ROOMS}
-    assert named(inside["forbidden_modules"]) >= {*AROUND, *TOP}
-    assert named(around["modules"]) == {*AROUND} - {"launch"}
-    assert core["ignore_imports"] == inside["ignore_imports"] == [], "the core has no exceptions"
+    layers, _, around, *_ = pyproject(repository)["importlinter"]["contracts"]
+    assert {f"platform_assets.{name}" for name in there} | {"resources", "sensors"} == {
+        room for layer in layers["layers"] for room in re.split(r" [:|] ", layer)
+    }
+    assert layers["layers"][3].split(" : ") == sorted(around["modules"])
     assert len(around["ignore_imports"]) <= MOST_SEAMS
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Not for types either: a type that two modules need is defined below both."""
-    graph = grimp.build_graph("platform_assets", exclude_type_checking_imports=False, cache_dir=None)
-    TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
+    """Not for types either: a type that two modules need is defined below both. Products alone import the door."""
+    imports = graph(with_types=True)
+    TopologicalSorter({name: imports.find_modules_directly_imported_by(name) for name in imports.modules}).prepare()
+    assert all(
+        module.startswith("platform_assets.products.")
+        for module in imports.find_modules_that_directly_import("driftline")
+    )
 
 
+def test_makers_reach_only_what_a_result_depends_on() -> None:
+    makers = {module for module in graph().modules if module.endswith("_maker")}
+    assert len(makers) > 5
+    reached = makers.union(*(graph().find_upstream_modules(maker) for maker in makers))
+    outside = [module for module in reached if any(f"{module}.".startswith(f"{name}.") for name in OUTSIDE_OF_MAKERS)]
+    assert outside == []
+
+
+def test_history_is_the_one_reader_of_ledgers() -> None:
+    readers = graph().find_modules_that_directly_import(LEDGERS)
+    rooms = tuple(f"platform_assets.{room}." for room in WRITERS)
+    assert [module for module in readers if not module.startswith(rooms)] == []
+
+
+@pytest.mark.costly
 def test_training_and_serving_processes_load_no_dagster(repository: Path) -> None:
     for folder in ("training/steps", "serving/answer", "serving/follow", "serving/log", "serving/run", "store"):
         names = [
@@ -134,6 +162,7 @@ def test_only_the_full_name_of_a_product_counts(monkeypatch: pytest.MonkeyPatch)
     assert _names_of_products() == {"customer_order", "customer order"}
 
 
+@pytest.mark.costly
 def test_only_settings_reads_the_environment(repository: Path) -> None:
     """Except for the variables that clients of S3 read themselves: a client is used again while they are the same."""
     for path, tree in modules(repository):
@@ -164,6 +193,7 @@ def test_pure_code_and_wiring_never_read_the_time(repository: Path) -> None:
         assert not clock_reads, f"{path}, lines {clock_reads}: only platform_assets/base/clock.py reads the time"
 
 
+@pytest.mark.costly
 def test_a_checkout_elsewhere_is_not_needed_to_import(repository: Path, tmp_path: Path) -> None:
     code = "import platform_assets, resources, sensors; print(platform_assets.__file__)"
     output = run(sys.executable, "-c", code, cwd=tmp_path).strip()

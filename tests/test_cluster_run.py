@@ -1,7 +1,5 @@
 """The process of one of our runs in its pod: it executes the row that it has checked, with the image's own code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,8 @@ from platform_assets.instance import cluster_run, own_runs
 from platform_assets.instance.run_coordinator import RunRefused
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.rows import row
+
+pytestmark = pytest.mark.slow
 
 VERIFY = naming.job("verify", SPEC.name)
 STARTING = dg.DagsterRunStatus.STARTING
@@ -47,6 +47,7 @@ def said(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     return "\n".join(f"{entry.message} {entry.dagster_event}" for entry in instance.all_logs(run.run_id))
 
 
+@pytest.mark.costly
 def test_a_run_is_executed_and_its_page_says_so(instance: dg.DagsterInstance) -> None:
     run = own()
     instance.add_run(run)

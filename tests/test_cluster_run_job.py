@@ -1,7 +1,5 @@
 """The Kubernetes Job of a run, as the cluster's `dagster.yaml` has it made, whatever the run's row says."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -29,6 +27,8 @@ from platform_assets.instance.run_coordinator import RunRefused
 from tests.doubles import kustomize
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.rows import row
+
+pytestmark = pytest.mark.slow
 
 KUBECONFIG = """\
 apiVersion: v1
@@ -78,7 +78,6 @@ def job(launcher: Any) -> dict[str, Any]:
 
 
 def job_of(launcher: Any, run: dg.DagsterRun) -> dict[str, Any]:
-    """Return the Job that the launcher creates for a queued row."""
     from kubernetes.client import ApiClient
 
     created: list[Any] = []
@@ -101,9 +100,7 @@ def test_the_job_is_valid_and_not_retried_by_kubernetes(job: dict[str, Any]) -> 
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
-def test_the_pod_carries_its_product_and_the_team_of_the_products_file(
-    launcher: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pod_carries_its_product_and_the_team_of_the_products_file(launcher: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(own_runs, "_products", lambda: frozenset(["flight_delays", "orders"]))
 
     def labels(name: str, **tags: Any) -> dict[str, str]:
@@ -241,11 +238,10 @@ CLAIMS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("job", ["retrain__orders", "__ASSET_JOB"])
 @pytest.mark.parametrize("claim", list(CLAIMS))
-def test_a_row_of_our_own_job_that_says_more_than_which_job_is_refused_by_name(
-    launcher: Any, job: str, claim: str
-) -> None:
+def test_a_row_of_our_own_job_that_says_more_than_which_job_is_refused_by_name(launcher: Any, job: str, claim: str):
     with pytest.raises(RunRefused, match=rf"run \S+ of {job} "):
         job_of(launcher, row(job, **CLAIMS[claim]))
 
@@ -261,15 +257,14 @@ def test_an_empty_resource_of_the_uis_scaffold_is_no_claim(launcher: Any) -> Non
     assert pod_of(launcher, row("retrain__orders", run_config=config))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "name", ["tag with " + name for name in TAGS if name not in ("namespace",)] + ["container context"]
 )
 @pytest.mark.parametrize(
     ("job", "location"), [("theirs", "theirs"), ("retrain__orders", "theirs"), ("retrain__unknown", "driftline")]
 )
-def test_another_job_gets_no_account_secret_token_or_label_of_ours(
-    launcher: Any, name: str, job: str, location: str
-) -> None:
+def test_another_job_gets_no_account_secret_token_or_label_of_ours(launcher: Any, name: str, job: str, location: str):
     run = row(job, location=location, image=EVIL, **CLAIMS[name])
     if any(word in name for word in ("secret", "volume", "init", "context", "label")):
         with pytest.raises(RunRefused, match=rf"run \S+ of {job} (names the secret|sets the label)"):
@@ -331,6 +326,7 @@ def test_without_a_token_the_launcher_loads_and_launches_nothing(launcher: Any, 
 # -- in the pod --
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -1,7 +1,5 @@
 """A product is a Dagster component: the same definitions as from the factory, each once, and scaffolded by `dg`."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -19,6 +17,8 @@ from platform_assets.automation.factory import build_defs
 from platform_assets.components import ProductComponent
 from platform_assets.engine import product_files
 from platform_assets.engine.digests import modules
+
+pytestmark = pytest.mark.slow
 
 TYPE = "driftline.ProductComponent"
 PRODUCTS = product_files.names()
@@ -88,17 +88,16 @@ def dg_in(copy: Path, *args: str) -> str:
     """Run `dg` in a copy of the project, whose packages take precedence over the installed ones; return its output."""
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     command = [str(Path(sys.executable).with_name("dg")), *args]
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.thorough
 def test_dg_scaffolds_in_a_copy_of_the_project_and_nothing_is_defined_twice(tmp_path: Path, repository: Path) -> None:
-    for package in ("platform_assets", "resources", "sensors"):
+    for package in ("driftline", "platform_assets", "resources", "sensors"):
         shutil.copytree(repository / package, tmp_path / package)
-    for file in ("driftline.py", "pyproject.toml"):
-        shutil.copy(repository / file, tmp_path)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
     assert f'"{TYPE}"' in dg_in(tmp_path, "list", "components", "--json")
     result = dg_in(tmp_path, "scaffold", "defs", TYPE, "nowhere")
     folder = tmp_path / "platform_assets" / "defs"

@@ -1,11 +1,8 @@
 """Conventions that protect, as tests whose messages name every file to fix. Those of taste: `make taste`."""
 
-from __future__ import annotations
-
 import ast
 import builtins
 import functools
-import graphlib
 import re
 import subprocess
 import sys
@@ -24,7 +21,7 @@ from platform_assets.engine.digests import modules
 PACKAGES = ("platform_assets", "resources", "sensors")
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for folder in PACKAGES for path in (REPOSITORY / folder).rglob("*.py"))
-TESTS = sorted((REPOSITORY / "tests").rglob("*.py"))
+TESTS = sorted(path for folder in ("tests", "proof") for path in (REPOSITORY / folder).rglob("*.py"))
 DOCUMENTS = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 IMPORTED_BY_TICKS = {"obstore", "deltalake", "kubernetes"}
@@ -35,9 +32,10 @@ OF_OBJECTS = re.compile(r"(all_)?gather_object|(broadcast|scatter|send|recv)_obj
 CARRIES = {
     "platform_assets/automation/placeholders.py": "errors in a product's values are shown in its asset, or raised",
     "platform_assets/serving/follow/background.py": "what a job raises in its thread is raised again in its caller's",
+    "platform_assets/serving/run/service.py": "whatever fails in a service's start is printed, and its process ends",
     "platform_assets/serving/answer/slices_of_work.py": "what fails for the requests of one turn is raised by each",
     "platform_assets/operations/exporter/parts.py": "a part that fails is served as a number, and logged",
-    "platform_assets/automation/sensors/source_calls.py": "what a source raises is raised in the tick that asked it",
+    "platform_assets/data/source_calls.py": "what a source raises is raised in the tick that asked it",
 }
 """Files that catch any exception without raising at once: path -> reason."""
 PRIVATE = re.compile(r"\b(?:dagster\w*|bentoml)\._[a-z]|\b_bentoml")
@@ -51,7 +49,8 @@ PRIVATE_IN = {
     "platform_assets/instance/run_launcher.py",
 }
 RUN_BY_CI = "<!-- run by .ci/run -->"
-RUN_BY_A_TEST = "<!-- run by tests/test_one_file.py -->"
+OURS = ("driftline", "platform_assets", "proof", "resources", "sensors", "tests")
+RUN_BY_A_TEST = "<!-- run by proof/test_one_file.py -->"
 RUN_ON_A_CLUSTER = "<!-- run by tests/cluster/test_kubectl_page.py -->"
 EXECUTED_ELSEWHERE = {
     "make": "make setup",
@@ -59,14 +58,14 @@ EXECUTED_ELSEWHERE = {
     "make setup && source .venv/bin/activate": "make setup",
     "driftline new returns --from orders.csv --time ordered_at --label returned": "other tests",
     "driftline try returns": "other tests",
-    "make demo": "make demo EXIT=1",
-    "make demo PRODUCT=garment_photos": "make demo EXIT=1 PRODUCT=garment_photos",
+    "make demo": "make demo",
+    "make demo PRODUCT=garment_photos": "make demo PRODUCT=garment_photos",
     "make test": "make test",
-    "make test-fast": "make test-fast",
+    "make test-fast": "tests test-fast",
     "make lint": "make lint",
     "make typecheck": "make typecheck",
     "make validate": "make validate",
-    # tests/guest/test_real_hosts.py and test_hosts.py
+    # proof/test_real_hosts.py and tests/guest/test_hosts.py
     "pip install 'driftline[lightgbm]'": "test_real_hosts.py",
     "dg scaffold defs driftline.ProductComponent churn": "test_real_hosts.py",
     "dg check defs": "test_real_hosts.py",
@@ -75,8 +74,6 @@ EXECUTED_ELSEWHERE = {
     "dg launch --job retrain__churn --partition 2026-03-01": "test_real_hosts.py",
     "driftline status churn": "test_real_hosts.py",
     # tests/test_documents.py
-    "driftline land weather.csv rain_today --source weather": "other tests",
-    "driftline land weather.csv rain_today --source weather --write": "other tests",
     "driftline stale > head.json": "other tests",
     "driftline stale --since base.json": "other tests",
 }
@@ -98,10 +95,10 @@ def tree(path: Path) -> ast.Module:
 
 
 def mentioning(paths: Iterable[Path], *words: str) -> list[Path]:
-    """Return the files that contain one of these words: only their syntax trees, which cost most, need a look."""
     return [path for path in paths if any(word in source(path) for word in words)]
 
 
+@pytest.mark.costly
 def test_modules_and_public_names_have_docstrings() -> None:
     missing = [relative(path) for path in MODULES if not ast.get_docstring(tree(path))]
     missing += [
@@ -117,7 +114,7 @@ def test_names_of_modules_describe_their_content() -> None:
     vague = [relative(path) for path in [*MODULES, *TESTS] if path.stem in NO_NAMES]
     assert vague == [], "name the module after its content"
     packages = [relative(path) for path in TESTS if path.name == "__init__.py"]
-    assert packages == [], "remove them: a package below tests/ shadows the real one"
+    assert packages == [], "remove them: a package there shadows the real one"
 
 
 def test_late_imports_of_ticks_are_complete() -> None:
@@ -255,6 +252,20 @@ def test_every_command_of_the_documentation_is_executed() -> None:
             assert phase in ci, f".ci/run no longer contains {phase!r}, on which {relative(path)} relies"
 
 
+def test_every_test_is_run_by_something() -> None:
+    """`make proof` runs all that pytest finds by itself; what it does not find, a phase of `.ci/run` names."""
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    for path in sorted(path for folder in ("tests", "proof") for path in (REPOSITORY / folder).rglob("test_*.py")):
+        name = relative(path)
+        is_found = name.startswith("tests/") and not name.startswith(("tests/cluster/", "tests/images/"))
+        places = (
+            name,
+            *(folder.as_posix() for folder in Path(name).parents if folder.name not in ("", "tests", "proof")),
+        )
+        is_named = any(re.search(rf"[ =\"]{re.escape(place)}[ \"\n]", ci) for place in places)
+        assert is_found or is_named, f"neither make test nor .ci/run runs {name}: add it to a phase of .ci/run"
+
+
 def test_links_of_the_documentation_have_targets() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -270,12 +281,13 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_dependency_has_a_reason() -> None:
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+def test_every_dependency_has_a_reason_above_it() -> None:
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     for requirement in _declared():
         name = re.match(r"[A-Za-z0-9_-]+", requirement)
         assert name is not None
-        assert f"| `{name[0]}` |" in text, f"docs/architecture.md gives no reason for the dependency {name[0]}"
+        first = re.search(rf'^( *#.*\n)? *"{name[0]}[\[<>=~"]', text, re.MULTILINE)
+        assert first and first[1], f"pyproject.toml gives no reason for {name[0]} where it is named first"
 
 
 def test_versions_are_pinned_and_torch_is_not() -> None:
@@ -322,7 +334,6 @@ def _declared() -> list[str]:
 
 
 def _trainer() -> dict[str, str]:
-    """Return the requirements of the trainer image by name."""
     groups = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
     return {re.split(r"[\[<>=;\s]", requirement)[0]: requirement for requirement in groups["trainer"]}
 
@@ -331,22 +342,6 @@ def test_private_modules_of_others_are_used_in_seven_files() -> None:
     """Each names its issue, the versions that it was tested with, and the setting that turns it off."""
     private = {relative(path) for path in MODULES if PRIVATE.search(path.read_text(encoding="utf-8"))}
     assert private == PRIVATE_IN, "import from the public module, or do without"
-
-
-def test_there_are_no_circular_imports() -> None:
-    """Imports only for type checking do not count; those inside functions do."""
-    names = {path: relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in MODULES}
-    graph = {}
-    for path, name in names.items():
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        _, imported = modules.content([tree(path)], package)
-        graph[name] = {module for module in imported if module in names.values() and module != name}
-    # A package from which a name is imported is not a circle with that name's module, which it may re-export.
-    graph = {
-        name: {module for module in of if not any(other.startswith(f"{module}.") for other in of)}
-        for name, of in graph.items()
-    }
-    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_make_without_a_target_prints_every_target() -> None:
@@ -368,7 +363,6 @@ def _public(node: ast.AST, prefix: str = "", inherits: bool = False) -> Iterator
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    """Yield the dotted names of the modules that a statement imports."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module:
@@ -382,6 +376,7 @@ def _unmarked_commands(text: str, *, is_walk_through: bool) -> Iterator[str]:
             yield from (line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and line[0] != "#")
 
 
+@pytest.mark.costly
 def test_pip_knows_the_options_used_by_make() -> None:
     """`--help` after an option that pip does not know there is an error; otherwise it installs nothing."""
     lines = (REPOSITORY / "Makefile").read_text(encoding="utf-8").splitlines()
@@ -421,3 +416,38 @@ def test_records_are_read_and_written_as_structs() -> None:
         if name != "COST" and not re.search(r"\) is (?:not )?None", following)
     ]
     assert untyped == [], "these are dicts; use ledgers.of(KIND)"
+
+
+@pytest.mark.costly
+def test_what_tests_and_proofs_import_exists() -> None:
+    """Proofs and most tests on a cluster run once a week: nothing else would notice that a name has moved."""
+    gone = [
+        f"{relative(path)}, line {node.lineno}: {node.module}.{name.name}"
+        for path in TESTS
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS
+        for name in node.names
+        if not _has(str(node.module), name.name)
+    ]
+    assert gone == [], "import what is there"
+
+
+def _has(module: str, name: str) -> bool:
+    """Tell whether a module has a name, or a package a module of it, without importing them."""
+    place = REPOSITORY.joinpath(*module.split("."))
+    file = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+    is_module = (place / name).is_dir() or (place / f"{name}.py").is_file()
+    return is_module or module == "driftline" or (file.is_file() and name in _bound(file))
+
+
+@functools.cache
+def _bound(file: Path) -> set[str]:
+    names = set[str]()
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+    return names

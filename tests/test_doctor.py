@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -144,8 +142,7 @@ def test_a_damaged_checkpoint_and_a_lost_sketch_are_named(store: TableStore, blo
 
 @pytest.mark.parametrize("stage", ["validated_orders", "quarantine_orders"])
 def test_stages_made_by_one_step_are_named_together(store: TableStore, stage: str) -> None:
-    frame = pl.DataFrame({"number": [1]})
-    record = store.replace(stage, {"a": frame}, inputs={"a": {}}, code="code")["a"]
+    record = store.replace(stage, {"a": pl.DataFrame({"number": [1]})}, inputs={"a": {}}, code="code")["a"]
     Path(store.root, "tables", "tiny", stage, record.files[0]).unlink()
     (finding,) = doctor.examine(store.root, "tiny").findings
     assert finding.advice.startswith("Materialise validated_orders and quarantine_orders for a to rebuild")

@@ -1,7 +1,5 @@
 """One handle opens everything stored for a product, below one root and with one clock."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -19,8 +17,7 @@ MOMENT = datetime(2020, 1, 3, tzinfo=UTC)
 
 def test_content_written_through_one_handle_is_read_through_another(settings: Settings) -> None:
     one, other = ProductStore(SPEC, settings), ProductStore(SPEC, settings)
-    digest = one.artifacts.put(b"blob")
-    one.tables.record("outcomes", "2020-01-02", content_digest=digest, inputs={}, code="0")
+    one.tables.record("outcomes", "2020-01-02", content_digest=one.artifacts.put(b"blob"), inputs={}, code="0")
     one.ledgers.of(INTERVENTIONS).append(Intervention(key="2020-01-02", kind="drop"))
     assert other.artifacts.get(other.tables.records("outcomes")["2020-01-02"].content_digest) == b"blob"
     assert other.history.root == other.tables.root == settings.root

@@ -1,7 +1,5 @@
 """Grains: closed-form numbers, the two days a year that do not have 24 hours, and properties for any key."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest

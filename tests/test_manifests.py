@@ -1,7 +1,5 @@
 """`driftline manifests`: valid, restricted, by digest, and of the newest release."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +51,6 @@ def served(product: ProductStore, contract: str, graph: bytes = b"x", **notes: A
 
 
 def documents(folder: Path, replicas: int | None = None, spec: Product = SPEC, **settings: str) -> dict[str, Any]:
-    """Return the manifests of a product with one release, by kind."""
     built = product(folder, spec, **settings)
     release(built, stored=BENTO)
     return {document["kind"]: document for document in yaml.safe_load_all(manifests(built, replicas))}
@@ -179,7 +176,6 @@ def test_a_roll_out_takes_nothing_away_and_a_drain_takes_one_at_a_time(tmp_path:
         ({"AWS_ENDPOINT_URL": "http://10.1.2.3:8333"}, ["10.1.2.3/32"], 8333),
         ({"AWS_ENDPOINT_URL": "https://s3.example:9000"}, None, 9000),
         ({"AWS_ENDPOINT_URL": "http://s3.example"}, None, 80),
-        ({"DRIFTLINE_STORE_NETWORKS": "10.1.0.0/16,10.2.3.4"}, ["10.1.0.0/16", "10.2.3.4/32"], 443),
     ],
 )
 def test_pods_reach_names_and_the_store_and_nothing_else(

@@ -1,7 +1,5 @@
 """Names that Dagster, Delta and a file system all accept."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Notes of partition records are read by their types, also those of older and newer code; damaged ones are named."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The overlays of deploy/kubernetes: valid, by digest, restricted, with quotas that fit Dagster's queue."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -15,10 +13,10 @@ import yaml
 
 from platform_assets.base import accounts
 from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
-from platform_assets.launch.profiles import BUILT_IN_PROFILES
+from platform_assets.launch.profiles import PROFILES
 from tests.doubles import kustomize, promql
 
-pytestmark = pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)]
 OVERLAYS = sorted(path.name for path in (kustomize.FOLDER / "overlays").iterdir())
 PARTS = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
@@ -108,7 +106,7 @@ def test_quotas_hold_what_dagster_starts_at_once(objects: list[dict[str, Any]]) 
         int(_named(objects, "ResourceQuota", f"driftline-{kind}")["spec"]["hard"]["pods"]) for kind in ("runs", "steps")
     )
     assert runs > instance["concurrency"]["runs"]["max_concurrent_runs"]
-    assert steps > sum(profile.at_once for profile in BUILT_IN_PROFILES.values())
+    assert steps > sum(profile.at_once for profile in PROFILES.values())
     run = instance["run_launcher"]["config"]["run_k8s_config"]
     assert run["pod_spec_config"]["priority_class_name"] == "driftline-run"
     config = _named(objects, "ConfigMap", "driftline")["data"]
@@ -205,13 +203,11 @@ def test_who_asks_postgresql_or_the_store_finds_a_private_authority(objects: lis
 
 
 def _copied(folder: Path) -> Path:
-    """Return the overlay `local` in a copy of deploy/kubernetes."""
     shutil.copytree(kustomize.FOLDER, folder / "kubernetes")
     return folder / "kubernetes/overlays/local"
 
 
 def _changed(folder: Path, before: str, after: str) -> list[dict[str, Any]]:
-    """Return the objects of the overlay `local` with another text in its values."""
     overlay = _copied(folder)
     path = overlay / "values/kustomization.yaml"
     text = path.read_text(encoding="utf-8")

@@ -1,7 +1,5 @@
 """Dagster's partitions are the grain's keys, and its mappings are the windows that the stages read."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import dagster as dg
@@ -16,6 +14,8 @@ from platform_assets.base.settings import Settings
 from platform_assets.engine import partitions
 from tests.doubles import numbered_batches as batches
 
+pytestmark = pytest.mark.slow
+
 GRAINS = (
     DailyGrain(start="2013-03-01", end="2013-04-15", time_zone="America/New_York"),
     HourlyGrain(start="2013-03-09T20", end="2013-03-11T23"),
@@ -29,7 +29,6 @@ def keys(grain: Grain) -> tuple[str, ...]:
 
 
 def upstream(grain: Grain, mapping: dg.PartitionMapping, key: str) -> tuple[str, ...]:
-    """Return the keys on which `key` depends according to Dagster."""
     definition = partitions.definition(grain)
     subset = definition.subset_with_partition_keys([key])
     upstream = mapping.get_upstream_mapped_partitions_result_for_partitions(subset, definition, definition)
@@ -82,9 +81,7 @@ def test_many_batches_are_mapped_all_to_all_instead_of_listed() -> None:
 
 
 @for_each_grain
-def test_a_recording_ends_with_its_announced_replay(
-    grain: Grain, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recording_ends_with_its_announced_replay(grain: Grain, settings: Settings, monkeypatch: pytest.MonkeyPatch):
     spec = replace(batches.SPEC, name="recorded", grain=grain)
     monkeypatch.setenv("DRIFTLINE_STATE", str(settings.state))
     assert partitions.keys_of(spec) == partitions.cutoffs_of(spec) == grain, "no replay was announced"

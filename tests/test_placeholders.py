@@ -1,7 +1,5 @@
 """A broken file of one product: servers show it and continue with the others, everything else refuses to load."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +18,8 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
 from tests.doubles import watched
 from tests.doubles.recorded import SPEC
+
+pytestmark = pytest.mark.slow
 
 BROKEN = {
     "syntax": "SPEC = (\n",
@@ -70,6 +70,7 @@ def test_a_run_builds_its_own_product_and_meets_no_broken_file_of_another(
         build_defs()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_server_shows_a_broken_file_and_continues_with_the_others(
     name: str, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
@@ -139,12 +140,7 @@ def test_servers_show_products_that_validation_refuses(environ: dict[str, str], 
     assert shows_broken_products(environ) is is_shown
 
 
-def test_a_command_refuses_and_names_the_file(write: Callable[[str, str], Path], capsys) -> None:
-    path = write("leaves", BROKEN["leaves"])
-    assert main(["check", "leaves"]) == 1
-    assert f"{path}, line 1, cannot be loaded: SystemExit: 0." in capsys.readouterr().out
-
-
+@pytest.mark.costly
 def test_stored_data_of_a_broken_product_stays_and_is_shown(
     write: Callable[[str, str], Path], settings: Settings, tmp_path: Path, capsys
 ) -> None:

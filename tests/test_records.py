@@ -3,8 +3,6 @@
 `tests/doubles/records.txt` has one of each shape: its kind, then its bytes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,16 @@ from platform_assets.store.artifacts import canonical, parse
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.alerts import ALERT_QUEUE, ALERTS, DELIVERIES, ENDS, FAILURES
 from platform_assets.store.records.attempts import ANNOUNCED, ATTEMPTS, OVERSPENDINGS, PROGRESS
-from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS
 from platform_assets.store.records.base import Record, RecordKind
-from platform_assets.store.records.claims import CLAIMS
 from platform_assets.store.records.decisions import DECISIONS
 from platform_assets.store.records.faults import FAULTS
-from platform_assets.store.records.ingested import INGESTED
 from platform_assets.store.records.leases import LEASES, SIGNS
-from platform_assets.store.records.models import CHECKPOINTS
-from platform_assets.store.records.rebuilds import REBUILD_SNAPSHOTS, REBUILDS
-from platform_assets.store.records.refusals import REFUSALS
-from platform_assets.store.records.releases import RELEASES
+from platform_assets.store.records.prediction_log import ATTENDANCE, CLAIMS, INGESTED, KEY_ENDS
+from platform_assets.store.records.releases import REFUSALS, RELEASES
 from platform_assets.store.records.requests import ANSWERED, INTERVENTIONS, REQUESTS
-from platform_assets.store.records.trainings import TRAININGS
+from platform_assets.store.records.trainings import CHECKPOINTS, TRAININGS
 from platform_assets.store.records.verdicts import VERDICTS
+from platform_assets.store.records.versions import REBUILD_SNAPSHOTS, REBUILDS
 
 KINDS: dict[str, RecordKind[Record]] = {
     "alerts": ALERTS,
@@ -99,9 +93,7 @@ def test_a_number_appears_from_format_2_on() -> None:
         ({"format": True}, r"Expected `int`, got `bool` - at `\$.format`"),
     ],
 )
-def test_an_invalid_record_is_refused_with_file_and_member(
-    change: dict[str, object], message: str, tmp_path: Path
-) -> None:
+def test_an_invalid_record_is_refused_with_file_and_member(change: dict[str, object], message: str, tmp_path: Path):
     ledgers = Ledgers(str(tmp_path), "p")
     ledgers.append("requests", {**parse(WRITTEN[0][1]), **change})
     with pytest.raises(UnfitRecord, match=rf"requests/00000001.json is not a record of requests.*{message}") as refused:

@@ -1,7 +1,5 @@
 """docs/reference.md states what the types of a product file state, for every field."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 from typing import Any
@@ -30,12 +28,6 @@ def test_the_reference_of_steps_is_up_to_date() -> None:
     assert page == generated, "docs/steps.md is out of date: run `make reference`"
     assert all(f"| `{failure.name}` |" in page for failure in FAILURES)
     assert all(f"| `{field}` |" in page for field in StepProfile.model_fields)
-
-
-def test_the_rights_at_the_store_are_up_to_date() -> None:
-    page = (REPOSITORY / "docs" / "store_rights.md").read_text(encoding="utf-8")
-    generated = runpy.run_path(str(REPOSITORY / ".ci" / "store_rights.py"))["render"]()
-    assert page == generated, "docs/store_rights.md is out of date: run `make reference`"
 
 
 def test_every_field_is_described_and_every_number_has_a_unit(generator: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """The replayed upstream is realistic: complete files, nothing from the future, requests at their time."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import polars as pl
 import pytest
 
@@ -19,9 +16,8 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.data.request_rows import request_of
 from platform_assets.demo import replay
-from platform_assets.demo.replay import callers, deliveries, playing, waiting
+from platform_assets.demo.replay import deliveries, playing, waiting
 from platform_assets.engine import product_files
-from platform_assets.evaluation import releases
 from platform_assets.product.spec import Deliver, FaultKind, History, Product, Window
 from platform_assets.serving.run.metrics import Metrics
 from platform_assets.store.ledgers import Ledgers
@@ -29,6 +25,8 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
+
+pytestmark = pytest.mark.slow
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-01", "2020-01-03")
@@ -39,9 +37,6 @@ def _files(settings: Settings) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-# Landing -------------------------------------------------------------------------------------------------------------
-
-
 def test_files_are_exactly_where_raw_looks_for_them(settings: Settings):
     list(replay.land(ProductStore(SPEC, settings), KEYS, labelled=KEYS[:2]))
     keyed = {f"recorded/{source}/{key}.csv" for source in ("plans", "readings") for key in KEYS}
@@ -49,12 +44,6 @@ def test_files_are_exactly_where_raw_looks_for_them(settings: Settings):
     files = _files(settings)
     assert set(files) == keyed | labels | {"recorded/sites/all.csv"}
     assert files["recorded/readings/2020-01-02.csv"] == recorded.deliver("readings", "2020-01-02")
-
-
-def test_every_delivery_is_listed_and_counted(settings: Settings):
-    landed = list(replay.land(ProductStore(SPEC, settings), KEYS))
-    assert len(landed) == 3 * len(KEYS) + 1
-    assert all(item.is_new and item.bytes for item in landed)
 
 
 def test_landing_again_leaves_equal_files_alone_and_repairs_others(settings: Settings):
@@ -71,23 +60,10 @@ def test_cutoff_follows_the_landed_keys_and_labels_end_earlier():
     assert replay.labelled_keys(SPEC, "2020-01-11") == SPEC.grain.span("2020-01-01", "2020-01-09")
 
 
-def test_labels_are_known_before_the_cutoff_that_may_see_them():
-    flights = product_files.load("flight_delays")
-    cutoff = replay.first_cutoff(flights)
-    outcomes = flights.label_source
-    landed = {key: replay.history(flights).deliver(outcomes.name, key) for key in replay.labelled_keys(flights, cutoff)}
-    assert len(landed) == 58
-    latest = max(pl.read_csv(data)[outcomes.known_at].max() for data in landed.values())
-    assert datetime.fromisoformat(latest) < flights.grain.instant(cutoff)
-
-
 def test_product_without_a_recording_is_refused():
     live = Product(**{**vars(SPEC), "history": None})
     with pytest.raises(ValueError, match="recorded has no history to replay"):
         replay.first_cutoff(live)
-
-
-# Requests ------------------------------------------------------------------------------------------------------------
 
 
 def test_requests_are_ordered_by_their_time():
@@ -158,15 +134,13 @@ def test_leak_is_detected_by_building_at_each_moment():
     assert _differing(recorded.LEAKY, "2020-01-05", _recorded_known_by, moments) > 0
 
 
+@pytest.mark.costly
 def test_flights_of_a_day_equal_builds_at_eight_of_its_moments():
     flights = product_files.load("flight_delays")
     key = replay.first_cutoff(flights)
     requested_at = sorted({request["asked_at"] for request in replay.requests(flights, key)})
     moments = [datetime.fromisoformat(requested_at[number * (len(requested_at) - 1) // 7]) for number in range(8)]
     assert _differing(flights, key, _flights_known_by, moments) == 0
-
-
-# Faults -------------------------------------------------------------------------------------------------------------
 
 
 def _halved(sound: Deliver, source: str, key: str) -> bytes | None:
@@ -190,15 +164,6 @@ def test_fault_is_drawn_by_seed_for_contiguous_keys_away_from_both_ends():
     assert len({injected.keys for injected in drawn.values()}) > 10
 
 
-def test_six_weeks_have_ten_sound_keys_before_the_fault_and_five_after():
-    flights = product_files.load("flight_delays")
-    keys = flights.grain.span(replay.first_cutoff(flights), replay.history(flights).demo_until)
-    for seed in range(40):
-        injected = replay.draw(flights, keys, seed)
-        assert injected is not None
-        assert set(injected.keys) <= set(keys[10:-5])
-
-
 def test_recording_without_faults_or_room_has_none():
     assert replay.draw(SPEC, REPLAYED, 1) is None
     assert replay.draw(FAULTY, REPLAYED[:2], 1) is None
@@ -218,9 +183,6 @@ def test_only_the_drawn_keys_of_the_broken_source_differ():
     assert differing == {("readings", "2020-01-12")}
 
 
-# A key ----------------------------------------------------------------------------------------------------------------
-
-
 def test_files_known_before_a_key_land_early_and_others_late_with_labels_first(settings: Settings):
     reader = replay.Reader(SPEC)
     assert [item.source for item in deliveries.land_early(ProductStore(SPEC, settings), "2020-01-12", reader)] == [
@@ -232,6 +194,7 @@ def test_files_known_before_a_key_land_early_and_others_late_with_labels_first(s
     assert late == [("results", "2020-01-11"), ("readings", "2020-01-12")]
 
 
+@pytest.mark.costly
 def test_file_is_read_once_while_later_keys_look_back_on_it():
     delivered: list[tuple[str, str]] = []
 
@@ -247,9 +210,6 @@ def test_file_is_read_once_while_later_keys_look_back_on_it():
     reader.forget(REPLAYED[3])
     replay.requests(counting, REPLAYED[3], reader)
     assert delivered.count(("plans", REPLAYED[2])) == 2
-
-
-# Asking --------------------------------------------------------------------------------------------------------------
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -304,7 +264,7 @@ def service(settings: Settings, statuses: list[int]) -> Iterator[tuple[str, list
 def test_each_request_is_sent_at_its_time(settings: Settings, service):
     address, received = service
     questions = replay.requests(SPEC, "2020-01-05")
-    answers = list(replay.ask(ProductStore(SPEC, settings), questions, address))
+    answers = list(replay.ask(ProductStore(SPEC, settings), questions, address, check=_no_check))
     assert received == [(question["entity"], question["asked_at"]) for question in questions]
     assert [answer.body["entity"] for answer in answers] == [question["entity"] for question in questions]
     assert all(answer.status == 200 and answer.latency_s > 0 for answer in answers)
@@ -312,35 +272,34 @@ def test_each_request_is_sent_at_its_time(settings: Settings, service):
 
 def test_refused_request_is_returned_with_its_reason(settings: Settings, service):
     question = {**replay.requests(SPEC, "2020-01-05")[0], "entity": "nobody"}
-    (answer,) = replay.ask(ProductStore(SPEC, settings), [question], service[0])
+    (answer,) = replay.ask(ProductStore(SPEC, settings), [question], service[0], check=_no_check)
     assert (answer.status, answer.body["field"]) == (422, "entity")
 
 
-def test_request_is_repeated_while_the_service_is_away(settings: Settings, service, statuses, monkeypatch):
-    monkeypatch.setattr(callers, "PAUSE_S", 0.0)
+def test_request_is_repeated_while_the_service_is_away(settings: Settings, service, statuses):
     statuses += [503, 503]
-    (answer,) = replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0])
+    questions = replay.requests(SPEC, "2020-01-05")[:1]
+    (answer,) = replay.ask(ProductStore(SPEC, settings), questions, service[0], check=_no_check)
     assert answer.status == 200
     assert len(service[1]) == 3
 
 
-def test_service_that_never_comes_back_is_an_error(settings: Settings, monkeypatch):
-    monkeypatch.setattr(callers, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(callers, "PAUSE_S", 0.0)
-    with pytest.raises(httpx.ConnectError):
-        list(replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], "http://127.0.0.1:9"))
+def test_a_service_that_is_gone_ends_the_questions(settings: Settings):
+    def gone() -> None:
+        raise RuntimeError("the service is gone")
+
+    product, questions = ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1]
+    with pytest.raises(RuntimeError, match="the service is gone"):
+        list(replay.ask(product, questions, "http://127.0.0.1:9", check=gone))
 
 
 def test_clock_is_never_moved_backwards(settings: Settings, service):
     later = datetime(2020, 2, 1, tzinfo=UTC)
     clock.move(settings, SPEC.name, later)
-    list(replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0]))
+    list(replay.ask(ProductStore(SPEC, settings), replay.requests(SPEC, "2020-01-05")[:1], service[0], check=_no_check))
     assert clock.now(settings, SPEC.name, is_live=False) == later
     assert replay.move_on(ProductStore(SPEC, settings), later - timedelta(days=1)) == later
     assert replay.move_on(ProductStore(SPEC, settings), later + timedelta(days=1)) == later + timedelta(days=1)
-
-
-# Playing --------------------------------------------------------------------------------------------------------------
 
 
 def _no_check() -> None:
@@ -360,18 +319,8 @@ def _judge(settings: Settings, cutoff: str, digest: str, *, passed: bool) -> Non
 
 
 def _release(settings: Settings, cutoff: str, digest: str) -> None:
-    at = datetime(2020, 1, 12, tzinfo=UTC)
-    record = releases.next_release(
-        product=SPEC.name,
-        digest=digest,
-        contract_sha256="c" * 64,
-        cutoff=cutoff,
-        reason="",
-        author="",
-        at=at,
-        previous=None,
-    )
-    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record.document())
+    record = documents.release(cutoff, digest, product=SPEC.name, at_utc="2020-01-12T00:00:00+00:00")
+    Ledgers(settings.root, SPEC.name).append(naming.RELEASES, record)
 
 
 def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, service):
@@ -379,11 +328,11 @@ def test_key_is_played_in_order_and_its_decision_waited_for(settings: Settings, 
     key = "2020-01-12"
     _decide(settings, key)
     with replay.Player(ProductStore(SPEC, settings), address, check=_no_check) as player:
-        requests = player.ask(key)
+        given: list[replay.Answer] = []
+        requests = player.ask(key, on_answer=given.append)
         decision, outcome = player.close(key, "2020-01-13")
     assert (requests.requests, requests.answered, requests.refused) == (4, 3, 1)
-    assert requests.first is not None
-    assert requests.first.request["entity"] == "2020-01-12-03"
+    assert given[0].request["entity"] == "2020-01-12-03"
     assert (decision.action, outcome) == ("wait", None)
     assert set(_files(settings)) == {f"recorded/{name}/{key}.csv" for name in ("plans", "readings")} | {
         "recorded/results/2020-01-11.csv"
@@ -445,10 +394,7 @@ def test_passed_challenger_is_open_until_released_or_already_live(settings: Sett
     assert outcome.kind == "released"
 
 
-def test_waiting_ends_with_patience_or_with_the_servers(settings: Settings):
-    with pytest.raises(TimeoutError, match="the decision of recorded for 2020-01-12 did not appear within 0 s"):
-        waiting.wait_for_decision(ProductStore(SPEC, settings), "2020-01-12", check=_no_check, timeout_s=0.0)
-
+def test_waiting_ends_with_the_servers(settings: Settings):
     def servers_gone() -> None:
         raise ChildProcessError("the daemon ended")
 

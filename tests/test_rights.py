@@ -1,7 +1,5 @@
 """What deploy/ grants on Kubernetes: each right has a reason and a test that used it, and nothing is granted widely."""
 
-from __future__ import annotations
-
 import yaml
 
 from platform_assets.base.settings import REPOSITORY

@@ -1,7 +1,5 @@
 """The example that scales on requests in flight: it renders, is valid, and asks for metrics that services have."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -71,8 +69,7 @@ def test_prometheus_scrapes_the_port_of_probes_and_labels_by_namespace_and_pod(
     }
     built = product(tmp_path)
     release(built, stored=BENTO)
-    deployment = next(iter(yaml.safe_load_all(manifests(built))))
-    template = deployment["spec"]["template"]
+    template = next(iter(yaml.safe_load_all(manifests(built))))["spec"]["template"]
     ports = [port["name"] for port in template["spec"]["containers"][0]["ports"]]
     labels = {
         f"__meta_kubernetes_pod_label_{re.sub(r'[^a-z]', '_', name)}": value

@@ -1,7 +1,5 @@
 """The environment: defaults that work on a laptop, and messages that name the variable."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -20,9 +18,7 @@ def test_an_empty_environment_means_a_laptop() -> None:
     assert settings.root == str(REPOSITORY / ".driftline" / "store")
 
 
-def test_code_outside_of_a_checkout_keeps_its_state_with_the_user(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_code_outside_of_a_checkout_keeps_its_state_with_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("platform_assets.base.settings.REPOSITORY", tmp_path / "bento" / "src")
     monkeypatch.setenv("HOME", str(tmp_path))
     absolute = {"XDG_STATE_HOME": str(tmp_path / "kept")}
@@ -105,14 +101,13 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("DRIFTLINE_SERVING_POLL_S", "soon", "a number of at least 0.05"),
         ("DRIFTLINE_SENSOR_PATIENCE_S", "nan", "a number of at least 0"),
         ("DRIFTLINE_SERVING_NEEDS_STORE", "yes", "one of true, false"),
-        ("DRIFTLINE_SERVING_SHIP_BYTES", "16777217", "a whole number from 1 to 16777216"),
         ("DRIFTLINE_SERVING_ROOM_BYTES", "0", "a whole number of at least 1"),
         ("DRIFTLINE_SERVING_PROBES_PORT", "70000", "a port from 1 to 65535"),
         ("DRIFTLINE_SERVING_IN_FLIGHT", "0", "a whole number of at least 1"),
         ("DRIFTLINE_SERVING_WAIT_S", "0", "a number of at least 0.001"),
         ("DRIFTLINE_SERVING_DRAIN_S", "-1", "a number of at least 0"),
         (
-            "DRIFTLINE_STORE_NETWORKS",
+            "DRIFTLINE_SERVICE_NETWORKS",
             "10.0.0.7/8",
             "addresses and networks with commas between them: 10.0.0.7/8 has host bits set",
         ),
@@ -123,6 +118,8 @@ def test_settings_are_frozen_and_a_copy_is_validated(tmp_path: Path) -> None:
         ("AWS_ENDPOINT_URL", "http://s3.example:99999", "an address such as https://s3.example:8333"),
         ("AWS_ENDPOINT_URL", "https://[::1", "an address such as https://s3.example:8333"),
         ("AWS_ALLOW_HTTP", "1", "one of true, false"),
+        ("DRIFTLINE_ENV", "moon", "one of local, cluster"),
+        ("DRIFTLINE_LAUNCHER", "moon", "one of subprocess, kubernetes"),
     ],
 )
 def test_a_wrong_value_gives_one_message(name: str, text: str, expected: str) -> None:
@@ -152,9 +149,7 @@ HERE = dict.fromkeys(AUTHORITY_VARIABLES, "/etc/driftline-ca/ca.crt")
         (dict.fromkeys(HERE, ""), {}),
     ],
 )
-def test_a_file_of_authorities_reaches_steps_only_where_pods_have_it(
-    environ: dict[str, str], expected: dict[str, str]
-) -> None:
+def test_a_file_of_authorities_reaches_steps_only_where_pods_have_it(environ: dict[str, str], expected: dict[str, str]):
     assert dict(Settings.from_environment(environ).store_environment) == expected
 
 
@@ -164,12 +159,6 @@ def test_one_of_the_two_variables_of_authorities_alone_is_refused(name: str, oth
     (missing,) = set(AUTHORITY_VARIABLES) - {name}
     with pytest.raises(SettingsProblem, match=f"^{missing} names no file below /etc/driftline-ca.*set both"):
         Settings.from_environment({**other, name: HERE[name]})
-
-
-@pytest.mark.parametrize("name", ["DRIFTLINE_ENV", "DRIFTLINE_LAUNCHER"])
-def test_unknown_choices_are_refused_with_the_variable(name: str) -> None:
-    with pytest.raises(SettingsProblem, match=f"{name} is 'moon'; expected one of"):
-        Settings.from_environment({name: "moon"})
 
 
 def test_relative_folders_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -182,8 +171,10 @@ def test_a_child_process_gets_the_same_settings(tmp_path: Path) -> None:
     for settings in (
         Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path)}),
         Settings.from_environment({"DRIFTLINE_ENV": "cluster", "DRIFTLINE_ROOT": "s3://models"}),
+        Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"}),
     ):
         assert Settings.from_environment(settings.to_environment()) == settings
+    assert settings.trainer_libraries == "numpy=2.3 torch=2.13"
     assert settings.to_environment()["BENTOML_DO_NOT_TRACK"] == "true"
 
 
@@ -191,12 +182,6 @@ def test_machine_and_cluster_store_as_many_events_at_once(repository: Path) -> N
     lines = (repository / "deploy/kubernetes/base/driftline.env").read_text(encoding="utf-8").splitlines()
     name = "DAGSTER_EVENT_BATCH_SIZE"
     assert f"{name}={Settings.from_environment().to_environment()[name]}" in lines
-
-
-def test_a_child_process_gets_the_libraries_of_the_image() -> None:
-    settings = Settings.from_environment({"DRIFTLINE_TRAINER_LIBRARIES": "numpy=2.3 torch=2.13"})
-    assert Settings.from_environment(settings.to_environment()) == settings
-    assert settings.trainer_libraries == "numpy=2.3 torch=2.13"
 
 
 def test_the_page_of_settings_is_written_from_the_code(repository: Path) -> None:
@@ -234,3 +219,8 @@ def test_every_metric_and_limit_is_documented(repository: Path) -> None:
     assert {name for name in names if f"`{name}`" not in services} == set()
     assert f"(driftline_event_loop_lag_seconds) > {metrics.LAG_ALERT_S:g}\n" in rules
     assert f"(driftline_in_flight_requests) > {metrics.IN_FLIGHT_ALERT}\n" in rules
+
+
+def test_settings_do_not_hold_the_keys_of_the_store() -> None:
+    result = Settings.from_environment({"AWS_ACCESS_KEY_ID": "who", "AWS_SECRET_ACCESS_KEY": "whisper"})
+    assert "whisper" not in repr(result) + repr(result.to_environment())

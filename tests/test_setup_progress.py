@@ -1,7 +1,5 @@
 """Output of `make setup` while pip works, from the output of old and new versions of pip."""
 
-from __future__ import annotations
-
 import os
 import pty
 import runpy
@@ -13,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).resolve().parents[1] / ".ci" / "follow.py"
 
@@ -40,10 +40,6 @@ def test_resolving_is_shown_before_anything_is_downloaded(
     assert list(progress(["Collecting a\n"] * 45, 207)) == ["  2/3 resolving: 40 of about 207 packages"]
 
 
-def test_files_without_a_size_count(progress: Callable[[Iterable[str], int], Iterator[str]]) -> None:
-    assert list(progress(["Downloading a.whl\n"] * 20, 20)) == ["  2/3 downloading: 20 of about 20 packages, 0 MB"]
-
-
 def test_a_terminal_gets_a_bar_for_each_phase_to_its_end(tmp_path: Path) -> None:
     """While pip installs it says nothing, so what it has installed so far is counted in the environment."""
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
@@ -66,7 +62,7 @@ def test_a_terminal_gets_a_bar_for_each_phase_to_its_end(tmp_path: Path) -> None
             assert following.stdin is not None
             following.stdin.write(text)
             following.stdin.flush()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 600
             while until not in shown:
                 assert time.monotonic() < deadline, shown
                 if select.select([screen], [], [], 1)[0]:

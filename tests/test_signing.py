@@ -1,7 +1,5 @@
 """Releases and verdicts are signed where a key is set; without one, a product's first release says so."""
 
-from __future__ import annotations
-
 import logging
 import stat
 from datetime import UTC, datetime
@@ -16,7 +14,6 @@ from platform_assets.cli import main
 from platform_assets.engine import product_files
 from platform_assets.evaluation import releases, signing
 from platform_assets.serving.follow import releases as followed
-from platform_assets.serving.follow.releases import Followed
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
@@ -71,12 +68,10 @@ def stored(product: ProductStore, ledger: str, name: str | int) -> bytes:
 
 def follow(product: ProductStore, number: int, *pinned: str) -> str:
     ledgers = Ledgers(product.settings.root, PRODUCT)
-    return followed.read(ledgers, number, Followed(), pinned).digest
+    return followed.read(ledgers, number, 0, None, pinned).digest
 
 
-def test_what_the_platform_signs_is_followed_by_a_service_with_its_key(
-    product: ProductStore, key: tuple[Path, str]
-) -> None:
+def test_what_the_platform_signs_is_followed_by_a_service_with_its_key(product: ProductStore, key: tuple[Path, str]):
     path, public = key
     signed = with_key(product, path)
     for number, digest in enumerate((A, B), start=1):
@@ -144,9 +139,7 @@ def test_the_verdict_of_an_older_key_counts_while_it_is_pinned(product: ProductS
     assert follow(product, 1, key[1], public) == A
 
 
-def test_a_rollback_to_a_model_from_before_signatures_names_its_author(
-    product: ProductStore, key: tuple[Path, str]
-) -> None:
+def test_a_rollback_to_a_model_from_before_signatures_names_its_author(product: ProductStore, key: tuple[Path, str]):
     judge(product, A)
     release(product, A)
     signed = with_key(product, key[0])
@@ -161,6 +154,7 @@ def test_a_rollback_to_a_model_from_before_signatures_names_its_author(
     assert follow(product, 3, key[1]) == A
 
 
+@pytest.mark.costly
 def test_what_a_shell_releases_and_rolls_back_is_signed(
     product: ProductStore, key: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

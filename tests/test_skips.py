@@ -1,7 +1,5 @@
 """`make test` ends with one line that says what to install for the tests that were skipped."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import skips
+
+pytestmark = pytest.mark.slow
 
 SKIPPING = """
 import pytest
@@ -38,9 +38,10 @@ def test_packages_are_counted_and_sorted_and_the_rest_is_named() -> None:
     assert skips.line_of([]) == ""
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("workers", [[], ["--numprocesses=2"]])
 def test_the_last_line_says_what_to_install(tmp_path: Path, repository: Path, workers: list[str]) -> None:
-    (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_sessionfinish\n", encoding="utf-8")
+    (tmp_path / "conftest.py").write_text("from tests.skips import pytest_sessionfinish\n", encoding="utf-8")
     (tmp_path / "test_skipping.py").write_text(SKIPPING, encoding="utf-8")
     assert _last_line(repository, tmp_path, *workers) == (
         "Skipped without dataset-fashion-mnist (2), haproxy (1): apt-get install dataset-fashion-mnist haproxy. "
@@ -50,7 +51,6 @@ def test_the_last_line_says_what_to_install(tmp_path: Path, repository: Path, wo
 
 
 def _last_line(repository: Path, folder: Path, *options: str) -> str:
-    """Run a folder's tests, and return the last line of the output."""
     command = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(folder), str(folder), *options]
     ended = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr

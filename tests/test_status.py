@@ -1,7 +1,5 @@
 """A product's state, read from its records: what is not recorded is unknown."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from dataclasses import replace
@@ -14,21 +12,21 @@ import polars as pl
 import pytest
 from msgspec import structs, to_builtins
 
-from platform_assets.automation.jobs import intervention
 from platform_assets.automation.resources import defaults
-from platform_assets.automation.sensors.changes import LATE_KEYS
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import main
 from platform_assets.data import answer_rows, unlabelled
+from platform_assets.data.key_changes import LATE_KEYS
 from platform_assets.engine.product_files import Broken
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.instance import home
+from platform_assets.jobs import intervention
 from platform_assets.monitoring import recent_latency
 from platform_assets.operations import status
 from platform_assets.operations.intervals import inside
 from platform_assets.operations.report import pages
-from platform_assets.operations.status import todo, waits
+from platform_assets.operations.status import facts
 from platform_assets.operations.status.state import Refused, State
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store.history.reader import History
@@ -37,6 +35,8 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.performance import Interval
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, recorded, watched
+
+pytestmark = pytest.mark.slow
 
 SPEC = recorded.SPEC
 KEYS = SPEC.grain.span("2020-01-11", "2020-01-16")
@@ -73,6 +73,7 @@ def test_drift_and_decision_are_the_newest_with_reasons(state: State):
     assert f"{KEYS[-1]}: wait. no reason to train." in status.as_text(state)
 
 
+@pytest.mark.costly
 def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: State):
     assert state.held == []
     watched.write(settings, SPEC, KEYS)
@@ -85,20 +86,10 @@ def test_nulled_key_is_no_longer_held_and_a_fault_is(settings: Settings, state: 
     auc = TableStore(settings.root, SPEC.name).records("performance")[KEYS[2]].notes["quality"]["auc"]
     assert state.quality.held == {KEYS[2]: auc}
     assert f"without held days, where callers got AUC {auc:.4f} on {KEYS[2]}" in status.as_text(state)
-    page = pages.page(settings, SPEC)[1]
-    assert f"held days left out: AUC {auc:.4f} on {KEYS[2]}" in page
-
-
-def test_last_failure_is_shown(settings: Settings):
-    failure = documents.failure(first=KEYS[0], last=KEYS[1])
-    Ledgers(settings.root, SPEC.name).append(naming.FAILURES, failure)
-    text = status.as_text(status.of_product(ProductStore(SPEC, settings)))
-    assert f"advance__recorded of {KEYS[0]} to {KEYS[1]}: no file (run r1)" in text
+    assert f"held days left out: AUC {auc:.4f} on {KEYS[2]}" in pages.html(settings, SPEC)
 
 
 def fail(settings: Settings, job: str, **tags: str) -> str:
-    """Fail a run by hand, with no daemon; return its id."""
-
     @dg.op
     def broken() -> None:
         raise FileNotFoundError("no file of today\nand more")
@@ -117,6 +108,7 @@ def shown_failure(capsys: pytest.CaptureFixture[str]) -> str:
     return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  failure"))
 
 
+@pytest.mark.costly
 def test_failure_of_a_run_by_hand_is_shown_before_any_sensor_has_recorded_it(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ):
@@ -138,6 +130,7 @@ def test_failure_of_a_run_by_hand_is_shown_before_any_sensor_has_recorded_it(
     assert later in shown_failure(capsys)
 
 
+@pytest.mark.costly
 def test_failure_that_dagster_no_longer_has_is_shown_from_its_record(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ):
@@ -161,6 +154,7 @@ def test_keys_with_given_up_labels_are_shown_as_long_as_they_are_left_out(settin
     assert f"no labels  {KEYS[0]} left out from cutoff {KEYS[2]} on; {KEYS[1]} left out" in text
 
 
+@pytest.mark.costly
 def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     tables, none = TableStore(settings.root, SPEC.name), status.of_product(ProductStore(SPEC, settings))
@@ -177,7 +171,7 @@ def test_latency_is_judged_over_the_newest_keys_and_shown_in_the_report(settings
     assert (result.requests, result.slow, result.first, result.is_slow) == (1_200, 32, KEYS[-2], True)
     clause = f"2.67% of 1,200 requests on {KEYS[-2]} to {KEYS[-1]} took longer than 100 ms"
     assert f"  latency    {clause}" in status.as_text(status.of_product(ProductStore(SPEC, settings)))
-    assert clause in pages.page(settings, SPEC)[1]
+    assert clause in pages.html(settings, SPEC)
     assert recent_latency.recent_latency(ProductStore(SPEC, settings), KEYS[0]) is None
     json.dumps(to_builtins(result))
 
@@ -193,11 +187,7 @@ def test_a_state_without_records_is_unknown_and_never_good(settings: Settings):
     json.dumps(to_builtins(state))
 
 
-# What to do -----------------------------------------------------------------------------------------------------------
-
-
 def _config_of(command: str) -> tuple[str, dict[str, Any]]:
-    """Return the job and the run config of a `dg launch` command."""
     arguments = shlex.split(command)
     assert arguments[:3] == ["dg", "launch", "--job"]
     return arguments[3], json.loads(arguments[arguments.index("--config-json") + 1])
@@ -268,6 +258,7 @@ def test_missing_labels_are_named_with_their_delivery_location(settings: Setting
     assert all(f"/{task.key}.csv" in task.text for task in tasks)
 
 
+@pytest.mark.costly
 def test_hundreds_of_keys_without_labels_are_one_line_and_one_thing_to_do(settings: Settings):
     spec = replace(SPEC, grain=replace(SPEC.grain, start="2018-01-01"))
     grain, newest = spec.grain, KEYS[-1]
@@ -287,10 +278,6 @@ def test_hundreds_of_keys_without_labels_are_one_line_and_one_thing_to_do(settin
     text = status.as_text(state)
     assert f"no labels  400 days left out, {old[0]} to {old[-1]}\n" in text
     assert sum(key in text for key in old) == 2, "only the first and the last are named"
-
-
-def test_keys_taken_in_without_a_job_are_those_of_the_sensor():
-    assert todo.TAKEN_IN_KEYS == LATE_KEYS
 
 
 def test_broken_file_is_an_action_to_take(settings: Settings):
@@ -329,24 +316,21 @@ def test_a_refused_model_is_named_with_what_to_do_until_another_one_is_live(sett
     assert status.of_product(ProductStore(SPEC, settings)).refused is None
 
 
-# Quality --------------------------------------------------------------------------------------------------------------
-
-
 def test_what_the_next_key_waits_for_is_its_end_its_files_or_a_sensor(settings: Settings):
     product = ProductStore(SPEC, settings)
     next_key = SPEC.grain.shift(KEYS[-1], 1)
     over = SPEC.grain.instant_after(next_key)
-    assert waits.next_event(product, KEYS[-1], None) is None
-    assert waits.next_event(product, SPEC.grain.last, over) is None
-    assert waits.next_event(product, KEYS[-1], over - timedelta(hours=1)).startswith(f"the end of {next_key}, ")
-    missing = waits.next_event(product, KEYS[-1], over)
+    assert facts.next_event(product, KEYS[-1], None) is None
+    assert facts.next_event(product, SPEC.grain.last, over) is None
+    assert facts.next_event(product, KEYS[-1], over - timedelta(hours=1)).startswith(f"the end of {next_key}, ")
+    missing = facts.next_event(product, KEYS[-1], over)
     channels = [product.channels[source.name] for source in SPEC.feature_sources if not source.is_slow]
     assert missing.startswith(" and ".join(channel.cite(next_key) for channel in channels))
     assert f"without it {next_key} closes at " in missing
-    assert waits.next_event(product, KEYS[-1], over + timedelta(days=30)).startswith("a sensor, which closes")
+    assert facts.next_event(product, KEYS[-1], over + timedelta(days=30)).startswith("a sensor, which closes")
     for channel in channels:
         channel.deliver(next_key, b"a\n")
-    assert waits.next_event(product, KEYS[-1], over).startswith(f"a sensor, which closes {next_key} ")
+    assert facts.next_event(product, KEYS[-1], over).startswith(f"a sensor, which closes {next_key} ")
     assert f"  waits for  {missing}" in status.as_text(structs.replace(status.of_product(product), waits_for=missing))
 
 
@@ -360,6 +344,7 @@ def test_interval_stays_within_the_range_of_its_measure():
     assert inside(alone, auc) == alone
 
 
+@pytest.mark.costly
 def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(settings: Settings):
     spec = SLICED
     watched.write(settings, SPEC, KEYS)
@@ -374,6 +359,7 @@ def test_slices_are_measured_over_the_newest_window_and_the_weakest_is_named(set
     assert weakest.quality["auc"] == lowest
 
 
+@pytest.mark.costly
 def test_slices_are_unknown_where_the_rows_cannot_be_read(settings: Settings):
     watched.write(settings, SPEC, KEYS)
     for file in (Path(settings.root) / "tables" / SPEC.name / "performance").rglob("*.parquet"):

@@ -1,7 +1,5 @@
 """A product's state at a past moment, by the times of its records, in a store whose history is known in closed form."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -12,9 +10,8 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import main
 from platform_assets.engine import product_files
-from platform_assets.operations.status import past
+from platform_assets.operations import status
 from platform_assets.operations.status.state import Past
-from platform_assets.operations.status.text import past_as_text
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, recorded, watched
@@ -41,7 +38,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> ProductStore:
 
 
 def at(product: ProductStore, text: str) -> Past:
-    return past.read(product, past.parse(text))
+    return status.at(product, status.parse(text))
 
 
 def releases(product: ProductStore, *texts: str) -> list[int | None]:
@@ -49,6 +46,7 @@ def releases(product: ProductStore, *texts: str) -> list[int | None]:
     return [None if state.release is None else state.release.number for state in states]
 
 
+@pytest.mark.costly
 def test_the_live_model_is_the_newest_release_of_then(product: ProductStore) -> None:
     assert releases(product, "2020-01-11", "2020-01-12", "2020-01-13", "2020-01-14", "2020-01-15") == [1, 1, 2, 2, 3]
     assert releases(product, "2020-01-13T08:59:59", SECOND, "2020-01-13T10:00+01:00", "2020-01-13T09:59+01:00") == [
@@ -97,24 +95,24 @@ def test_a_date_that_has_not_ended_is_now(product: ProductStore) -> None:
     ],
 )
 def test_a_moment_of_which_nothing_is_on_record_is_refused(product: ProductStore, text: str, sentence: str) -> None:
-    with pytest.raises(past.NotOnRecord, match=sentence):
+    with pytest.raises(status.NotOnRecord, match=sentence):
         at(product, text)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "2020-13-01", "2020-01-01T25:00", "0001-01-01T00:00+23:00", "12:00"])
 def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"--at is .*; expected a date, such as 2026-11-30, or a moment"):
-        past.parse(text)
+        status.parse(text)
 
 
 def test_a_product_without_records_says_so(tmp_path: Path) -> None:
     empty = ProductStore(SPEC, Settings(root=str(tmp_path / "store"), state=tmp_path / "state"))
-    with pytest.raises(past.NotOnRecord, match=r"no record of recorded in .* has a time yet"):
+    with pytest.raises(status.NotOnRecord, match=r"no record of recorded in .* has a time yet"):
         at(empty, "2020-01-12")
 
 
 def test_the_text_names_model_decision_and_held_keys(product: ProductStore) -> None:
-    lines = past_as_text(at(product, KEYS[3])).splitlines()
+    lines = status.as_text(at(product, KEYS[3])).splitlines()
     assert lines[0] == "recorded: Recorded, at 2020-01-14T23:59:59+00:00"
     assert lines[1] == f"  closed     {KEYS[2]}"
     assert any(line.startswith("  release    2, released: ") for line in lines)

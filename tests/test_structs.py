@@ -1,14 +1,15 @@
 """Types that msgspec knows are safe in threads; see `platform_assets/base/structs.py` for what happens otherwise."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
 import msgspec
+import pytest
 
 from platform_assets.base import structs
 from platform_assets.base.settings import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 RACE = """
 import sys, threading, types
@@ -60,6 +61,7 @@ print(*counts)
 """
 
 
+@pytest.mark.costly
 def test_the_code_location_prepares_all_types_that_it_has_loaded() -> None:
     """A type that cannot be worked out would end the import of the definitions."""
     done = subprocess.run([sys.executable, "-c", WATCHED], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -3,8 +3,6 @@
 The same processes without our settings are seen to try, so silence is not for want of hearing.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -16,6 +14,8 @@ import pytest
 
 from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.instance import home
+
+pytestmark = pytest.mark.slow
 
 NETWORK = """\
 set -e
@@ -54,6 +54,7 @@ def sent_bytes(command: tuple[str, ...], variables: Mapping[str, str], folder: P
     return int(ended.stdout)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("command", [BENTOML, DAGSTER, ONNX_RUNTIME], ids=["bentoml", "dagster", "onnxruntime"])
 def test_with_our_settings_nothing_is_sent_and_nothing_noted(command: tuple[str, ...], tmp_path: Path) -> None:
     settings = Settings(root=str(tmp_path / "store"), state=tmp_path / "state")
@@ -67,10 +68,12 @@ def noted(folder: Path) -> list[Path]:
     return [path for name in (".telemetry", "event.log", "*onnxruntime*") for path in folder.rglob(name)]
 
 
+@pytest.mark.costly
 def test_bentoml_would_send_without_them(tmp_path: Path) -> None:
     assert sent_bytes(BENTOML, {"BENTOML_HOME": str(tmp_path / "bentoml")}, tmp_path) > 0
 
 
+@pytest.mark.costly
 def test_dagster_would_keep_something_to_send_without_them(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/dagster.yaml").touch()

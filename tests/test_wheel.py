@@ -1,7 +1,5 @@
 """The wheel: two names, and everything in them works in an environment that does not have the checkout."""
 
-from __future__ import annotations
-
 import ast
 import json
 import shutil
@@ -14,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import driftline
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PRODUCT = REPOSITORY / "tests" / "doubles" / "products" / "live_parts.py"
@@ -70,17 +70,19 @@ def _run(python: Path, code: str, folder: Path) -> object:
 def test_it_installs_two_names_and_not_what_this_checkout_declares(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"driftline.py", "platform_assets"}
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"driftline", "platform_assets"}
     assert "platform_assets/definitions.py" not in names
     assert {"platform_assets/operations/report/templates/page.html.jinja", "platform_assets/cli.py"} <= {*names}
 
 
+@pytest.mark.costly
 def test_every_module_imports_without_the_checkout(python: Path, tmp_path: Path) -> None:
     place, missing = _run(python, IMPORT_ALL, tmp_path)  # type: ignore[misc]
     assert Path(place).is_relative_to(python.parents[1])
     assert missing == []
 
 
+@pytest.mark.costly
 def test_a_products_definitions_are_built_by_its_public_name(python: Path, tmp_path: Path) -> None:
     shutil.copy(PRODUCT, tmp_path)
     assets, sensors, resources = _run(python, BUILD, tmp_path)  # type: ignore[misc]
@@ -90,7 +92,7 @@ def test_a_products_definitions_are_built_by_its_public_name(python: Path, tmp_p
 
 
 def test_the_public_names_are_those_that_type_checkers_see() -> None:
-    tree = ast.parse((REPOSITORY / "driftline.py").read_text(encoding="utf-8"))
+    tree = ast.parse((REPOSITORY / "driftline/__init__.py").read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {}
     for node in block.body:

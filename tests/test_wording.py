@@ -1,7 +1,5 @@
 """Counts, nouns and ranges of keys in sentences."""
 
-from __future__ import annotations
-
 import pytest
 
 from platform_assets.base.wording import NOUNS, counted, plural, span, span_in_short

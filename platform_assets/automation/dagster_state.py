@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 OPEN = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 MOST_OPEN = 1_000
-FAILED_SHOWN = 10
 
 
 def lines(instance: dg.DagsterInstance) -> Iterator[str]:
@@ -34,12 +33,13 @@ def lines(instance: dg.DagsterInstance) -> Iterator[str]:
             run, since = oldest.dagster_run, _ago(oldest.create_timestamp.timestamp())
             yield f"  {state.lower()}: {len(records)}, the oldest of {run.job_name}, created {since} (run {run.run_id})"
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE])
-    for record in instance.get_run_records(failed, limit=FAILED_SHOWN):
-        run, ended = record.dagster_run, _ago(record.update_timestamp.timestamp())
+    for record in instance.get_run_records(failed, limit=10):
+        run, ended = record.dagster_run, _ago(record.update_timestamp.timestamp())  # when it got this state
         step, error = failed_runs.cause(instance, run.run_id)
         place = f", step {step}" if step else ""
         yield f"  failed: {run.job_name} {ended}{place}: {_first_line(error)} (run {run.run_id})"
     yield "Sensors and schedules"
+    # Also sensors that are gone: Dagster keeps their states.
     for kept in sorted(instance.all_instigator_state(), key=lambda kept: kept.instigator_name):
         is_on = "off" if kept.status.value == "STOPPED" else "on"
         tick = next(iter(instance.get_ticks(kept.instigator_origin_id, kept.selector_id, limit=1)), None)

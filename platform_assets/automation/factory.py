@@ -7,21 +7,21 @@ code location and sets nothing there: neither resources nor an IO manager nor an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
-from platform_assets.automation import jobs, placeholders, sensors
-from platform_assets.automation.jobs import maintenance
-from platform_assets.automation.resources import Resources, replaced
-from platform_assets.automation.sensors import freshness_policies
+from platform_assets import jobs, sensors
+from platform_assets.automation import freshness_policies, placeholders
+from platform_assets.automation.resources import Replacements, Resources, replaced
 from platform_assets.base import naming
 from platform_assets.data import features, outcomes, raw, validated
 from platform_assets.engine import partitions
 from platform_assets.engine.outside import Outside
 from platform_assets.evaluation import evaluation
+from platform_assets.jobs import maintenance
 from platform_assets.launch.monthly_budget import MonthlyBudget
 from platform_assets.monitoring import decision, drift, performance
 from platform_assets.operations import mlflow
@@ -35,27 +35,16 @@ JOBS = {"advance": (naming.DATA, naming.MONITORING), "retrain": (naming.TRAINING
 TITLES = {"advance": "data and monitoring", "retrain": "training and serving"}
 """Systems whose assets a job materialises."""
 STAGES = (
-    raw,
-    validated,
-    features,
-    outcomes,
-    predictions,
-    checkpoint,
-    onnx,
-    evaluation,
-    service,
-    release,
-    drift,
-    performance,
-    decision,
+    *(raw, validated, features, outcomes, predictions, checkpoint, onnx, evaluation),
+    *(service, release, drift, performance, decision),
 )
-"""From landed files to decisions; each has one public `build(spec, outside)`."""
+"""From landed files to decisions; each has one public `stages(spec, outside)`."""
 OUTSIDE = Outside(views=VIEWS, budget=MonthlyBudget(), tracking=mlflow)
 
 
 def build_defs(
     *,
-    resources: Resources | Mapping[str, Any] | None = None,
+    resources: Resources | Replacements | None = None,
     specs: Iterable[Product] | None = None,
     watches: Iterable[Any] | None = None,
     automation: bool | None = None,
@@ -67,7 +56,7 @@ def build_defs(
             store of the others.
         specs: the project's products; None for those found in `platform_assets.products`, whose sensors' names have no
             prefix.
-        watches: the sensors, instead of those of `automation.sensors` as their modules declare them.
+        watches: the sensors, instead of those of `platform_assets.sensors` as their modules declare them.
         automation: whether sensors and schedules run unless a person stops them, or only once a person starts them;
             by default this checkout's run.
 
@@ -96,7 +85,10 @@ def product_definitions(spec: Product, resources: Resources, *, is_automatic: bo
     """Return one product's assets, checks, jobs and schedules, bound to the resources."""
     outside = replace(OUTSIDE, resources=resources.bound)
     with partitions.beta_allowed():
-        items = [item for module in STAGES for item in module.build(spec, outside)]
+        items: list[Any] = [
+            item for module in STAGES for stage in module.stages(spec, outside) for item in stage.assets()
+        ]
+        items.append(release.job(spec))  # of a person, who names a digest and no cutoff
         landings = raw.landings(spec)
         items += [item for module in jobs.modules() for item in module.build(spec, resources)]
     checks = [item for item in items if isinstance(item, dg.AssetChecksDefinition)]
@@ -104,27 +96,27 @@ def product_definitions(spec: Product, resources: Resources, *, is_automatic: bo
     operating = [item for item in items if not isinstance(item, dg.AssetsDefinition)]
     assets = freshness_policies.apply(assets, spec)
     maintain = next(job for job in operating if job.name == naming.job(maintenance.VERB, spec.name))
+    monitoring = spec.group(naming.MONITORING)
+    for verb, systems in JOBS.items():
+        groups = {spec.group(system) for system in systems}
+        keys = [
+            item.key
+            for definition in assets
+            for item in definition.specs
+            if item.group_name in groups and (item.group_name != monitoring or definition.partitions_def is not None)
+        ]
+        operating.append(
+            dg.define_asset_job(
+                naming.job(verb, spec.name),
+                selection=dg.AssetSelection.assets(*keys),
+                description=f"{verb.capitalize()} {spec.title}: {TITLES[verb]}.",
+                tags={naming.TAG_PRODUCT: spec.name},
+                executor_def=dg.in_process_executor,  # 50 to 90 ms per step; a process per step takes 2 s
+            )
+        )
     return dg.Definitions(
         assets=[*assets, *landings],
         asset_checks=checks,
-        jobs=[*operating, *(_job(spec, verb, assets) for verb in JOBS)],
+        jobs=operating,
         schedules=[maintenance.nightly(spec, maintain, is_running=is_automatic)],
-    )
-
-
-def _job(spec: Product, verb: str, assets: Iterable[dg.AssetsDefinition]) -> Any:
-    groups = {spec.group(system) for system in JOBS[verb]}
-    monitoring = spec.group(naming.MONITORING)
-    keys = [
-        item.key
-        for definition in assets
-        for item in definition.specs
-        if item.group_name in groups and (item.group_name != monitoring or definition.partitions_def is not None)
-    ]
-    return dg.define_asset_job(
-        naming.job(verb, spec.name),
-        selection=dg.AssetSelection.assets(*keys),
-        description=f"{verb.capitalize()} {spec.title}: {TITLES[verb]}.",
-        tags={naming.TAG_PRODUCT: spec.name},
-        executor_def=dg.in_process_executor,
     )

@@ -83,20 +83,15 @@ def cause(instance: dg.DagsterInstance, run_id: str) -> tuple[str | None, str]:
         entry = records[0].event_log_entry if records else None
         if entry is not None and entry.dagster_event is not None:
             reason = _reason(entry.dagster_event)
-            return entry.step_key, _engine_reason(instance, entry) if reason == UNEXPLAINED else reason
+            if reason == UNEXPLAINED:
+                # Dagster's launcher, queue or code server wrote why before it marked the run as failed.
+                engine = DagsterEventType.ENGINE_EVENT
+                events = instance.get_records_for_run(run_id, of_type=engine, limit=PAGE, ascending=False).records
+                earlier = (event.event_log_entry for event in events)
+                before = [item.dagster_event for item in earlier if item.timestamp <= entry.timestamp]
+                reason = next((_reason(event) for event in before if event is not None), reason)
+            return entry.step_key, reason
     return None, ""
-
-
-def _engine_reason(instance: dg.DagsterInstance, ended: dg.EventLogEntry) -> str:
-    """Return what Dagster's launcher, queue or code server wrote before it marked a run as failed."""
-    from dagster import DagsterEventType
-
-    events = instance.get_records_for_run(
-        ended.run_id, of_type=DagsterEventType.ENGINE_EVENT, limit=PAGE, ascending=False
-    )
-    entries = (record.event_log_entry for record in events.records)
-    earlier = (entry.dagster_event for entry in entries if entry.timestamp <= ended.timestamp)
-    return next((_reason(event) for event in earlier if event is not None), UNEXPLAINED)
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -44,6 +44,7 @@ def build_all(
 
 def placeholder(broken: Broken) -> dg.Definitions:
     """Return an asset for a broken file. Materialising it fails with the file's error."""
+    # A file may be called two-words.py, and Dagster's names take no dash; its code keeps two names apart.
     name = re.sub("[^A-Za-z0-9_]", lambda match: f"_x{ord(match[0]):x}_", broken.name)
     error_text = dg.MetadataValue.md("```\n{}\n```".format("".join(traceback.format_exception(broken.cause))))
     dg.get_dagster_logger().error(broken.error)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import dagster as dg
 
-from platform_assets.automation.alerting import AlertsResource
+from platform_assets.alerts.resource import AlertsResource
 from platform_assets.base import naming
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch import launchers
@@ -47,13 +47,22 @@ class Resources:
         return {naming.STORE: self.store.get_resource_definition(), naming.LAUNCHER: launcher}
 
 
+class Replacements(TypedDict, total=False):
+    """Some of `Resources`, in place of the defaults."""
+
+    store: StoreResource
+    alerts: AlertsResource
+    launcher: Any
+
+
+# Dagster refuses two objects under one key, and the whole location with them.
 @lru_cache(maxsize=1)
 def defaults() -> Resources:
     """Return the resources of a process, the same for all its products."""
     return Resources(store=StoreResource(), alerts=AlertsResource(), launcher=launcher())
 
 
-def replaced(resources: Resources | Mapping[str, Any]) -> Resources:
+def replaced(resources: Resources | Replacements) -> Resources:
     """Return the resources with some in place of the defaults; another store also becomes the alerts'.
 
     Raises:

@@ -26,23 +26,21 @@ def digests(specs: Iterable[Product]) -> dict[str, str]:
 def as_markdown(before: Digests, after: Digests) -> str:
     """Return a comment: what is made again at a commit with the digests `after` of what one with `before` made."""
     products = sorted({key.partition("/")[0] for key in (*before, *after)})
-    lines = [line for product in products for line in _of_product(product, before, after)]
+    lines = list[str]()
+    for product in products:
+        old, new = (
+            {key.partition("/")[2]: text for key, text in digests.items() if key.startswith(f"{product}/")}
+            for digests in (before, after)
+        )
+        if not old or not new:
+            lines.append(f"- **{product}** is {'new' if new else 'gone; what it stored stays'}.")
+            continue
+        moved = [stage for stage in sorted(new) if stage in old and new[stage] != old[stage]]
+        cost = " The next retraining trains, whatever the data." if TRAINED & {*moved} else ""
+        if moved:
+            lines.append(f"- **{product}**: {', '.join(f'`{stage}`' for stage in moved)}.{cost}")
+        lines += [f"- **{product}**: `{stage}` is new." for stage in sorted(new) if stage not in old]
+        lines += [f"- **{product}**: `{stage}` is gone." for stage in sorted(old) if stage not in new]
     return "\n".join(
         ["### Driftline: what this change makes again", "", *(lines or ["Nothing: no asset's code moved."])]
     )
-
-
-def _of_product(product: str, before: Digests, after: Digests) -> list[str]:
-    old, new = (
-        {key.partition("/")[2]: text for key, text in digests.items() if key.startswith(f"{product}/")}
-        for digests in (before, after)
-    )
-    if not old or not new:
-        return [f"- **{product}** is {'new' if new else 'gone; what it stored stays'}."]
-    moved = [stage for stage in sorted(new) if stage in old and new[stage] != old[stage]]
-    cost = " The next retraining trains, whatever the data." if TRAINED & {*moved} else ""
-    return [
-        *([f"- **{product}**: {', '.join(f'`{stage}`' for stage in moved)}.{cost}"] if moved else []),
-        *(f"- **{product}**: `{stage}` is new." for stage in sorted(new) if stage not in old),
-        *(f"- **{product}**: `{stage}` is gone." for stage in sorted(old) if stage not in new),
-    ]

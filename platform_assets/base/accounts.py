@@ -1,7 +1,6 @@
-"""Accounts of runs, sensors, steps and services: which runs an account has, and what it may write in the store.
+"""Accounts of runs, sensors, steps and services: which runs an account has, and which secrets.
 
-Everybody may read the store, nobody may delete from a ledger. A place is below the root; `{product}` is the product's
-name, every product's for accounts that work for all of them.
+What each may write in the store is in `deploy/store/policy.json`.
 """
 
 from __future__ import annotations
@@ -9,16 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from platform_assets.base import naming
 from platform_assets.base.settings import PRODUCT
 
-TABLES = (f"tables/{PRODUCT}/", f"records/{PRODUCT}/")
-ARTIFACTS, SAVES, PIPES, PULSE = "artifacts/", "saves/", "pipes/", "pulse/"
-SEGMENTS, CLOCK = f"prediction_log/{PRODUCT}/", f"prediction_log_clock/{PRODUCT}/"
-LEDGERS = "ledgers/"
 STORE_SECRET = "driftline-store"
 """Which every pod but a step's reads: its own secret, if there is one, takes precedence."""
-REBUILDS, REBUILD_SNAPSHOTS, REFUSALS = "rebuilds", "rebuild_snapshots", "refusals"
 
 
 @dataclass(frozen=True)
@@ -27,18 +20,12 @@ class Account:
 
     Attributes:
         name: in Kubernetes `driftline-NAME`.
-        is_for: what has it, for the table of rights.
-        creates: places in which it may write.
-        deletes: places from which it may delete.
         is_per_product: each product may have one of its own.
         signs: has the key that signs verdicts and releases.
         asks_kubernetes: runs with it have a token of Kubernetes.
     """
 
     name: str
-    is_for: str
-    creates: tuple[str, ...]
-    deletes: tuple[str, ...] = ()
     is_per_product: bool = False
     signs: bool = False
     asks_kubernetes: bool = False
@@ -59,91 +46,25 @@ class Account:
         return "-".join([begin, self.name, *([_label(product)] if self.is_per_product and product else [])])
 
 
-def ledger(*names: str) -> tuple[str, ...]:
-    """Return the places of a product's ledgers."""
-    return tuple(f"{naming.ledger_path(PRODUCT, name)}/" for name in names)
-
-
-_MONEY = ledger(naming.ATTEMPTS, naming.ANNOUNCED, naming.LEASES)
-
-ADVANCE = Account(
-    "advance",
-    "runs that take keys through data and monitoring, and any run that no other account is for",
-    (
-        *TABLES,
-        ARTIFACTS,
-        *ledger(naming.DECISIONS, naming.FAULTS, naming.REQUESTS, naming.ATTENDANCE),
-        *ledger(naming.CLAIMS, naming.INGESTED, REBUILD_SNAPSHOTS, naming.MATERIALISED, naming.DEFINED_IN),
-    ),
-    deletes=TABLES,
-)
-RETRAIN = Account(
-    "retrain",
-    "runs that train and judge; the last stage of a retrain is its release",
-    (
-        *TABLES,
-        ARTIFACTS,
-        SAVES,
-        PIPES,
-        *_MONEY,
-        *ledger(naming.VERDICTS, naming.RELEASES, REFUSALS, naming.OVERSPENDINGS, naming.COST),
-    ),
-    deletes=(*TABLES, SAVES, PIPES),
-    signs=True,
-    asks_kubernetes=True,
-)
-RELEASE = Account(
-    "release",
-    "runs in which a person releases a digest that passed",
-    ledger(naming.RELEASES, REFUSALS),
-    signs=True,
-)
-INTERVENTION = Account(
-    "intervention",
-    "runs in which a person accepts, drops or repairs a key, or has keys built again",
-    ledger(naming.FAULTS, naming.INTERVENTIONS, REBUILDS, naming.RENEWALS, naming.COMPATIBLE, naming.REQUESTS),
-)
-MAINTENANCE = Account(
-    "maintenance",
-    "the nightly cleaning of tables and of old segments",
-    (*TABLES, *ledger(naming.PRUNED)),
-    deletes=(*TABLES, SEGMENTS),
-)
-CODE = Account(
-    "code",
-    "the code server: its sensors request, record failures and alerts, and settle attempts whose pod is gone",
-    (
-        *ledger(naming.REQUESTS, naming.ANSWERED, naming.ALERTS, naming.ALERT_QUEUE, naming.FAILURES),
-        *_MONEY,
-        *ledger(naming.OVERSPENDINGS, naming.RENEWALS, naming.SLOW_SOURCES, naming.MATERIALISED),
-        PULSE,
-    ),
-)
-STEP = Account(
-    "step",
-    "trainings and exports of one product",
-    (
-        ARTIFACTS,
-        SAVES,
-        PIPES,
-        *ledger(naming.LEASES, naming.ATTEMPTS, naming.CHECKPOINTS, naming.TRAININGS),
-    ),
-    deletes=(SAVES,),
-    is_per_product=True,
-)
-SERVICE = Account(
-    "service",
-    "services of one product: their segments, and an object by which they learn the store's time",
-    (SEGMENTS, CLOCK),
-    is_per_product=True,
-)
-
-WEBSERVER = Account("webserver", "webservers, daemon and exporter, and pods whose own key is missing: they read", ())
+ADVANCE = Account("advance")
+"""Takes keys through data and monitoring; also any run that no other account is for."""
+# The only runs with rights in Kubernetes: their steps are pods.
+RETRAIN = Account("retrain", signs=True, asks_kubernetes=True)
+"""Trains and judges; the last stage of a retrain is its release."""
+RELEASE = Account("release", signs=True)
+"""Releases a digest that passed, for a person."""
+INTERVENTION = Account("intervention")
+"""Accepts, drops or repairs a key, or has keys built again, for a person."""
+MAINTENANCE = Account("maintenance")
+CODE = Account("code")
+"""The code server, with its sensors."""
+STEP = Account("step", is_per_product=True)
+SERVICE = Account("service", is_per_product=True)
+WEBSERVER = Account("webserver")
+"""Webservers, daemon and exporter, and pods whose own key is missing: they read."""
 
 OF_RUNS = (ADVANCE, RETRAIN, RELEASE, INTERVENTION, MAINTENANCE)
 ACCOUNTS = (*OF_RUNS, CODE, STEP, SERVICE, WEBSERVER)
-WRITES_LOGS = (*OF_RUNS, CODE)
-"""Accounts whose output Dagster keeps in the logs' bucket: runs, and the ticks of sensors."""
 
 OTHER_RUNS = "driftline-other-run"
 """The Kubernetes service account of runs of other code locations: it reads no secret of ours and has no rights."""
@@ -160,6 +81,7 @@ _BY_VERB = {
 }
 VERBS = frozenset(_BY_VERB)
 """What stands before the first `__` in the names of products' jobs."""
+# Dagster has no users: our run coordinator stamps who asks, and these jobs end where that is no person.
 OF_A_PERSON = ("release", "accept", "repair", "rebuild")
 """Verbs of jobs that only a person may ask for."""
 _ASSETS = ""

@@ -67,6 +67,7 @@ def announced(state: Path, product: str) -> str | None:
 
 
 def _announced(state: Path, product: str) -> Path:
+    # A local file, so only live products belong on a cluster, where pods share no disk.
     return state / "clock" / f"{product}.until"
 
 
@@ -74,6 +75,7 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.waiting")
     temporary.write_text(text, encoding="utf-8")
+    # Renamed into place: a reader meanwhile gets the old moment or the new one, never half of it.
     temporary.replace(path)
 
 

@@ -89,6 +89,7 @@ def toml_value(text: str) -> Any:
     """Return a text as a TOML value, which needs no quotes."""
     try:
         document = tomllib.loads(f"value = {text}")
+    # tomllib recurses into brackets: a deeply nested text ends in RecursionError, not in its own error.
     except (tomllib.TOMLDecodeError, RecursionError):
         return text
     return document["value"] if len(document) == 1 else text  # a line break must not hide a second field
@@ -101,6 +102,7 @@ def one_of(*allowed: str) -> WrapValidator:
 
 def number_from(least: float) -> WrapValidator:
     """Return a validator for a finite number of at least this much."""
+    # The comparison with infinity also refuses NaN, which is neither below nor above a number.
     return expect(f"a number of at least {least}", lambda value: least <= value < math.inf)
 
 
@@ -113,6 +115,7 @@ def _first(report: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """Return the field and the text of the first error; one sentence is enough to go on."""
     error = report.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in error["loc"])
+    # pydantic keeps the exception of a validator here, and puts words of its own around its text.
     reason = error.get("ctx", {}).get("error")
     if isinstance(reason, Unfit):
         return reason.field or field, reason.text

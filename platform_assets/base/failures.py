@@ -88,6 +88,7 @@ PREEMPTED = Failure(
     evidence="its node is taken away (cloud, autoscaler, drain of a spot node), or a pod of higher priority needs room",
     is_loss=True,
     signal=signal.SIGTERM,
+    # Some evictions show a condition alone, without a reason (kubernetes/kubernetes#105467), hence `disruptions`.
     pod_reasons=("Preempting", "Preempted", "Terminated", "NodeShutdown", "Shutdown"),
     disruptions=("PreemptionByScheduler", "PreemptionByKubeScheduler"),
     events=(
@@ -118,6 +119,7 @@ PREEMPTED_BY_QUEUE = Failure(
     sentence="its queue gave its place to other work",
     evidence="Kueue preempted its workload, or Volcano its pod",
     is_loss=True,
+    # Of single pods. A Job is suspended by its queue, which would admit the same one again.
     disruptions=("WorkloadEvictedDueToPreempted",),
     events=("Evict",),
     patterns=(r"\APreempted to accommodate\b",),
@@ -129,6 +131,7 @@ NODE_LOST = Failure(
     is_loss=True,
     pod_reasons=("NodeLost",),
     disruptions=("DeletionByPodGC", "DeletionByGCPControllerManager"),
+    # A reboot within the 50 s of the node's monitor brings no NodeNotReady.
     events=("NodeNotReady", "DeletingNode", "RemovingNode", "Rebooted"),
 )
 EVICTED = Failure(
@@ -137,6 +140,7 @@ EVICTED = Failure(
     evidence="the node lacked memory or disk, refused the pod for that, or was drained (other than spot nodes)",
     is_loss=True,
     pod_reasons=("Evicted",),
+    # Of a node under pressure. A pod that exceeds its own limit is evicted without this condition (Kubernetes 1.35).
     disruptions=("TerminationByKubelet",),
     events=("Evicted",),
 )
@@ -170,8 +174,10 @@ OUT_OF_SHM = Failure(
     name="out_of_shm",
     sentence="its /dev/shm was full: the profile's shm_gb is too small",
     evidence="SIGBUS, no space left on `/dev/shm`, or evicted for it; its size is the profile's `shm_gb`",
+    # Sent for touching mapped memory of a full tmpfs; the pod is evicted only if the volume exceeds its limit.
     signal=signal.SIGBUS,
     patterns=(
+        # Before OUT_OF_DISK, whose sentence it shares: a retry with more ephemeral storage would not help.
         r'EmptyDir volume "shm" exceeds the limit',
         r"(insufficient|out of) shared memory|killed by signal: Bus error",
         r"No space left on device\b.*/dev/shm|(/dev/shm|</torch_).*No space left on device|/dev/shm/nccl",
@@ -220,6 +226,7 @@ IMAGE = Failure(
         "5xx) for 3 minutes"
     ),
     is_unpaid=True,
+    # The kubelet tries again by itself after some 24 and 70 s: a registry that is away for 30 s costs 82 to 93 s.
     budget=Budget(tries=1, pause_s=15.0),
     waiting=(
         *("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"),

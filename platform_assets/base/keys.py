@@ -134,6 +134,7 @@ class _Timed(Grain):
     def __post_init__(self) -> None:
         try:
             ZoneInfo(self.time_zone)
+        # An unknown name raises a KeyError, a path a ValueError, and the name of a folder, such as America, an OSError.
         except (KeyError, TypeError, ValueError, OSError):
             raise ValueError(
                 f"{type(self).__name__}.time_zone is {self.time_zone!r}; expected a name such as 'America/New_York'."
@@ -156,6 +157,7 @@ class _Timed(Grain):
         return replace(self, end=None)
 
     def instant_after(self, key: str) -> datetime:
+        # Not a fixed length: a day has 23 or 25 hours where clocks change.
         return self.endless.instant(self.endless.shift(key, 1))
 
     def _offset(self, key: str) -> int:
@@ -247,6 +249,7 @@ class BatchGrain(Grain):
         return self.count
 
     def index(self, key: str) -> int:
+        # isdecimal() and int() also take the digits of other scripts.
         if len(key) != self.width or not (key.isascii() and key.isdecimal()) or not 1 <= int(key) <= self.count:
             raise KeyProblem(f"{key!r} is not one of {self.describe()}.")
         return int(key) - 1
@@ -287,6 +290,7 @@ def _day(key: str) -> date:
         day = date.fromisoformat(key)
     except (TypeError, ValueError):
         day = None
+    # fromisoformat() also takes 20130301 and 2013-W09-5, which would be second names of one key.
     if day is None or day.isoformat() != key:
         raise KeyProblem(f"{key!r} is not a daily key; expected a date such as '2013-03-01'.")
     return day
@@ -298,6 +302,7 @@ def _hour(key: str) -> datetime:
         moment = datetime.strptime(key, "%Y-%m-%dT%H").replace(tzinfo=UTC)
     except (TypeError, ValueError):
         moment = None
+    # strptime() also takes 2013-3-1T5, which would be a second name of the key.
     if moment is None or _name_of(moment) != key:
         raise KeyProblem(f"{key!r} is not an hourly key; expected an hour such as '2013-03-01T05'.")
     return moment

@@ -65,6 +65,7 @@ def _admits(value: Any, kind: str, classes: Mapping[str, type]) -> bool:
             return all(_admits(item, parts[0], classes) for item in value)
         return len(value) == len(parts) and all(map(_admits, value, parts, [classes] * len(parts)))
     if name in _SIMPLE:
+        # bool is a subclass of int, so True would pass as 1.
         return isinstance(value, _SIMPLE[name][0]) and (name == "bool" or not isinstance(value, bool))
     return name not in classes or isinstance(value, classes[name])
 

@@ -25,7 +25,7 @@ STDERR = 2
 OF_STEP = '"logger":"dagster-pipes"'
 """In each line of a step that Pipes tells its run too."""
 
-_known: dict[str, object] = {}
+_known: dict[str, str] = {}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +42,7 @@ def install() -> bool:
     return True
 
 
-def know(**fields: object) -> None:
+def know(**fields: str | None) -> None:
     """Add fields to every line that follows; empty ones are left out."""
     _known.update({name: value for name, value in fields.items() if value})
 
@@ -50,19 +50,36 @@ def know(**fields: object) -> None:
 def as_json(record: logging.LogRecord) -> str:
     """Return a record as one line of JSON, without a line end."""
     meta: Mapping[str, Any] = getattr(record, "dagster_meta", None) or {}
+    # Of the picked assets or the job that a run executes, as Dagster describes a record of it.
+    tags: Mapping[str, str] = meta.get("job_tags") or {}
+    job, step = meta.get("job_name") or "", meta.get("step_key") or ""
+    verb, _, of_job = job.partition("__")  # without a verb it is Dagster's job for picked assets
+    of_run = {
+        "product": tags.get(naming.TAG_PRODUCT) or (of_job if verb else step.partition("__")[0]),
+        "key": "...".join(dict.fromkeys(tags[name] for name in (PARTITION, *RANGE) if name in tags)),
+        "run_id": meta.get("run_id"),
+        "job": job,
+        "step": step,
+    }
     line = {
         **_head(datetime.fromtimestamp(record.created, UTC), record.levelname.lower(), record.name),
+        # Without job, run and step, which Dagster puts in front of its messages and which are fields here.
         "message": meta.get("orig_message") or record.getMessage(),
         **_known,
-        **_of_run(meta),
+        **{name: value for name, value in of_run.items() if value},
         **{name: value for name in FIELDS if (value := getattr(record, name, None)) is not None},
     }
-    if exception := _exception(record, meta):
+    if record.exc_info:
+        exception = logging.Formatter().formatException(record.exc_info)
+    else:  # the error of the event of a run that the record tells of
+        error = getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None)
+        exception = record.exc_text or ("" if error is None else str(error.to_string()))
+    if exception:
         line["exception"] = exception
     return _encode(line).decode()
 
 
-def write(logger: str, message: str, fields: Mapping[str, object]) -> None:
+def write(logger: str, message: str, fields: Mapping[str, str | float | None]) -> None:
     """Write a line at level info by one system call: for what is written per answer, where `logging` costs too much."""
     os.write(STDERR, _encode({**_head(datetime.now(UTC), "info", logger), "message": message, **fields}) + b"\n")
 
@@ -71,29 +88,5 @@ def _format(_handler: logging.Handler, record: logging.LogRecord) -> str:
     return as_json(record)
 
 
-def _head(time: datetime, level: str, logger: str) -> dict[str, object]:
+def _head(time: datetime, level: str, logger: str) -> dict[str, datetime | str]:
     return {"time": time, "level": level, "logger": logger}
-
-
-def _of_run(meta: Mapping[str, Any]) -> dict[str, object]:
-    """Return the fields of a run: of the picked assets or the job it executes, as Dagster describes a record of it."""
-    tags: Mapping[str, str] = meta.get("job_tags") or {}
-    job, step = meta.get("job_name") or "", meta.get("step_key") or ""
-    keys = [tags[name] for name in (PARTITION, *RANGE) if name in tags]
-    verb, _, of_job = job.partition("__")  # without a verb it is Dagster's job for picked assets
-    fields = {
-        "product": tags.get(naming.TAG_PRODUCT) or (of_job if verb else step.partition("__")[0]),
-        "key": "...".join(dict.fromkeys(keys)),
-        "run_id": meta.get("run_id"),
-        "job": job,
-        "step": step,
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _exception(record: logging.LogRecord, meta: Mapping[str, Any]) -> str:
-    """Return the traceback of a record, or the error of the event of a run that it tells of."""
-    if record.exc_info:
-        return logging.Formatter().formatException(record.exc_info)
-    error = getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None)
-    return record.exc_text or ("" if error is None else str(error.to_string()))

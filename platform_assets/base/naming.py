@@ -31,6 +31,7 @@ SYSTEMS = (DATA, TRAINING, SERVING, MONITORING)
 MOST_IN_GROUP = 8
 """Letters of a product's name in its groups: Dagster's boxes cut what is longer than `12345678_training`."""
 
+# A product's name is part of its groups' names, in which Dagster takes neither a dash nor a dot.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -40,6 +41,7 @@ def check_name(value: str, label: str) -> str:
     Args:
         label: what the name is for, for the message: `"Product.name"`.
     """
+    # Two underscores separate verb and product in the name of a job (`job` below).
     candidate: object = value  # may be of any type: it comes from a product's file
     if not isinstance(candidate, str) or not _NAME.fullmatch(value) or "__" in value:
         raise ValueError(

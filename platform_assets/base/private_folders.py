@@ -16,5 +16,6 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(_FOLDER_MODE, exist_ok=True)
     except FileNotFoundError:
+        # Not mkdir(parents=True), which makes parents with the default mode, open to others.
         make_folder(folder.parent)
         folder.mkdir(_FOLDER_MODE, exist_ok=True)

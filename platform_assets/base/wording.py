@@ -46,7 +46,9 @@ def span_in_short(first: str, last: str) -> str:
     if first == last:
         return first
     parts, others = (re.split("(?<=[-T])", key) for key in (first, last))
-    shared = next(place for place, pair in enumerate(zip(parts, others, strict=False)) if len(set(pair)) == 2)
+    shared = 0
+    while parts[shared] == others[shared]:
+        shared += 1
     return f"{first}…{''.join(others[shared:])}"
 
 

@@ -202,12 +202,12 @@ def _unused(spec: Product) -> Line | None:
 
 def _code(spec: Product) -> Iterator[Line]:
     """Yield a line when a statement of the product's file makes all of it count as the code of its functions."""
-    lines = (digests.widening_line(function) for function in _functions(spec))
-    line = next((line for line in lines if line is not None), None)
-    if line is not None:
-        cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"
-        effect = "so any change to the file recomputes everything, including models"
-        yield Line(check="code", message=f"{cause}, {effect}", state="note")
+    for function in _functions(spec):
+        if (line := digests.widening_line(function)) is not None:
+            cause = f"line {line[0]}, `{line[1]}`, may change what the product's functions use"
+            effect = "so any change to the file recomputes everything, including models"
+            yield Line(check="code", message=f"{cause}, {effect}", state="note")
+            return
 
 
 def _data_files(spec: Product) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.check.messages import CHANNEL, call
 from platform_assets.product.channels import Channel
-from platform_assets.product.spec import Deliver, History, Product, RecordingMissing, Source
+from platform_assets.product.spec import Deliver, Product, RecordingMissing, Source
 from platform_assets.store import landing, objects
 
 MOST_KEYS = 400
@@ -49,17 +50,11 @@ def locate(spec: Product, settings: Settings, assets: Mapping[str, Channel] | No
         RecordingMissing: there is neither, or the store cannot be read; names the reason.
         Problem: the own channel of a source fails.
     """
-    return _landed(spec, settings.root, assets or {}) if spec.history is None else _recorded(spec, spec.history)
-
-
-def _recorded(spec: Product, history: History) -> Deliveries:
-    first, last = spec.grain.index(history.demo_first), spec.grain.index(history.demo_last) - spec.label_delay
-    keys = tuple(spec.grain.key_at(index) for index in range(first, last + 1))
-    return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
-
-
-def _landed(spec: Product, root: str, assets: Mapping[str, Channel]) -> Deliveries:
-    channels = {**landing.channels(spec, root), **assets}
+    if (history := spec.history) is not None:
+        ends = spec.grain.index(history.demo_first), spec.grain.index(history.demo_last) - spec.label_delay
+        keys = tuple(spec.grain.key_at(index) for index in range(ends[0], ends[1] + 1))
+        return Deliveries(deliver=history.deliver, keys=keys, labelled=keys)
+    root, channels = settings.root, {**landing.channels(spec, settings.root), **(assets or {})}
     has_own = any(not source.is_landed for source in spec.sources)
     folders = ", ".join(dict.fromkeys(channel.cite() for channel in channels.values()))
     if not has_own and not objects.is_there(root):
@@ -73,24 +68,19 @@ def _landed(spec: Product, root: str, assets: Mapping[str, Channel]) -> Deliveri
             nothing = "no run has taken in anything (and DAGSTER_HOME names no Dagster, to look at its assets)"
         reason = "no key has a file of each source" if keyed else nothing
         raise RecordingMissing(f"there is no recording, and {reason} in {folders}")
-    keys = _newest(spec, complete)
+    # The newest ones, contiguous; the first and the last have a file of each source.
+    least = spec.grain.index(complete[-1]) - max(MOST_KEYS, 2 * (spec.lookback + 1)) + 1
+    recent = [key for key in complete if spec.grain.index(key) >= least]
+    keys = spec.grain.span(recent[0], recent[-1])
     labelled = tuple(key for key in complete if key in set(landed[spec.label_source]) and key in set(keys))
     return Deliveries(
-        deliver=_Landing(spec, root, channels).deliver,
+        deliver=partial(_deliver, spec, root, channels),
         keys=keys,
         labelled=labelled,
         absent=tuple(source for source in spec.sources if not (labelled if source.is_label else landed[source])),
         is_recorded=False,
         origin="the delivery",
     )
-
-
-def _newest(spec: Product, complete: list[str]) -> tuple[str, ...]:
-    """Return the newest keys, contiguous; the first and the last have a file of each source."""
-    last = spec.grain.index(complete[-1])
-    least = last - max(MOST_KEYS, 2 * (spec.lookback + 1)) + 1
-    first = next(key for key in complete if spec.grain.index(key) >= least)
-    return spec.grain.span(first, complete[-1])
 
 
 def _keys_of(spec: Product, root: str, source: Source, channel: Channel) -> list[str]:
@@ -105,29 +95,22 @@ def _keys_of(spec: Product, root: str, source: Source, channel: Channel) -> list
         try:
             keys = channel.keys()
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise RecordingMissing(
-                f"there is no recording, and {root} cannot be read: {objects.reason(root, error)}"
-            ) from None
+            reason = objects.reason(root, error)
+            raise RecordingMissing(f"there is no recording, and {root} cannot be read: {reason}") from None
     return [key for key in keys if (key == naming.UNPARTITIONED if source.is_slow else spec.grain.contains(key))]
 
 
-class _Landing:
-    """Reads deliveries."""
+def _deliver(spec: Product, root: str, channels: Mapping[str, Channel], source: str, key: str) -> bytes | None:
+    """Return a delivery; raise `RecordingMissing` when the store cannot be read, `Problem` for an own channel."""
+    import obstore
 
-    def __init__(self, spec: Product, root: str, channels: Mapping[str, Channel]) -> None:
-        self._spec, self._channels, self._root = spec, channels, root
-
-    def deliver(self, source: str, key: str) -> bytes | None:
-        """Return a delivery; raise `RecordingMissing` when the store cannot be read, `Problem` for an own channel."""
-        import obstore
-
-        channel = self._channels[source]
-        if self._spec.source(source).channel is not None:
-            return call(self._spec, f"{CHANNEL} {source}", _fetched, channel, key)
-        try:
-            return _fetched(channel, key)
-        except (obstore.exceptions.BaseError, OSError) as error:
-            raise RecordingMissing(f"{channel.cite(key)}: {objects.reason(self._root, error)}") from None
+    channel = channels[source]
+    if spec.source(source).channel is not None:
+        return call(spec, f"{CHANNEL} {source}", _fetched, channel, key)
+    try:
+        return _fetched(channel, key)
+    except (obstore.exceptions.BaseError, OSError) as error:
+        raise RecordingMissing(f"{channel.cite(key)}: {objects.reason(root, error)}") from None
 
 
 def _fetched(channel: Channel, key: str) -> bytes | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 from platform_assets.base.wording import in_words
@@ -25,43 +26,37 @@ def as_text(spec: Product) -> str:
     for item in fields(spec):
         reason, value = defaults.reason(spec, item.name), _value(getattr(spec, item.name))
         (given if reason is None else left_out).extend(_lines(item.name, value, reason))
-    parts = [[f"{spec.name}: {_file(spec)}", "", "Given:", *given], ["Left out, with the default's reason:", *left_out]]
-    parts += [_source(source, spec) for source in spec.sources]
+    path = modules.path_of(spec.module)
+    parts = [
+        [f"{spec.name}: {spec.module if path is None else path.name}", "", "Given:", *given],
+        ["Left out, with the default's reason:", *left_out],
+    ]
+    for source in spec.sources:
+        is_derived = isinstance(spec.label, LabelColumn) and source.name == defaults.LABELS
+        about = ", which reads the label from the same deliveries" if is_derived else ""
+        parts.append([f"Source {source.name}{about}:", *_lines_of(source)])
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _file(spec: Product) -> str:
-    path = modules.path_of(spec.module)
-    return spec.module if path is None else path.name
-
-
-def _source(source: Source, spec: Product) -> list[str]:
-    is_derived = isinstance(spec.label, LabelColumn) and source.name == defaults.LABELS
-    lines = [f"Source {source.name}{', which reads the label from the same deliveries' if is_derived else ''}:"]
+def _lines_of(source: Source) -> Iterator[str]:
+    """Yield what a source's members are, and why where the file did not state it, as far as the value shows that."""
+    by = getattr(source.channel, "by", None)
     for item in fields(source):
         value = getattr(source, item.name)
-        if value != _default(item) or item.name in ("entity", "channel"):
-            lines += _lines(item.name, _value(value), _reason(source, item.name, value))
-    return lines
-
-
-def _reason(source: Source, name: str, value: Any) -> str | None:
-    """Return why a member has a value that the file did not state, as far as the value shows it."""
-    by = getattr(source.channel, "by", None)
-    is_derived = {
-        "description": value == in_words(source.name),
-        "schema": isinstance(value, TypedColumns),
-        "read": isinstance(value, LenientCells),
-        "known_at": by is not None and value == by,
-        "partition_by": by is not None and value == by,
-        "entity": value is None,
-        "channel": value is None,
-    }
-    return defaults.REASONS_OF_SOURCES[name] if is_derived.get(name) else None
-
-
-def _default(item: Field[Any]) -> Any:
-    return item.default if item.default_factory is MISSING else item.default_factory()
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if value == default and item.name not in ("entity", "channel"):
+            continue
+        is_derived = {
+            "description": value == in_words(source.name),
+            "schema": isinstance(value, TypedColumns),
+            "read": isinstance(value, LenientCells),
+            "known_at": by is not None and value == by,
+            "partition_by": by is not None and value == by,
+            "entity": value is None,
+            "channel": value is None,
+        }
+        reason = defaults.REASONS_OF_SOURCES[item.name] if is_derived.get(item.name) else None
+        yield from _lines(item.name, _value(value), reason)
 
 
 def _lines(name: str, value: str, reason: str | None) -> Iterator[str]:
@@ -84,7 +79,7 @@ def _value(value: Any) -> str:
     if isinstance(value, SomeColumns):
         return f"{value.__name__}()" + (f" without {', '.join(value.without)}" if value.without else "")
     if isinstance(value, LenientCells):
-        return "CSV" if value.read is None else _value(value.read)
+        return "CSV" if isinstance(value.read, partial) else _value(value.read)
     if isinstance(value, Source):
         return value.name
     if isinstance(value, Input):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -102,16 +103,38 @@ def _splits(
 ) -> tuple[dict[str, validation.Split], list[str]]:
     """Return the rows of the keys' files, split, and the columns of any of them that the source does not declare."""
     schema = schema_of(spec, source)
-    maker = Landing.for_source(spec, _guarded(spec, source))
-    files = {key: _delivered(spec, available, source, key) for key in keys}
-    read = {key: _rows(spec, available, source, key, data, maker) for key, data in files.items() if data is not None}
-    raws = {key: rows for key, (rows, _) in read.items()}
-    undeclared = dict.fromkeys(name for _, names in read.values() for name in names)
+    read = source.read
+    if read is not None:  # whatever goes wrong in a reader becomes a `Problem`
+        source = replace(source, read=lambda data: call_for_frame(spec, f"{name_of(read, 'read')}()", read, data))
+    maker = Landing.for_source(spec, source)
+    raws, undeclared = dict[str, pl.DataFrame](), dict[str, None]()
+    for key in keys:
+        data: object = call(spec, DELIVER, available.deliver, source.name, key)
+        if data is None:
+            continue
+        if not isinstance(data, bytes):
+            name = f"{DELIVER} (source {source.name}, key {key})"
+            raise wrong_type(spec, name, data, "bytes, or None for no file")
+        try:
+            raws[key], names = maker.rows(data, _ANY_TIME, key)
+        except landed.UnreadableFile as problem:
+            if file_of(spec.name) in str(problem):
+                raise
+            raise Problem(
+                f"the file of {source.name}, key {key}, from {_origin(spec, available)} cannot be read: {problem}"
+            ) from None
+        undeclared.update(dict.fromkeys(names))
     if not raws:
         raise Problem(
             f"{available.origin} of {spec.name} delivers no file of {source.name}, {span(keys)}. {fix_in(spec)}"
         )
-    return call(spec, f"the schema of {source.name}", _split, spec, source, schema, raws), [*undeclared]
+    split = partial(
+        validation.split_keys,
+        schema_version=source.schema_version,
+        unique=source.unique,
+        key_of=validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
+    )
+    return call(spec, f"the schema of {source.name}", split, raws, schema), [*undeclared]
 
 
 def _good(splits: dict[str, validation.Split]) -> pl.DataFrame:
@@ -120,48 +143,5 @@ def _good(splits: dict[str, validation.Split]) -> pl.DataFrame:
 
 def _origin(spec: Product, available: Deliveries) -> str:
     """Return where the files come from, which may need a fix instead of the schema."""
-    return (
-        f"{available.origin} in {file_of(spec.name)}"
-        if available.is_recorded
-        else f"{available.origin} ({file_of(spec.name)})"
-    )
-
-
-def _delivered(spec: Product, available: Deliveries, source: Source, key: str) -> bytes | None:
-    data: object = call(spec, DELIVER, available.deliver, source.name, key)
-    if data is not None and not isinstance(data, bytes):
-        raise wrong_type(spec, f"{DELIVER} (source {source.name}, key {key})", data, "bytes, or None for no file")
-    return data
-
-
-def _guarded(spec: Product, source: Source) -> Source:
-    """Return a source whose reader raises a `Problem` for whatever goes wrong in it."""
-    read = source.read
-    if read is None:
-        return source
-    return replace(source, read=lambda data: call_for_frame(spec, f"{name_of(read, 'read')}()", read, data))
-
-
-def _rows(
-    spec: Product, available: Deliveries, source: Source, key: str, data: bytes, maker: Landing
-) -> tuple[pl.DataFrame, Sequence[str]]:
-    try:
-        return maker.rows(data, _ANY_TIME, key)
-    except landed.UnreadableFile as problem:
-        if file_of(spec.name) in str(problem):
-            raise
-        raise Problem(
-            f"the file of {source.name}, key {key}, from {_origin(spec, available)} cannot be read: {problem}"
-        ) from None
-
-
-def _split(
-    spec: Product, source: Source, schema: pa.DataFrameSchema, raws: dict[str, pl.DataFrame]
-) -> dict[str, validation.Split]:
-    return validation.split_keys(
-        raws,
-        schema,
-        schema_version=source.schema_version,
-        unique=source.unique,
-        key_of=validation.key_column(source.partition_by, spec.grain.key_of) if source.partition_by else None,  # type: ignore[attr-defined]  # a spec with partition_by has a timed grain
-    )
+    file = file_of(spec.name)
+    return f"{available.origin} in {file}" if available.is_recorded else f"{available.origin} ({file})"

@@ -54,13 +54,7 @@ def check_learner(spec: Product, built: pl.DataFrame, labelled: pl.DataFrame) ->
                 f"{kind} of {spec.name} is refused on {counted(count, 'row')}: {problem} {fix_in(spec)}"
             ) from None
 
-    judging = min(learner_of(spec).validation_keys, max(0, len(keys) - 1))
-    endless = {} if judging or not hasattr(learner_of(spec), "patience") else {"patience": None}
-    learner = replace(learner_of(spec), validation_keys=judging, **endless)
-    epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
-    of_spec = Learning.for_product(spec)
-    maker = replace(of_spec, learner=learner, training=replace(of_spec.training, epochs=epochs))
-    exporting = replace(Exporting.for_product(spec), learning=maker)
+    maker = _of_few_rows(spec, len(keys))
     maker.prepare("cpu", "float32")  # or two fits of a network may differ
     learned, original, began_s = step("fit", maker.learn, rows), deepcopy(rows.inputs), time.process_time()
 
@@ -77,21 +71,12 @@ def check_learner(spec: Product, built: pl.DataFrame, labelled: pl.DataFrame) ->
             f"{kind}.fit() of {spec.name} changes the rows that it gets: {changed} differ afterwards; expected none, "
             f"because the baselines learn from them too. Copy them first. {fix_in(spec)}"
         )
+    exporting = replace(Exporting.for_product(spec), learning=maker)
     graph: object = step("to_onnx", exporting.graph, learned, blobs)
     if not isinstance(graph, bytes):
         raise wrong_type(spec, f"{kind}.to_onnx()", graph, "bytes, such as model.SerializeToString()")
     step("to_onnx", foreign_onnx.check, graph, rows.inputs, spec.task)
-    answered: object = step("answers", maker.answers, blobs, learned, rows)
-    expected = export.answers(graph, rows.inputs[: max(export.BATCHES)], batch=max(export.BATCHES))
-    shape = (count, *expected.shape[1:])
-    if not isinstance(answered, np.ndarray) or answered.shape != shape:
-        returned = (
-            f"{answered.dtype}{list(answered.shape)}" if isinstance(answered, np.ndarray) else type(answered).__name__
-        )
-        raise Problem(
-            f"{kind}.answers() of {spec.name} returns {returned} for {count:,} rows; expected float32{list(shape)}, as "
-            f"its graph returns. {fix_in(spec)}"
-        )
+    _check_shape(spec, kind, step("answers", maker.answers, blobs, learned, rows), graph, rows.inputs)
     parity = step("answers", exporting.parity, blobs, learned, graph, rows)
     used_s = time.process_time() - began_s
     again = fitted()
@@ -104,6 +89,35 @@ def check_learner(spec: Product, built: pl.DataFrame, labelled: pl.DataFrame) ->
     return (
         f"{kind} fits {counted(count, 'row')} in {used_s:.1f} CPU s; its graph has {len(graph) / 1e6:.2f} MB, and its "
         f"answers differ from the model's by at most {parity.max_abs_difference:.1e}"
+    )
+
+
+def _of_few_rows(spec: Product, keys: int) -> Learning:
+    """Return the maker of a training that fits rows of so many keys, in few epochs."""
+    learner, maker = learner_of(spec), Learning.for_product(spec)
+    judging = min(learner.validation_keys, max(0, keys - 1))
+    # Nothing judges the end of a fit without keys for validation.
+    endless = {} if judging or not hasattr(learner, "patience") else {"patience": None}
+    epochs = min(EPOCHS, spec.training.epochs or EPOCHS)
+    return replace(
+        maker,
+        learner=replace(learner, validation_keys=judging, **endless),
+        training=replace(maker.training, epochs=epochs),
+    )
+
+
+def _check_shape(spec: Product, kind: str, answered: object, graph: bytes, inputs: Inputs) -> None:
+    """Raise `Problem` unless a learner's answers have the shape of its graph's."""
+    expected = export.answers(graph, inputs[: max(export.BATCHES)], batch=max(export.BATCHES))
+    shape = (len(inputs), *expected.shape[1:])
+    if isinstance(answered, np.ndarray) and answered.shape == shape:
+        return
+    returned = (
+        f"{answered.dtype}{list(answered.shape)}" if isinstance(answered, np.ndarray) else type(answered).__name__
+    )
+    raise Problem(
+        f"{kind}.answers() of {spec.name} returns {returned} for {len(inputs):,} rows; expected float32{list(shape)}, "
+        f"as its graph returns. {fix_in(spec)}"
     )
 
 

@@ -60,10 +60,6 @@ def _unknown(labels: pl.Series, groups: pl.Series, *, is_number: bool) -> float:
     if is_number:
         by_group = frame.group_by("group").agg(unknown=((pl.col("label") - pl.col("label").mean()) ** 2).sum())
     else:
-        by_group = (
-            frame.group_by("group", "label")
-            .len()
-            .group_by("group")
-            .agg(unknown=pl.col("len").sum() - pl.col("len").max())
-        )
+        counts = frame.group_by("group", "label").len()
+        by_group = counts.group_by("group").agg(unknown=pl.col("len").sum() - pl.col("len").max())
     return float(by_group["unknown"].sum())

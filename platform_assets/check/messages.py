@@ -107,27 +107,24 @@ def call(spec: Product, name: str, function: Callable[..., Result], *arguments: 
     Args:
         name: of the function, for the message.
     """
+    # The data files of a function are known where the product's file defines it by name.
+    called, module = getattr(function, "__name__", ""), sys.modules.get(getattr(function, "__module__", ""))
+    is_own = module is not None and modules.is_ours(module.__name__) and modules.is_own(module.__name__)
+    own = function if is_own and getattr(module, called, None) is function else None
     try:
-        with contextlib.nullcontext() if name.startswith(FREE) else reads.guarded(spec.module, _own(function)):
+        with contextlib.nullcontext() if name.startswith(FREE) else reads.guarded(spec.module, own):
             return function(*arguments)
     except (AssetProblem, Problem, UnreadableFile, WrongColumns):
         raise
     except _FAILURES as problem:
         if name == DELIVER and isinstance(problem, RecordingMissing):
             raise
-        frames = extract_tb(problem.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename).name == f"{spec.name}.py"]
+        frames, file = extract_tb(problem.__traceback__), f"{spec.name}.py"
+        lines = [frame.lineno for frame in frames if Path(frame.filename).name == file]
         raise Problem(
             f"{name} of {spec.name} fails with {type(problem).__name__}: {first_line(problem)}. "
             f"{fix_in(spec).removesuffix('.')}{f', line {lines[-1]}' if lines else ''}."
         ) from problem
-
-
-def _own(function: Callable[..., object]) -> object:
-    """Return a function that the product's file defines by name; None for another, whose data files are not known."""
-    name, module = getattr(function, "__name__", ""), sys.modules.get(getattr(function, "__module__", ""))
-    is_own = module is not None and modules.is_ours(module.__name__) and modules.is_own(module.__name__)
-    return function if is_own and getattr(module, name, None) is function else None
 
 
 def call_for_frame(spec: Product, name: str, function: Callable[..., pl.DataFrame], *arguments: Any) -> pl.DataFrame:

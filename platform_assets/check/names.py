@@ -24,31 +24,23 @@ def notes(spec: Product, built: Sequence[pl.DataFrame]) -> str:
     Args:
         built: rows of `features`, without images.
     """
+    ids = [item.name for item in spec.fields if item.dtype in ("category", "int")]
+    rows = pl.concat([part.select(ids) for part in built]) if ids and built else pl.DataFrame()
     sentences = [
-        f"{name} is another in nearly every row: an id teaches nothing, leave it out" for name in _ids(spec, built)
+        f"{name} is another in nearly every row: an id teaches nothing, leave it out"
+        for name in ids
+        if rows.height >= LEAST_ROWS and rows[name].n_unique() >= DISTINCT * rows.height
     ]
-    label = f"the label {spec.label.column}" if isinstance(spec.label, LabelColumn) else "a label"
+    label, stems = "a label", set[str]()
+    if isinstance(spec.label, LabelColumn):
+        label = f"the label {spec.label.column}"
+        stems = {word[:STEM] for word in _words(spec.label.column)}
     sentences += [
-        f"{name} sounds like {label}: make sure that its value was known at `asked_at`" for name in _afterwards(spec)
-    ]
-    return "; ".join(sentences)
-
-
-def _ids(spec: Product, built: Sequence[pl.DataFrame]) -> list[str]:
-    names = [item.name for item in spec.fields if item.dtype in ("category", "int")]
-    if not names or sum(rows.height for rows in built) < LEAST_ROWS:
-        return []
-    rows = pl.concat(rows.select(names) for rows in built)
-    return [name for name in names if rows[name].n_unique() >= DISTINCT * rows.height]
-
-
-def _afterwards(spec: Product) -> list[str]:
-    stems = {word[:STEM] for word in _words(spec.label.column)} if isinstance(spec.label, LabelColumn) else set()
-    return [
-        item.name
+        f"{item.name} sounds like {label}: make sure that its value was known at `asked_at`"
         for item in spec.fields
         if any(word in AFTERWARDS or (len(word) >= STEM and word[:STEM] in stems) for word in _words(item.name))
     ]
+    return "; ".join(sentences)
 
 
 def _words(name: str) -> list[str]:

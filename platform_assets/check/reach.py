@@ -63,15 +63,12 @@ def check_reach(spec: Product, build: Callable[[str, int], pl.DataFrame], keys: 
         full = build(key, before[key])
         if not _are_same(build(key, reached), full):
             worst, reached = key, needed(partial(_is_enough, build, key, full), least=reached, most=before[key])
+    if not chosen:
+        return None
     if worst is None:
-        longest = before[chosen[-1]] if chosen else 0
         return (
-            None
-            if not chosen
-            else (
-                f"{counted(len(chosen), 'key')} built alone ({span(chosen)}): the same rows from "
-                f"{counted(lookback, 'key')} before each as from up to {longest:,}"
-            )
+            f"{counted(len(chosen), 'key')} built alone ({span(chosen)}): the same rows from "
+            f"{counted(lookback, 'key')} before each as from up to {before[chosen[-1]]:,}"
         )
     is_all = reached == before[chosen[-1]]  # the last key has the longest history; a shorter reach is a bound
     more, bound = (" or more", ", or bound what it reads if no lookback is enough") if is_all else ("", "")
@@ -80,8 +77,7 @@ def check_reach(spec: Product, build: Callable[[str, int], pl.DataFrame], keys: 
         f"{reached}{bound}. Built from {counted(lookback, 'key')} before it, not {before[worst]}, {worst} differs"
     )
     full, short = build(worst, before[worst]), build(worst, lookback)
-    same.check_columns(full, short, message, fix_in(spec))
-    same.check_cells(full, short, message, fix_in(spec), changed)
+    same.check_same(full, short, message, fix_in(spec), differ=changed)
     return None
 
 

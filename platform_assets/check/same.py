@@ -9,37 +9,31 @@ import polars as pl
 from platform_assets.check import rows
 from platform_assets.check.messages import Problem
 
-
-def check_columns(one: pl.DataFrame, again: pl.DataFrame, start: str, fix: str) -> None:
-    """Raise `Problem` unless both builds have the same columns and types.
-
-    Args:
-        one: the first build.
-        again: the second one.
-        start: beginning of the message.
-        fix: end of the message.
-    """
-    if again.schema != one.schema:
-        changed = dict(again.schema.items() - one.schema.items()) or dict(one.schema.items() - again.schema.items())
-        raise Problem(f"{start}: other columns or types, such as {changed}. {fix}")
+ALL = pl.lit(True)
 
 
-def check_cells(
+def check_same(
     one: pl.DataFrame,
     other: pl.DataFrame,
     start: str,
     fix: str,
+    where: pl.Expr = ALL,
     differ: Callable[[pl.Series, pl.Series], pl.Series] = pl.Series.ne_missing,
 ) -> None:
-    """Raise `Problem` unless both builds have the same rows, in order.
+    """Raise `Problem` unless two builds have the same columns, types and rows, in order.
 
     Args:
         one: the first build.
-        other: the second one, with the same columns.
+        other: the second one.
         start: beginning of the message.
         fix: end of the message.
+        where: which rows are compared.
         differ: for each row, whether two columns differ; exactly by default.
     """
+    if other.schema != one.schema:
+        changed = dict(other.schema.items() - one.schema.items()) or dict(one.schema.items() - other.schema.items())
+        raise Problem(f"{start}: other columns or types, such as {changed}. {fix}")
+    one, other = one.filter(where), other.filter(where)
     names = list(rows.ABOUT)
     if not one.select(names).equals(other.select(names)):
         raise Problem(f"{start}: other entities, or in another order. {fix}")

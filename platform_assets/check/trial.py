@@ -5,6 +5,8 @@ A method returns a summary for the check's line, or raises what is wrong.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +16,7 @@ import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.base.wording import counted, span
-from platform_assets.check import files, fitted, leaks, moments, monitored, reach, rows, same, state
+from platform_assets.check import files, fitted, known_at, leaks, monitored, reach, rows, same
 from platform_assets.check.deliveries import Deliveries
 from platform_assets.check.messages import (
     Note,
@@ -145,8 +147,7 @@ class Trial:
             f"{lookback}), or read none of the window's other rows"
         )
         again = self._checked(Window(grain=self.spec.grain, keys=(key,)), self.tables)
-        same.check_columns(self.built, again, message, self._fix)
-        same.check_cells(self.built.filter(pl.col("key") == key), again, message, self._fix)
+        same.check_same(self.built, again, message, self._fix, pl.col("key") == key)
         if summary is None:
             raise Skipped(
                 f"{key} alone is the same as in a window; whether features() reads farther back than "
@@ -156,14 +157,20 @@ class Trial:
 
     def point_in_time(self) -> str:
         """Blank everything known only after `asked_at` of some rows, and build again: their rows may not change."""
-        anew = call(self.spec, "the file", state.without, self.spec.features)
-        blanked = sum(self._blank(window, anew) for window in self._windows())
+        anew = call(self.spec, "the file", _anew, self.spec.features)
+        # The sample, and as many keys at the beginning and in the middle of those that were built.
+        keys = sorted({key for built in self.all_built for key in built["key"].unique()}, key=self.spec.grain.index)
+        starts = {self.spec.lookback, len(keys) // 2}
+        spans = [keys[start : start + SAMPLE] for start in sorted(starts) if start + 2 * SAMPLE <= len(keys)]
+        runs = [self.spec.grain.span(some[0], some[-1]) for some in spans]
+        windows = [self.window, *(Window(grain=self.spec.grain, keys=run) for run in runs if len(run) == SAMPLE)]
+        blanked = sum(self._blank(window, anew) for window in windows)
         first = pl.concat(built["asked_at"] for built in self.all_built or [self.built]).min()
         assert isinstance(first, datetime)  # checked before
         for source in self.spec.feature_sources:
-            if message := moments.undeclared(source, self._all_tables()[source.name], first):
+            if message := known_at.undeclared(source, self._all_tables()[source.name], first):
                 raise Problem(f"{message}. {self._fix}")
-        notes = list(filter(None, map(moments.alone, self.spec.feature_sources)))
+        notes = list(filter(None, map(known_at.alone, self.spec.feature_sources)))
         if changed := self._changed_by_order():
             notes.append(
                 f"{changed} when the rows of each file come in reverse order: sort them by what was known then"
@@ -190,11 +197,10 @@ class Trial:
             )
         values, is_short = labels["label"].unique(), self._is_short()
         if len(values) < 2 and not is_short:
-            values_text = (
-                f"the value {values[0]} in all {counted(labels.height, 'row')}" if len(values) else "no value at all"
-            )
+            rows_text = counted(labels.height, "row")
+            taken = f"the value {values[0]} in all {rows_text}" if len(values) else "no value at all"
             raise Problem(
-                f"the label of {spec.name} takes {values_text} of {counted(len(self.labelled_keys), 'key')}; "
+                f"the label of {spec.name} takes {taken} of {counted(len(self.labelled_keys), 'key')}; "
                 "expected at least two values, or nothing can be learned. Fix label(), or record more keys, in "
                 f"{self.file}."
             )
@@ -395,14 +401,6 @@ class Trial:
         rows.check_keys(built, window.grain, window.keys, name, self._fix)
         return built
 
-    def _windows(self) -> list[Window]:
-        """Return the sample, and as many keys at the beginning and in the middle of those that were built."""
-        keys = sorted({key for built in self.all_built for key in built["key"].unique()}, key=self.spec.grain.index)
-        starts = {self.spec.lookback, len(keys) // 2}
-        spans = [keys[start : start + SAMPLE] for start in sorted(starts) if start + 2 * SAMPLE <= len(keys)]
-        runs = [self.spec.grain.span(some[0], some[-1]) for some in spans]
-        return [self.window, *(Window(grain=self.spec.grain, keys=run) for run in runs if len(run) == SAMPLE)]
-
     def _blank(self, window: Window, anew: Features) -> int:
         """Build a window as it was known at three of its moments; return how many cells were blanked.
 
@@ -415,17 +413,15 @@ class Trial:
         asked_at, blanked = built["asked_at"].unique().sort(), 0
         for moment in sorted({asked_at[0], asked_at[len(asked_at) // 2], asked_at[-1]}):
             as_known = {
-                source.name: moments.as_known(source, tables[source.name], moment) for source in spec.feature_sources
+                source.name: known_at.as_known(source, tables[source.name], moment) for source in spec.feature_sources
             }
             blanked += sum(_facts(tables[name]) - _facts(as_known[name]) for name in tables)
-            until = pl.col("asked_at") <= moment
             message = (
                 f"features() of {spec.name} reads values that were not yet known at {moment.isoformat()}, the "
                 "`asked_at` of its rows"
             )
             again = self._features(window, as_known, function=anew)
-            same.check_columns(built, again, message, self._fix)
-            same.check_cells(built.filter(until), again.filter(until), message, self._fix)
+            same.check_same(built, again, message, self._fix, pl.col("asked_at") <= moment)
         return blanked
 
     def _changed_by_order(self) -> str:
@@ -442,10 +438,27 @@ class Trial:
         built = self.built.sort("key", "entity")
         if again.schema != built.schema or again.height != built.height:
             return "the number of rows or a type changes"
-        return next(
-            (f"{name!r} changes" for name in built.columns if reach.changed(built[name], again[name]).any()), ""
-        )
+        for name in built.columns:
+            if reach.changed(built[name], again[name]).any():
+                return f"{name!r} changes"
+        return ""
 
 
 def _facts(table: pl.DataFrame) -> int:
     return table.height * table.width - int(table.null_count().sum_horizontal()[0])
+
+
+def _anew(function: Features) -> Features:
+    """Return the function of a new copy of its module, without state of earlier calls; itself if it is not found there.
+
+    The copy is not registered, so nothing else sees it. Costs what the module costs to import; what it imports is not
+    executed again.
+    """
+    name, module = getattr(function, "__name__", ""), sys.modules.get(getattr(function, "__module__", ""))
+    spec = None if module is None else module.__spec__
+    if getattr(module, name, None) is not function or spec is None or spec.loader is None:
+        return function
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    result: Features = getattr(copy, name)
+    return result

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from platform_assets.base.keys import EARLIEST, LATEST, Grain
-from platform_assets.store.records.ingested import LeftOut as LeftOut
+from platform_assets.store.records.prediction_log import LeftOut as LeftOut
 
 if TYPE_CHECKING:
     from platform_assets.product.spec import Field
@@ -39,6 +39,7 @@ ABOUT: dict[str, pl.DataType] = {
 }
 """Columns of every logged prediction. `LATE` and the task's answer follow, then one column per field, null when inputs
 were not logged."""
+# Marked when answers are ingested, so that no order of runs changes what was measured.
 LATE = "is_after_closing"
 """Whether the answer was given after its key was closed. Null until the stage has marked it."""
 
@@ -85,6 +86,7 @@ def schema(fields: Sequence[Field], task: Task) -> dict[str, pl.DataType]:
 
 def whole_lines(data: bytes) -> int:
     """Count the bytes of `data` that are complete lines; the rest is still being written."""
+    # On a file system in memory a reader has seen half a line.
     return data.rfind(b"\n") + 1
 
 
@@ -109,6 +111,7 @@ def parse(data: bytes, fields: Sequence[Field], task: Task, *, file: str, offset
         begins, offset = offset, offset + len(line) + 1
         try:
             record = whole.decode(line)
+        # At bad UTF-8 and at deep nesting msgspec raises Python's own errors.
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             try:
                 record = without_inputs.decode(line)
@@ -195,6 +198,7 @@ def _strange_moment(record: Any) -> str | None:
     """Return what is wrong with a record's moments; outside these bounds they do not exist in every time zone."""
     for name in MOMENTS:
         moment = getattr(record, name)
+        # A question about the year 1 would stop every later run: its moment has no local day.
         if not EARLIEST <= moment < LATEST:
             return f"has {name} {moment.isoformat()}; expected one from {EARLIEST.year} to {LATEST.year - 1}"
     return None
@@ -245,13 +249,9 @@ def _decoders(fields: tuple[tuple[str, str], ...], task: Task) -> tuple[Any, Any
     moment = Annotated[datetime, msgspec.Meta(tz=True)]
     int64: Any = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a column of Int64 holds
     members: list[Any] = [
-        ("prediction_id", text),
-        ("digest", text),
-        ("entity", text),
-        ("service_time", moment),
-        ("asked_at", moment),
+        *((name, text) for name in ("prediction_id", "digest", "entity")),
+        *((name, moment) for name in MOMENTS),
         *((member.name, member.type) for member in msgspec.structs.fields(task.logged_type())),
-        ("answered_at_utc", moment),
         ("latency_us", int64),
         ("release", int64 | None, None),
     ]

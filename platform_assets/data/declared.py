@@ -47,7 +47,47 @@ def check_fields(
         incomplete: keys where any field may be null, because a source they read has no rows.
     """
     for item in fields:
-        _check_field(rows.select("key", item.name), item, origin, fix, incomplete)
+        own, column, opening = rows.select("key", item.name), rows[item.name], f"{origin}: field {item.name!r}"
+        dtype = column.dtype
+        fits = {
+            "float": dtype.is_float() or dtype.is_integer(),
+            "int": dtype.is_integer(),
+            "bool": dtype == pl.Boolean,
+            "category": dtype in TEXT,
+            "image": dtype == pl.Binary,
+        }
+        if not fits[item.dtype] and dtype != pl.Null:
+            raise ValueError(
+                f"{opening} is {dtype}; a field of dtype {item.dtype!r} is {TYPE_NAMES[item.dtype]}. {fix}"
+            )
+        if column.null_count() and not item.is_nullable:
+            null = own.filter(column.is_null() & ~pl.col("key").is_in(list(incomplete)))
+            if null.height:
+                raise ValueError(
+                    f"{opening} is null in {null.height:,} of {len(column):,} rows and not nullable, first in "
+                    f"{null['key'][0]}. Set is_nullable=True, or fill it: {fix}"
+                )
+        non_null = own.drop_nulls(item.name)
+        values = non_null[item.name]
+        if dtype.is_float() and (strange := non_null.filter(~values.is_finite())).height:
+            raise ValueError(
+                f"{opening} is not a finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected "
+                f"null where there is none. {fix}"
+            )
+        if item.shape is not None and (wrong := (values.bin.size() != item.shape[0] * item.shape[1]).sum()):
+            raise ValueError(
+                f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {fix}"
+            )
+        for bound, is_low in ((item.low, True), (item.high, False)):
+            if bound is None or dtype == pl.Null:
+                continue
+            beyond = non_null.filter((values < bound) if is_low else (values > bound))
+            if beyond.height:
+                raise ValueError(
+                    f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside its declared range, "
+                    f"{item.low} to {item.high}, first in {beyond['key'][0]}. Change the range, or what is computed. "
+                    f"{fix}"
+                )
 
 
 def split(rows: pl.DataFrame, fields: Sequence[Field]) -> tuple[pl.DataFrame, pl.Series]:
@@ -73,6 +113,7 @@ def notes(reasons: pl.Series) -> PutAside:
     """Return the notes about the rows `split` set aside; empty if there are none."""
     if reasons.is_empty():
         return {}
+    # value_counts() gives equal counts in any order.
     counts = reasons.value_counts(sort=True).sort("count", _REASON, descending=[True, False]).head(MOST_REASONS)
     return {"rows_put_aside": reasons.len(), "put_aside_by_reason": dict(counts.iter_rows())}
 
@@ -105,42 +146,3 @@ def _reasons(item: Field, dtype: pl.DataType) -> list[pl.Expr]:
         is_beyond = (value < low) | (value > high)
         rules.append((is_beyond, f"{item.name} is outside its declared range, {item.low} to {item.high}"))
     return [pl.when(is_broken).then(pl.lit(reason)) for is_broken, reason in rules]
-
-
-def _check_field(rows: pl.DataFrame, item: Field, origin: str, fix: str, incomplete: Collection[str]) -> None:
-    column, opening = rows[item.name], f"{origin}: field {item.name!r}"
-    dtype = column.dtype
-    fits = {
-        "float": dtype.is_float() or dtype.is_integer(),
-        "int": dtype.is_integer(),
-        "bool": dtype == pl.Boolean,
-        "category": dtype in TEXT,
-        "image": dtype == pl.Binary,
-    }
-    if not fits[item.dtype] and dtype != pl.Null:
-        raise ValueError(f"{opening} is {dtype}; a field of dtype {item.dtype!r} is {TYPE_NAMES[item.dtype]}. {fix}")
-    if column.null_count() and not item.is_nullable:
-        null = rows.filter(column.is_null() & ~pl.col("key").is_in(list(incomplete)))
-        if null.height:
-            raise ValueError(
-                f"{opening} is null in {null.height:,} of {len(column):,} rows and not nullable, first in "
-                f"{null['key'][0]}. Set is_nullable=True, or fill it: {fix}"
-            )
-    non_null = rows.drop_nulls(item.name)
-    values = non_null[item.name]
-    if dtype.is_float() and (strange := non_null.filter(~values.is_finite())).height:
-        raise ValueError(
-            f"{opening} is not a finite number in {strange.height:,} rows, first in {strange['key'][0]}; expected null "
-            f"where there is none. {fix}"
-        )
-    if item.shape is not None and (wrong := (values.bin.size() != item.shape[0] * item.shape[1]).sum()):
-        raise ValueError(f"{opening} has {wrong:,} images that are not {item.shape[0]} x {item.shape[1]} bytes. {fix}")
-    for bound, is_low in ((item.low, True), (item.high, False)):
-        if bound is None or dtype == pl.Null:
-            continue
-        beyond = non_null.filter((values < bound) if is_low else (values > bound))
-        if beyond.height:
-            raise ValueError(
-                f"{opening} is {beyond[item.name][0]} in one of {beyond.height:,} rows outside its declared range, "
-                f"{item.low} to {item.high}, first in {beyond['key'][0]}. Change the range, or what is computed. {fix}"
-            )

@@ -83,6 +83,7 @@ def read_csv(data: bytes, *, multiline: Collection[str] = ()) -> pl.DataFrame:
     names = _parsed(data[: header.end()], header).columns
     if BROKEN in names:
         raise UnreadableFile(f"a column is named {BROKEN!r}, which is reserved. Deliver it under another name.")
+    # By itself polars fills a short record with nulls, lets a stray quote swallow rows, and refuses a longer record.
     broken = _broken(data, header, names, multiline)
     if not broken:
         return _parsed(data, header)
@@ -122,7 +123,8 @@ def _header(data: bytes) -> re.Match[bytes]:
     first = min((at for at in (data.find(b"\n"), data.find(b"\r")) if at >= 0), default=len(data))
     if first < len(data) and header is None:
         raise UnreadableFile(
-            f"the header {_quoted(data[:first])} has a quote that does not enclose a whole name. Fix the delivery."
+            f"the header {_decoded(data[:first])[:SHOWN]!r} has a quote that does not enclose a whole name. Fix the "
+            "delivery."
         )
     if header is not None and (first == 0 or b"\0" in header[0]):
         fault = "is empty" if first == 0 else f"has {counted(header[0].count(0), 'zero byte')}"
@@ -206,10 +208,6 @@ def _count(data: bytes, start: int, end: int, row: re.Pattern[bytes]) -> int:
 def _breaks(data: bytes, start: int, end: int) -> int:
     """Count line ends of all kinds from one place to another, neither of them inside CRLF."""
     return data.count(b"\n", start, end) + data.count(b"\r", start, end) - data.count(b"\r\n", start, end)
-
-
-def _quoted(text: bytes) -> str:
-    return repr(_decoded(text)[:SHOWN])
 
 
 def _decoded(text: bytes) -> str:

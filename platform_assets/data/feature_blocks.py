@@ -68,6 +68,7 @@ class Timeline:
         self._zero_s = int(fact_s.min(initial=_LAST_S))
         self._span_s = max(int(fact_s.max(initial=-_LAST_S)) - self._zero_s, 0) + 2
         position = fact_group * self._span_s + (fact_s - self._zero_s)
+        # Stable, for the order of facts of one moment: that of polars' join_asof differs between its engines.
         order = np.argsort(position, kind="stable")
         self._place, self._rows = position[order], self._rows[order]
         self._totals: dict[str, _Codes] = {}
@@ -84,7 +85,17 @@ class Timeline:
 
     def total(self, column: str, within: timedelta) -> pl.Series:
         """Sum an integer or boolean column over the last `within`; 0 when there are no facts."""
-        total = self._total(column)
+        import numpy as np
+
+        if column not in self._totals:
+            values = self._facts[column]
+            if not (values.dtype.is_integer() or values.dtype == pl.Boolean):
+                raise ValueError(f"column {column!r} is {values.dtype}; sums take integers or booleans, to be exact.")
+            picked = values.cast(pl.Int64).gather(self._rows)
+            if picked.null_count():
+                raise ValueError(f"column {column!r} has nulls in {picked.null_count()} facts; filter them out first.")
+            self._totals[column] = np.concatenate([np.zeros(1, np.int64), np.cumsum(picked.to_numpy())])
+        total = self._totals[column]
         return self._hidden(total[self._end] - total[self._start(within)])
 
     def mean(self, column: str, within: timedelta, *, least: int = 1) -> pl.Series:
@@ -109,19 +120,6 @@ class Timeline:
         rows[is_found] = self._rows[end[is_found] - 1]
         index = pl.Series(rows).replace(-1, None)
         return self._facts.select(pl.col(name).gather(index) for name in columns)
-
-    def _total(self, column: str) -> _Codes:
-        import numpy as np
-
-        if column not in self._totals:
-            values = self._facts[column]
-            if not (values.dtype.is_integer() or values.dtype == pl.Boolean):
-                raise ValueError(f"column {column!r} is {values.dtype}; sums take integers or booleans, to be exact.")
-            picked = values.cast(pl.Int64).gather(self._rows)
-            if picked.null_count():
-                raise ValueError(f"column {column!r} has nulls in {picked.null_count()} facts; filter them out first.")
-            self._totals[column] = np.concatenate([np.zeros(1, np.int64), np.cumsum(picked.to_numpy())])
-        return self._totals[column]
 
     @cached_property
     def _end(self) -> _Codes:

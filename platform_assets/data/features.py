@@ -14,11 +14,9 @@ rows are put aside, the key is faulty (`undeclared_values`); the step does not f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from typing import Any
 
 from platform_assets.base import naming
 from platform_assets.base.problems import RecordExists
@@ -35,11 +33,8 @@ from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.history.snapshots import Snapshots
 from platform_assets.store.partition_records import Versions
 from platform_assets.store.records import notes
-from platform_assets.store.records.rebuilds import REBUILD_SNAPSHOTS, RebuildSnapshots
+from platform_assets.store.records.versions import REBUILD_SNAPSHOTS, RebuildSnapshots
 from platform_assets.store.tables import PartitionRecord
-
-if TYPE_CHECKING:
-    import polars as pl
 
 STAGE = "features"
 NULLED = "nulled"
@@ -56,16 +51,11 @@ Unreadable = dict[str, set[str]]
 """Keys whose delivery cannot be read, by source."""
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's features asset."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return the product's features stage."""
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's features stage."""
     back = partitions.mapping(partitions.keys_of(spec), lookback=spec.lookback)
     types = dict(zip(ABOUT_A_ROW, ("text", "moment", "moment"), strict=True)) | {f.name: f.dtype for f in spec.fields}
-    stage: Stage[Any] = Stage(
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -80,17 +70,18 @@ def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
         ],
         metadata=metadata.column_schema(types, ABOUT_A_ROW | {item.name: item.description for item in spec.fields}),
     )
-    return [stage]
 
 
 class _FeaturesRun(KeyedRun[Building]):
     def plan(self, chunk: Keys) -> Plan:
-        records, names = self._records(chunk), self._snapshots.names(chunk)
+        reach, names = self._reach(chunk), self._snapshots.names(chunk)
+        sources = [source for source in self.spec.feature_sources if not source.is_slow]
+        records = {source: require(self.tables, _stage(source), reach) for source in sources}
         digests = {
             source: {key: record.content_digest for key, record in of_source.items()}
             for source, of_source in records.items()
         }
-        holds = self.product.history.holds(self.spec.grain.with_lookback(chunk, self.spec.lookback))
+        holds = self.product.history.holds(reach)
         nulled = {key: hold.nulled_source for key, hold in holds.items() if hold.nulled_source is not None}
         gaps = self._unreadable(records)
         awaited = {
@@ -98,19 +89,29 @@ class _FeaturesRun(KeyedRun[Building]):
             for source in self.spec.feature_sources
             if source.name in gaps and source.unreadable == "wait"
         }
+
+        def make(stale: Keys) -> dict[str, StageOutput]:
+            reaches = {key: self._reach((key,)) for key in stale}
+            unread = {
+                key: Unread(awaits=_within(awaited, reach), gaps=_within(gaps, reach)) for key, reach in reaches.items()
+            }
+            rows = {
+                run: {
+                    source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
+                    if source.is_slow
+                    else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
+                    for source in self.spec.feature_sources
+                }
+                for run in self.maker.runs({key: [*names[key].values()] for key in unread})
+            }
+            with reads.guarded(self.spec.module, self.maker):
+                return {STAGE: self.maker.make_all(rows, nulled, unread)}
+
         return Plan(
             inputs={key: self._inputs(digests, nulled, awaited, key) | names[key] for key in chunk},
             versions=self._versions(records, names, chunk),
-            make=lambda stale: {STAGE: self._compute(records, names, nulled, self._unread(stale, gaps, awaited))},
+            make=make,
         )
-
-    def _records(self, keys: Keys) -> Records:
-        """Return the records of the lookback, per source; raise if one is missing."""
-        return {
-            source: require(self.tables, _stage(source), self._reach(keys))
-            for source in self.spec.feature_sources
-            if not source.is_slow
-        }
 
     def _versions(self, records: Records, names: Names, keys: Keys) -> dict[str, Versions]:
         """Return the versions of everything in each key's lookback, and of its snapshots.
@@ -132,16 +133,12 @@ class _FeaturesRun(KeyedRun[Building]):
 
     @cached_property
     def _snapshots(self) -> Snapshots:
-        if self.product.snapshots.stages:
-            self._begin_rebuild(self.product.snapshots)
-        return self.product.snapshots
-
-    def _begin_rebuild(self, snapshots: Snapshots) -> None:
-        """Record which snapshots the newest rebuild takes, unless an earlier run did."""
-        newest = self.product.history.newest_rebuild()
-        keys = [key for key in self.tables.records(STAGE) if self.spec.grain.contains(key)]
+        """The snapshots, once it is on record which of them the newest rebuild takes."""
+        snapshots = self.product.snapshots
+        newest = self.product.history.newest_rebuild() if snapshots.stages else None
+        keys = [key for key in self.tables.records(STAGE) if self.spec.grain.contains(key)] if newest else []
         if newest is None or not keys or snapshots.rebuild() is not None:
-            return
+            return snapshots
         digests = {
             stage: record.content_digest
             for stage in snapshots.stages
@@ -154,6 +151,7 @@ class _FeaturesRun(KeyedRun[Building]):
         taken = RebuildSnapshots(snapshots=digests, last=max(keys, key=self.spec.grain.index), at_utc=at_utc)
         with contextlib.suppress(RecordExists):  # another run began at the same time
             self.product.ledgers.of(REBUILD_SNAPSHOTS).create(str(newest[0]), taken)
+        return snapshots
 
     def _unreadable(self, validated: Records) -> Unreadable:
         """Return the keys of the lookback whose delivery cannot be read, by source; those have no rows."""
@@ -164,16 +162,6 @@ class _FeaturesRun(KeyedRun[Building]):
             if names := {key for key, record in records.items() if notes.Raw.of(record).unreadable}:
                 unread[source.name] = names
         return unread
-
-    def _unread(self, keys: Keys, gaps: Unreadable, awaited: Unreadable) -> dict[str, Unread]:
-        """Return for each key which deliveries in its lookback cannot be read."""
-
-        def within(unreadable: Unreadable, reach: Keys) -> dict[str, list[str]]:
-            found = {source: [at for at in reach if at in those] for source, those in unreadable.items()}
-            return {source: those for source, those in found.items() if those}
-
-        reaches = {key: self._reach((key,)) for key in keys}
-        return {key: Unread(awaits=within(awaited, reach), gaps=within(gaps, reach)) for key, reach in reaches.items()}
 
     def _inputs(self, digests: Digests, nulled: dict[str, str], awaited: Unreadable, key: str) -> dict[str, str]:
         """Return one digest per source with keys, over everything in the key's lookback."""
@@ -196,24 +184,14 @@ class _FeaturesRun(KeyedRun[Building]):
             for source, digest_of in digests.items()
         }
 
-    def _compute(
-        self, records: Records, names: Names, nulled: dict[str, str], unread: Mapping[str, Unread]
-    ) -> StageOutput:
-        runs = self.maker.runs({key: [*names[key].values()] for key in unread})
-        rows = {run: self._rows(records, names, run) for run in runs}
-        with reads.guarded(self.spec.module, self.maker):
-            return self.maker.make_all(rows, nulled, unread)
-
-    def _rows(self, records: Records, names: Names, run: Keys) -> dict[str, pl.DataFrame]:
-        return {
-            source.name: self._snapshots.rows(_stage(source), names[run[0]][_stage(source)], run)
-            if source.is_slow
-            else read_together(self.tables, {key: records[source][key] for key in self._reach(run)})
-            for source in self.spec.feature_sources
-        }
-
     def _reach(self, keys: Keys) -> Keys:
         return self.spec.grain.with_lookback(keys, self.spec.lookback)
+
+
+def _within(unreadable: Unreadable, reach: Keys) -> dict[str, list[str]]:
+    """Return which deliveries in a lookback cannot be read."""
+    found = {source: [at for at in reach if at in those] for source, those in unreadable.items()}
+    return {source: those for source, those in found.items() if those}
 
 
 def _stage(source: Source) -> str:

@@ -132,6 +132,7 @@ class Building(RowMaker):
         frames: dict[str, pl.DataFrame] = {}
         notes: dict[str, declared.PutAside] = {}
         for key, part in by_key(built, run, f"features of {self.product}").items():
+            # Set aside, not refused: a failed step would stop a broken key before its judgement, which alerts a person.
             frames[key], reasons = declared.split(part, self.fields)
             notes[key] = declared.notes(reasons)
         return StageOutput(frames=frames, notes=notes)

@@ -60,6 +60,7 @@ def from_file(data: bytes) -> tuple[bytes, int, int]:
     from PIL import Image
 
     try:
+        # Callers choose these bytes, and pillow would offer them to all its decoders.
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UnreadableImage(

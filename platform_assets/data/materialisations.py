@@ -6,10 +6,14 @@ materialisation before is not taken in again; closed keys with other rows than b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -17,13 +21,17 @@ from msgspec.structs import replace
 
 from platform_assets.base import naming
 from platform_assets.base.keys import KeyProblem
+from platform_assets.base.settings import Settings
+from platform_assets.engine.metadata import Metadatum
+from platform_assets.product.channels import Channel
 from platform_assets.product.host_assets import PARTITION, HostAsset
 from platform_assets.product.sources import Source
-from platform_assets.store import host_rows
+from platform_assets.product.spec import Product
+from platform_assets.store import host_rows, landing
 from platform_assets.store.host_rows import AssetProblem, AssetRows, TableRows
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.materialisations import MATERIALISED, Materialised
 from platform_assets.store.records.requests import REQUESTS, AdvanceRequest
+from platform_assets.store.records.sources import MATERIALISED, Materialised
 
 URI, TABLE, VERSION, CODE = "dagster/uri", "dagster/table_name", "dagster/data_version", "dagster/code_version"
 IS_GIVEN = "dagster/data_version_is_user_provided"
@@ -31,6 +39,8 @@ STUB = "dagster/auto_created_stub_asset"
 """Metadata of what Dagster makes of a key that only dependencies name."""
 MOST = 100
 """Events of one look."""
+MOST_KEYS = 400
+"""How many partitions a look from a terminal takes at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +131,7 @@ class SourceAsset:
         return channel
 
     @cached_property
-    def _declared(self) -> Mapping[str, Any]:
+    def _declared(self) -> Mapping[str, Metadatum]:
         """The metadata of the asset's definition, where this code location has it."""
         key = dg.AssetKey(self._asset.path)
         return self.graph.get(key).metadata if self.graph is not None and self.graph.has(key) else {}
@@ -158,21 +168,21 @@ class SourceAsset:
                 problems[record.partition_key or ""] = f"{problem}"
             else:
                 news |= {} if item is None else {item.key: item}
-        self._request(news.values())
+        # Keys close in order, so a request for the first one covers all that are closed.
+        index = self.product.spec.grain.index
+        changed = {
+            key: item.record.at_utc for item in news.values() for key in item.changed if key != naming.UNPARTITIONED
+        }
+        if changed and self.product.history.is_decided(first := min(changed, key=index)):
+            reason = f"asset {self.name} was materialised again"
+            request = AdvanceRequest(first=first, why=reason, by="materialisations", at_utc=changed[first])
+            self.product.ledgers.of(REQUESTS).append(request)
         for item in news.values():
+            # After the request: a kill in between asks twice. The other way round nobody would ask.
             self.product.ledgers.of(MATERIALISED.of(host_rows.ledger(self.source.name, item.key))).append(item.record)
         marks = [(item.record.partition, item.record.mark) for item in news.values() if item.changed]
         clauses = [f"{self.name}{'' if part is None else f' {part}'} ({mark})" for part, mark in marks]
         return Noted(clauses=clauses, problems=problems, after=after)
-
-    def _request(self, news: Iterable[_News]) -> None:
-        """Request the closed ones of the keys that have other rows: keys close in order."""
-        index = self.product.spec.grain.index
-        changed = {key: item.record.at_utc for item in news for key in item.changed if key != naming.UNPARTITIONED}
-        if changed and self.product.history.is_decided(first := min(changed, key=index)):
-            reason = f"asset {self.name} was materialised again"
-            record = AdvanceRequest(first=first, why=reason, by="materialisations", at_utc=changed[first])
-            self.product.ledgers.of(REQUESTS).append(record)
 
     def _news(self, record: dg.EventLogRecord, others: Mapping[str, _News]) -> _News | None:
         """Return what a materialisation says that is not on record; None for nothing.
@@ -183,11 +193,12 @@ class SourceAsset:
         key = self._key(record.partition_key)
         if key is None:
             return None
-        before = self.product.history.materialised(self.source.name, key)
+        before = self._channel.materialised(key)
         if before is not None and before.event >= record.storage_id:
             return None
         found = self._found(record)
         self._check_place(key, found, before, others)
+        # A database's address says nothing of its rows, so they are looked at each time.
         then = before and (before.mark, before.uri, before.table, before.files)
         if then == (found.mark, found.uri, found.table, found.files) and not host_rows.is_database(found.uri):
             return None
@@ -217,8 +228,10 @@ class SourceAsset:
         key = partition if asset.key_of is None else asset.key_of(partition)
         if key is None or grain.contains(key):
             return key
-        if asset.key_of is None and _is_before_or_after(self.product, key):
-            return None
+        if asset.key_of is None:
+            with contextlib.suppress(KeyProblem, ValueError):
+                grain.endless.instant(key, lambda _: None)
+                return None  # written as the product's keys are, though it is none of them
         raise AssetProblem(
             f"asset {asset.name} has the partition {partition!r}, and the keys of {name} are {grain.describe()}; "
             "state HostAsset(key_of=...), which returns the key of a partition or None, or partition_by, the column "
@@ -278,7 +291,7 @@ class SourceAsset:
                 f"{key}, which takes one; fix key_of, or state partition_by, the column with a row's moment."
             )
         last = grain.index(key) - 1
-        neighbour = self.product.history.materialised(self.source.name, grain.key_at(last)) if last >= 0 else None
+        neighbour = self._channel.materialised(grain.key_at(last)) if last >= 0 else None
         shared = [item for item in (neighbour, *(news.record for news in others.values())) if item is not None]
         if host_rows.is_database(found.uri) or any((item.uri, item.table) == place for item in shared):
             raise AssetProblem(
@@ -287,11 +300,33 @@ class SourceAsset:
             )
 
 
-def _is_before_or_after(product: ProductStore, key: str) -> bool:
-    """Tell whether a text is written as the product's keys are, though it is none of them."""
-    grain = product.spec.grain
-    try:
-        grain.endless.instant(key, lambda _: None)
-    except (KeyProblem, ValueError):
-        return False
-    return True
+@contextmanager
+def newest(home: Path, spec: Product, settings: Settings) -> Iterator[Mapping[str, Channel]]:
+    """Yield the channels of sources that are assets, with what Dagster knows of these now, until the block ends.
+
+    Empty where there are none. An asset whose rows cannot be found keeps the channel of the store.
+
+    Args:
+        home: of the Dagster that materialises them.
+    """
+    sources = [source for source in spec.sources if source.asset is not None]
+    if not sources:
+        yield {}
+        return
+    with TemporaryDirectory() as root, dg.DagsterInstance.from_config(str(home)) as instance:
+        # Noted below a root of its own: a look leaves nothing in the product's store.
+        noting = ProductStore(spec, settings.model_copy(update={"root": root}))
+        channels = landing.channels(spec, settings.root)
+        for source in sources:
+            asset = source.asset
+            assert asset is not None
+            partitions = instance.get_materialized_partitions(dg.AssetKey(asset.path))
+            keys = partitions if asset.key_of is None else {asset.key_of(partition) for partition in partitions}
+            ordered = sorted((key for key in keys if key and spec.grain.contains(key)), key=spec.grain.index)
+            try:
+                noted = SourceAsset(instance=instance, product=noting, source=source, graph=None)
+                noted.note_newest(ordered[-MOST_KEYS:])
+            except AssetProblem:  # such as one whose definition alone says where its rows are
+                continue
+            channels[source.name] = noting.channels[source.name]
+        yield {source.name: channels[source.name] for source in sources}

@@ -6,9 +6,8 @@ Labels that arrive after they were given up are recorded as such, and later cuto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
-
-import dagster as dg
 
 from platform_assets.base import naming
 from platform_assets.data import unlabelled
@@ -24,20 +23,15 @@ from platform_assets.product.spec import Product
 STAGE = "outcomes"
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's outcomes asset."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return the product's outcomes stage."""
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's outcomes stage."""
     descriptions = {
         "entity": "what the prediction was about",
         "label": spec.task.about()["label"],
         "known_at": "the moment from which the outcome was known (UTC)",
     }
     types = {"entity": "text", "label": str(spec.task.label_type()), "known_at": "moment"}
-    stage: Stage[Any] = Stage(
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.DATA,
@@ -49,7 +43,6 @@ def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
         deps=[dep(spec, "validated", spec.label_source.name)],
         metadata=metadata.column_schema(types, descriptions),
     )
-    return [stage]
 
 
 class _OutcomesRun(KeyedRun[Labelling]):
@@ -62,7 +55,12 @@ class _OutcomesRun(KeyedRun[Labelling]):
             rows = self.tables.read_exact(validated, {key: content[key] for key in stale})
             with reads.guarded(self.spec.module, self.maker):
                 output = self.maker.make(stale, rows)
-            unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, self._now())
+            try:
+                at_utc = self.product.now.isoformat()
+            except LookupError:  # the clock of a recording is not set
+                at_utc = None
+            # Before the rows are stored, so that the first undecided cutoff sees them and earlier ones never do.
+            unlabelled.record_arrivals(self.tables, self.product.history, self.spec.grain, stale, at_utc)
             return {STAGE: output}
 
         return Plan(
@@ -70,10 +68,3 @@ class _OutcomesRun(KeyedRun[Labelling]):
             versions={key: record.versions for key, record in records.items()},
             make=make,
         )
-
-    def _now(self) -> str | None:
-        """Return the product's current moment; None for a recording whose clock is not set."""
-        try:
-            return self.product.now.isoformat()
-        except LookupError:
-            return None

@@ -10,7 +10,7 @@ from functools import lru_cache
 from platform_assets.base.problems import Problem, RecordExists
 from platform_assets.store.history.reader import History
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.owners import DEFINED_IN, FIRST, DefinedIn
+from platform_assets.store.records.versions import DEFINED_IN, FIRST, DefinedIn
 from platform_assets.store.writing import LedgerWriters
 
 
@@ -41,6 +41,7 @@ def _owner(root: str, product: str, module: str) -> str:
     if (owner := history.defined_in()) is None:
         try:
             LedgerWriters(root, product).of(DEFINED_IN).create(FIRST, DefinedIn(module=module))
+        # Another process claimed the name at the same moment, maybe for the same product.
         except RecordExists:
             owner = history.defined_in()
     return owner or module

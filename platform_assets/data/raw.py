@@ -15,10 +15,11 @@ S3 the ETag) is unchanged is not read again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from msgspec.structs import replace
 
 from platform_assets.base import naming
 from platform_assets.data import arrivals, landing_reports, owners
@@ -34,8 +35,8 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage
+from platform_assets.product.channel_sites import ChannelProblem
 from platform_assets.product.channels import Landed
-from platform_assets.product.sited import ChannelProblem
 from platform_assets.product.spec import Product, Source
 from platform_assets.store.artifacts import sha256
 from platform_assets.store.records.notes import Raw
@@ -47,30 +48,22 @@ MISSING = "missing"
 CHECK = "is_readable"
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return one asset per source."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return one stage per source."""
-    return [_stage(spec, source, outside) for source in spec.sources]
-
-
-def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Landing]:
-    return Stage(
-        spec=spec,
-        name=STAGE,
-        source=source,
-        system=naming.DATA,
-        kinds=("deltalake", "polars"),
-        doc=__doc__,
-        maker=Landing.for_source(spec, source),
-        run=_RawRun,
-        deps=_deps(spec, source),
-        outside=outside,
-        checks={CHECK: "The delivery of the key could be read. Blocks nothing: a key that cannot is held."},
-    )
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield one stage per source."""
+    for source in spec.sources:
+        yield Stage(
+            spec=spec,
+            name=STAGE,
+            source=source,
+            system=naming.DATA,
+            kinds=("deltalake", "polars"),
+            doc=__doc__,
+            maker=Landing.for_source(spec, source),
+            run=_RawRun,
+            deps=_deps(spec, source),
+            outside=outside,
+            checks={CHECK: "The delivery of the key could be read. Blocks nothing: a key that cannot is held."},
+        )
 
 
 def landings(spec: Product) -> list[dg.AssetSpec]:
@@ -113,7 +106,12 @@ class _RawRun(KeyedRun[Landing]):
         try:
             owners.claim(self.product)
             if self.source.asset is not None:
-                self._note()
+                graph = self.context.job_def.asset_layer.asset_graph
+                asset = SourceAsset(
+                    instance=self.context.instance, product=self.product, source=self.source, graph=graph
+                )
+                for clause in asset.note_newest(self.keys):
+                    self.context.log.info(f"noted {clause}")
             self._intake.look(self.keys)
             yield from super().work()
             if self.source.is_landed:
@@ -122,24 +120,22 @@ class _RawRun(KeyedRun[Landing]):
         except (ChannelProblem, owners.NameTaken) as problem:
             raise dg.Failure(f"{problem}", allow_retries=False) from problem
 
-    def _note(self) -> None:
-        asset = SourceAsset(
-            instance=self.context.instance,
-            product=self.product,
-            source=self.source,
-            graph=self.context.job_def.asset_layer.asset_graph,
-        )
-        for clause in asset.note_newest(self.keys):
-            self.context.log.info(f"noted {clause}")
-
     def plan(self, chunk: Keys) -> Plan:
         records = self.tables.records(self.name, chunk)
         digests = {key: self._intake.recorded_digest(key, records.get(key)) for key in chunk}
         unchanged = {key: digest for key, digest in digests.items() if digest is not None}
         files = self._intake.files((key for key in chunk if key not in unchanged), records)
         for key, file in files.items():
-            self._name_hidden_change(records.get(key), file)
-            files[key] = self._unless_lost(records.get(key), self._unless_unreadable(records.get(key), file))
+            record = records.get(key)
+            if record is not None and isinstance(file, Landed) and Raw.of(record).mark == file.mark:
+                then, now = f"{record.inputs.get('file')}", _digest(file)
+                if then != now:
+                    self.context.log.warning(
+                        f"{file.uri} has changed since it was taken in (sha256 {then[:12]} then, {now[:12]} now), "
+                        f"though its mark {file.mark} is the same: something rewrote it and reset its time. It is "
+                        "taken in again."
+                    )
+            files[key] = self._unless_lost(record, self._unless_unreadable(record, file))
         kept = {key: file.why for key, file in files.items() if isinstance(file, arrivals.Kept)}
         self._kept |= kept
         unchanged |= {key: f"{records[key].inputs.get('file')}" for key in kept}
@@ -179,25 +175,18 @@ class _RawRun(KeyedRun[Landing]):
         }
         return Report(notes=kept, checks={CHECK: checks})
 
-    def _name_hidden_change(self, record: PartitionRecord | None, file: arrivals.File) -> None:
-        """Warn when a file's bytes differ from its record although its mark is unchanged."""
-        if not isinstance(file, Landed) or record is None or Raw.of(record).mark != file.mark:
-            return
-        then, now = f"{record.inputs.get('file')}", _digest(file)
-        if then != now:
-            self.context.log.warning(
-                f"{file.uri} has changed since it was taken in (sha256 {then[:12]} then, {now[:12]} now), "
-                f"though its mark {file.mark} is the same: something rewrote it and reset its time. It is taken in "
-                "again."
-            )
-
     def _unless_lost(self, record: PartitionRecord | None, file: arrivals.File) -> arrivals.File:
         """Return a delivery, or what is kept where the source has lost the rows that an earlier channel delivered."""
         if record is None or not record.rows or not self._intake.is_other_channel(record):
             return file
-        if not isinstance(file, Landed) or not self._is_empty(record.key, file):
+        if not isinstance(file, Landed):
             return file
-        return self._intake.keep(record, f"{file.uri} has no row for the key now") or file
+        try:
+            with reads.guarded(self.spec.module, self.maker):
+                rows, _ = self.maker.rows(file.data, file.arrived_at_utc, record.key)
+        except UnreadableFile:
+            return file
+        return file if rows.height else self._intake.keep(record, f"{file.uri} has no row for the key now") or file
 
     def _unless_unreadable(self, record: PartitionRecord | None, file: arrivals.File) -> arrivals.File:
         """Return a slow table's delivery, or what is kept of the one before, because every key needs the table."""
@@ -210,58 +199,38 @@ class _RawRun(KeyedRun[Landing]):
             return self._intake.keep(record, f"{file.uri} cannot be taken in: {f'{problem}'.rstrip('.')}") or file
         return file
 
-    def _is_empty(self, key: str, file: Landed) -> bool:
-        try:
-            with reads.guarded(self.spec.module, self.maker):
-                rows, _ = self.maker.rows(file.data, file.arrived_at_utc, key)
-        except UnreadableFile:
-            return False
-        return not rows.height
-
     def _compute(self, files: arrivals.Files) -> StageOutput:
         types = {} if self.maker.read is None else self.tables.types(self.name)
         landed = {key: file if isinstance(file, Landed) else None for key, file in files.items()}
         with reads.guarded(self.spec.module, self.maker):
             frames, taken = self.maker.make(landed, types)
-        notes: dict[str, dict[str, object]] = {}
+        notes = {key: self._notes(file) for key, file in files.items()}
         for key, file in files.items():
-            notes[key] = self._notes(file)
             if isinstance(file, Landed) and (problem := taken[key].unreadable):
-                notes[key]["unreadable"] = self._refused(file, problem)
+                if self.source.is_slow:  # every key needs it, and there is none before it
+                    raise dg.Failure(
+                        f"{file.uri} cannot be taken in: {problem}",
+                        metadata={"uri": file.uri, "bytes": len(file.data)},
+                        allow_retries=False,
+                    ) from problem
+                self.context.log.warning(
+                    f"{file.uri} cannot be taken in: {problem} The key goes on without its rows, and will be held."
+                )
+                notes[key] = replace(notes[key], unreadable=f"{problem}")
             elif taken[key].undeclared:
-                notes[key]["undeclared"] = [*taken[key].undeclared]
-        self._name_undeclared(notes)
-        return StageOutput(frames=frames, notes=notes)
-
-    def _refused(self, file: Landed, problem: UnreadableFile) -> str:
-        """Return why a file is a delivery without rows; a slow table's first one fails the step."""
-        if self.source.is_slow:
-            raise dg.Failure(
-                f"{file.uri} cannot be taken in: {problem}",
-                metadata={"uri": file.uri, "bytes": len(file.data)},
-                allow_retries=False,
-            ) from problem
-        self.context.log.warning(
-            f"{file.uri} cannot be taken in: {problem} The key goes on without its rows, and will be held."
-        )
-        return f"{problem}"
-
-    def _name_undeclared(self, notes: Mapping[str, Mapping[str, object]]) -> None:
-        """Warn where the columns that are left out are others than those of the key before."""
-        keys = [key for key in notes if "undeclared" in notes[key]]
-        if not keys:
-            return
-        before: Sequence[str] = self._undeclared_before(keys[0])
+                notes[key] = replace(notes[key], undeclared=tuple(taken[key].undeclared))
+        # A column is named where it comes first: the keys after that have it too, and would repeat the warning.
+        keys = [key for key in notes if notes[key].undeclared]
+        before: Sequence[str] = self._undeclared_before(keys[0]) if keys else ()
         for key in keys:
-            names = notes[key]["undeclared"]
-            assert isinstance(names, list)
-            names = [name for name in names if name not in self.spec.declared_by_twins(self.source)]
+            names = [name for name in notes[key].undeclared if name not in self.spec.declared_by_twins(self.source)]
             if names and names != [*before]:
                 self.context.log.warning(
                     f"{self.source.name} of {key} has columns that its schema does not declare: {in_short(names)}. "
                     "They are left out, from this key on without another warning. Declare them to use them."
                 )
             before = names
+        return StageOutput(frames=frames, notes={key: note.document() for key, note in notes.items()})
 
     def _undeclared_before(self, key: str) -> Sequence[str]:
         """Return the undeclared columns of the delivery before a key's; of a slow table, of the one taken in before."""
@@ -273,17 +242,17 @@ class _RawRun(KeyedRun[Landing]):
         record = self.tables.records(self.name, [key]).get(key)
         return () if record is None else Raw.of(record).undeclared
 
-    def _notes(self, file: arrivals.File) -> dict[str, object]:
+    def _notes(self, file: arrivals.File) -> Raw:
         if not isinstance(file, Landed):
-            return {"is_missing": True, **({"why": file.why} if file.why else {})}
-        return {
-            "uri": file.uri,
-            "sha256": self.product.artifacts.put(file.data, compressed=True),
-            "bytes": len(file.data),
-            "arrived_at_utc": file.arrived_at_utc.isoformat(),
-            "mark": file.mark,
-            **({} if self._intake.identity is None else {"channel": self._intake.identity}),
-        }
+            return Raw(is_missing=True, why=file.why or None)
+        return Raw(
+            uri=file.uri,
+            sha256=self.product.artifacts.put(file.data, compressed=True),
+            bytes=len(file.data),
+            arrived_at_utc=file.arrived_at_utc.isoformat(),
+            mark=file.mark,
+            channel=self._intake.identity,
+        )
 
 
 def _digest(file: arrivals.File) -> str:

@@ -89,8 +89,13 @@ class Landing(RowMaker):
                     taken[key] = Taken(unreadable=problem)
                 else:
                     taken[key] = Taken(undeclared=undeclared)
-        frames, nothing = self._aligned(rows, stored)
-        return {key: frames.get(key, nothing) for key in files}, taken
+        # The rows of all keys get common types, also the empty ones of missing files.
+        types: dict[str, pl.DataType] = dict.fromkeys(self._types(), pl.String())
+        if self.read is not None:
+            types = typed.targets(list(rows.values()), self._types(), stored)
+            rows = {key: typed.hold(frame, types) for key, frame in rows.items()}
+        nothing = pl.Schema(types) | {"source_offset": pl.Int64(), "arrived_at_utc": pl.Datetime("us", "UTC")}
+        return {key: rows.get(key, pl.DataFrame(schema=nothing)) for key in files}, taken
 
     def rows(self, data: bytes, arrived_at_utc: datetime, key: str) -> tuple[pl.DataFrame, Sequence[str]]:
         """Parse the file of a key; return its rows, and its columns that the source does not declare.
@@ -102,17 +107,6 @@ class Landing(RowMaker):
         frame, types = landed.parse(data, self.read, self.multiline), self._types()
         rows = landed.declared(frame, columns=types, arrived_at_utc=arrived_at_utc, absent=absent)
         return rows, columns.undeclared(landed.as_delivered(frame, types), types)
-
-    def _aligned(
-        self, frames: Mapping[str, pl.DataFrame], stored: Mapping[str, pl.DataType]
-    ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
-        """Bring the rows of all keys to common types, and make an empty frame of those types for missing files."""
-        types: dict[str, pl.DataType] = dict.fromkeys(self._types(), pl.String())
-        if self.read is not None:
-            types = typed.targets(list(frames.values()), self._types(), stored)
-            frames = {key: typed.hold(frame, types) for key, frame in frames.items()}
-        nothing = pl.Schema(types) | {"source_offset": pl.Int64(), "arrived_at_utc": pl.Datetime("us", "UTC")}
-        return dict(frames), pl.DataFrame(schema=nothing)
 
     def _types(self) -> dict[str, pl.DataType]:
         return {name: column.dtype.type for name, column in self.schema().columns.items()}

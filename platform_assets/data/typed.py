@@ -60,6 +60,7 @@ def targets(
     types = {}
     for name, dtype in expected.items():
         delivered = {_plain(frame.schema[name]) for frame in frames}
+        # A table has one type per column: a key whose file says Int64 next to keys of Float64 was refused as a whole.
         current = (stored or {}).get(name, pl.String() if delivered == {pl.String()} else dtype)
         types[name] = current if delivered <= {current} else dtype
     return types
@@ -198,6 +199,7 @@ def _encoded(cell: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.List):
         inner: Any = dtype.inner
         return cell.list.eval(_encoded(pl.element(), inner)) if _leaf(inner) == pl.Binary else cell
+    # polars' json_encode() panics at bytes.
     return cell.bin.encode("base64") if dtype == pl.Binary else cell
 
 
@@ -240,9 +242,14 @@ def _held(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series | None]:
     if not _is_alike(delivered, dtype):
         return pl.Series(column.name, [None] * len(column), dtype=dtype), column.is_not_null()
     if delivered == pl.Binary:
-        return _held_bytes(column)
+        # Decoded cell by cell, because polars would refuse the whole column for one bad cell.
+        texts = [None if cell is None else cell.decode("utf-8", errors="replace") for cell in column]
+        is_lost = [text is not None and text.encode() != cell for cell, text in zip(column, texts, strict=True)]
+        held_texts = [None if lost else text for text, lost in zip(texts, is_lost, strict=True)]
+        return pl.Series(column.name, held_texts, dtype=pl.String), pl.Series(is_lost, dtype=pl.Boolean)
     try:
         cast = column.cast(dtype, strict=False)
+        # A cast of polars makes 1 of 1.7 without an error.
         is_same = cast.cast(delivered, strict=False).eq_missing(column)
     except pl.exceptions.PolarsError:
         return pl.Series(column.name, [None] * len(column), dtype=dtype), column.is_not_null()
@@ -256,14 +263,6 @@ def _held_text(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series | No
         return column, None
     parsed_column = column.to_frame().select(parsed(column.name, dtype).alias(column.name)).to_series()
     return parsed_column, parsed_column.is_null() & column.is_not_null()
-
-
-def _held_bytes(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Decode bytes as UTF-8 text; polars would refuse the whole column for one bad cell."""
-    texts = [None if cell is None else cell.decode("utf-8", errors="replace") for cell in column]
-    is_lost = [text is not None and text.encode() != cell for cell, text in zip(column, texts, strict=True)]
-    held_texts = [None if lost else text for text, lost in zip(texts, is_lost, strict=True)]
-    return pl.Series(column.name, held_texts, dtype=pl.String), pl.Series(is_lost, dtype=pl.Boolean)
 
 
 def _held_objects(column: pl.Series, dtype: Any) -> tuple[pl.Series, pl.Series]:

@@ -6,9 +6,8 @@ others is a check that warns and blocks nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
-
-import dagster as dg
 
 from platform_assets.base import naming
 from platform_assets.data.stage_inputs import read_each, require
@@ -20,7 +19,7 @@ from platform_assets.engine.outputs import StageOutput
 from platform_assets.engine.outside import ALONE, Outside
 from platform_assets.engine.ranges import Advance, KeyedRun, Keys, Plan, Report
 from platform_assets.engine.stage import Stage, Table, dep
-from platform_assets.product.spec import Product, Source
+from platform_assets.product.spec import Product
 from platform_assets.store.records.notes import Validated
 
 STAGE = "validated"
@@ -35,32 +34,24 @@ ABOUT_QUARANTINED = {
 }
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return two assets per source."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return one stage per source."""
-    return [_stage(spec, source, outside) for source in spec.sources]
-
-
-def _stage(spec: Product, source: Source, outside: Outside) -> Stage[Validation]:
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield one stage per source."""
     limit = spec.monitors.max_quarantined_share
-    return Stage(
-        spec=spec,
-        name=STAGE,
-        source=source,
-        system=naming.DATA,
-        kinds=("pandera", "deltalake", "polars"),
-        doc=__doc__,
-        maker=Validation.for_source(spec, source),
-        run=_ValidatedRun,
-        outside=outside,
-        deps=[dep(spec, "raw", source.name)],
-        also=[Table(QUARANTINE, metadata.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
-        checks={CHECK: f"At most {limit:.1%} of a key's rows are quarantined. Warns only."},
-    )
+    for source in spec.sources:
+        yield Stage(
+            spec=spec,
+            name=STAGE,
+            source=source,
+            system=naming.DATA,
+            kinds=("pandera", "deltalake", "polars"),
+            doc=__doc__,
+            maker=Validation.for_source(spec, source),
+            run=_ValidatedRun,
+            outside=outside,
+            deps=[dep(spec, "raw", source.name)],
+            also=[Table(QUARANTINE, metadata.column_schema(QUARANTINED, ABOUT_QUARANTINED))],
+            checks={CHECK: f"At most {limit:.1%} of a key's rows are quarantined. Warns only."},
+        )
 
 
 class _ValidatedRun(KeyedRun[Validation]):
@@ -86,7 +77,7 @@ class _ValidatedRun(KeyedRun[Validation]):
         """Return whether each key's share of quarantined rows is within the spec's limit."""
         limit, bad = self.spec.monitors.max_quarantined_share, self.stage.full_name(QUARANTINE)
         shares = {
-            key: notes.rows_quarantined / max(1, notes.rows_in)
+            key: notes.rows_quarantined / max(1, notes.rows_in)  # a delivery without rows has none in quarantine
             for key, record in done.records[self.name].items()
             for notes in [Validated.of(record)]
         }

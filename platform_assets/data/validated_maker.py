@@ -66,36 +66,22 @@ class Validation(RowMaker):
 
     def make(self, rows: Mapping[str, pl.DataFrame]) -> tuple[StageOutput, StageOutput]:
         """Return the good rows by key, typed, and the quarantined ones; both with their key's counts."""
+        key_of = None
+        if self.partition_by is not None and self.grain is not None:
+            key_of = validation.key_column(self.partition_by, self.grain.key_of)
         splits = validation.split_keys(
-            rows,
-            self.schema(),
-            schema_version=self.schema_version,
-            unique=self.unique,
-            key_of=self._key_of(),
+            rows, self.schema(), schema_version=self.schema_version, unique=self.unique, key_of=key_of
         )
-        notes = {key: _counts(split) for key, split in splits.items()}
-        by_kind = {key: {**notes[key], **_kinds(split)} for key, split in splits.items()}
+        notes, by_kind = dict[str, Notes](), dict[str, Mapping[str, object]]()
+        for key, split in splits.items():
+            bad = split.quarantined.height
+            notes[key] = Notes(rows_in=split.good.height + bad, rows_quarantined=bad, rows_repeated=split.repeated)
+            if bad:
+                reasons = split.quarantined["reason"].value_counts(sort=True).head(MOST_KINDS)
+                notes[key]["quarantined_by_reason"] = dict(reasons.iter_rows())
+            kinds = dict(split.kinds.value_counts(sort=True).head(MOST_KINDS).iter_rows())
+            by_kind[key] = {**notes[key], **({"quarantined_by_kind": kinds} if kinds else {})}
         return (
             StageOutput(frames={key: split.good for key, split in splits.items()}, notes=notes),
             StageOutput(frames={key: split.quarantined for key, split in splits.items()}, notes=by_kind),
         )
-
-    def _key_of(self) -> Callable[[pl.DataFrame], pl.Series] | None:
-        if self.partition_by is None or self.grain is None:
-            return None
-        return validation.key_column(self.partition_by, self.grain.key_of)
-
-
-def _counts(split: validation.Split) -> Notes:
-    bad = split.quarantined.height
-    notes = Notes(rows_in=split.good.height + bad, rows_quarantined=bad, rows_repeated=split.repeated)
-    if bad:
-        reasons = split.quarantined["reason"].value_counts(sort=True).head(MOST_KINDS)
-        notes["quarantined_by_reason"] = dict(reasons.iter_rows())
-    return notes
-
-
-def _kinds(split: validation.Split) -> dict[str, dict[str, int]]:
-    """Return the quarantined rows by kind of reason, for the ten most frequent; empty without such rows."""
-    counts = dict(split.kinds.value_counts(sort=True).head(MOST_KINDS).iter_rows())
-    return {"quarantined_by_kind": counts} if counts else {}

@@ -111,7 +111,14 @@ def split_keys(
     expected = {name: column.dtype.type for name, column in schema.columns.items()}
     alike: dict[tuple[Any, ...], dict[str, pl.DataFrame]] = {}
     for key, raw in raws.items():
-        _check_columns(key, raw, names)
+        came = [name for name in raw.columns if name not in BOOKKEEPING or name in names]
+        if set(came) != set(names):
+            raise WrongColumns(
+                f"the file of key {key} has the columns {in_short(came)}; expected {in_short(names)}. "
+                f"Missing: {in_short([name for name in names if name not in came])}; "
+                f"not expected: {in_short([name for name in came if name not in names])}. "
+                "Fix the delivery, or the source's schema in the product's file."
+            )
         notes = {typed.UNHELD: typed.UNHELD, delimited.BROKEN: _BROKEN}
         delivered = [pl.col(name).alias(notes[name]) for name in notes if name in raw.columns and name not in names]
         frame = raw.select(*names, pl.col(_OFFSET).cast(pl.Int64), *delivered)
@@ -180,6 +187,7 @@ def rule(sentence: str, holds: pl.Expr) -> pa.Check:
         sentence: what holds, for the reason on a quarantined row.
         holds: an expression over the typed columns, true where the rule is kept.
     """
+    # Late, because it takes a second, and definitions load with this module.
     import pandera.polars as pa
 
     return pa.Check(lambda data: data.lazyframe.select(holds.fill_null(True)), error=sentence)
@@ -189,17 +197,6 @@ def null_together(*columns: str) -> pl.Expr:
     """Return the expression that is true where all of the columns are null or none is."""
     nulls = pl.sum_horizontal(pl.col(name).is_null().cast(pl.Int8) for name in columns)
     return nulls.is_in([0, len(columns)])
-
-
-def _check_columns(key: str, raw: pl.DataFrame, names: Sequence[str]) -> None:
-    delivered = [name for name in raw.columns if name not in BOOKKEEPING or name in names]
-    if set(delivered) != set(names):
-        raise WrongColumns(
-            f"the file of key {key} has the columns {in_short(delivered)}; expected {in_short(names)}. "
-            f"Missing: {in_short([name for name in names if name not in delivered])}; "
-            f"not expected: {in_short([name for name in delivered if name not in names])}. "
-            "Fix the delivery, or the source's schema in the product's file."
-        )
 
 
 def _broken(raw: pl.DataFrame) -> pl.DataFrame:
@@ -237,6 +234,7 @@ def _by_schema(schema: pa.DataFrameSchema, names: Sequence[str]) -> _Judge:
         reasons = []
         for subschema in _without_bytes(schema, names):
             try:
+                # Of a LazyFrame pandera checks the schema alone, and bad rows pass. `lazy=True` asks for all failures.
                 subschema.validate(frame.select(list(subschema.columns)), lazy=True)
             except SchemaErrors as errors:
                 cases = errors.failure_cases
@@ -328,6 +326,7 @@ def _joined(reasons: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _without(frame: pl.DataFrame, rejected: pl.DataFrame) -> pl.DataFrame:
+    # By itself a join of polars keeps no order.
     return frame.join(rejected, on=_ROW, how="anti", maintain_order="left") if rejected.height else frame
 
 

@@ -30,18 +30,24 @@ class _LetGo(Exception):
 def main(arguments: list[str]) -> int:
     """Run the command until it ends or the leash is let go; return its exit status (negative for a signal)."""
     holder, grace_s, command = int(arguments[0]), float(arguments[1]), arguments[2:]
+    # Before the kernel is asked for SIGTERM: its default action would end the leash and leave what is below it.
     for number in _ENDING:
         signal.signal(number, _let_go)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    # The holder may have died before the kernel was asked to tell of it.
     if os.getppid() != holder:
         return 1
     try:
-        status = _wait(subprocess.Popen(command))
+        child, ended = subprocess.Popen(command), 0
+        while ended != child.pid:  # orphans that were adopted meanwhile are reaped too
+            ended, code = os.waitpid(-1, 0)
+        child.returncode = status = os.waitstatus_to_exitcode(code)
     except _LetGo:
         status = -signal.SIGTERM
+    # A second Ctrl-C must not stop the ending halfway.
     _ignore_signals()
     end_descendants(grace_s)
     return status
@@ -51,6 +57,7 @@ def end_descendants(grace_s: float) -> None:
     """End every process below this one: SIGTERM, then SIGKILL for those still alive after `grace_s`."""
     signalled: set[int] = set()
     deadline = time.monotonic() + grace_s
+    # Looked at again in each turn: what is ending may still start processes.
     while living := [process for process in psutil.Process().children(recursive=True) if _is_alive(process)]:
         is_late = time.monotonic() > deadline
         for process in living:
@@ -60,7 +67,7 @@ def end_descendants(grace_s: float) -> None:
                     process.send_signal(signal.SIGKILL if is_late else signal.SIGTERM)
         time.sleep(0.05)
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
+            while os.waitpid(-1, os.WNOHANG)[0]:  # the reaper of orphans must collect them
                 pass
 
 
@@ -74,18 +81,9 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for the command, and reap orphans adopted meanwhile."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child.pid:
-            child.returncode = os.waitstatus_to_exitcode(status)
-            return child.returncode
-
-
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return process.status() != psutil.STATUS_ZOMBIE  # psutil lists zombies, too, which no signal ends
     except psutil.NoSuchProcess:
         return False
 

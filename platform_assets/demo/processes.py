@@ -1,32 +1,77 @@
-"""Start the servers of a demo as child processes that cannot outlive it, and measure the memory of the process tree."""
+"""Start servers as child processes that cannot outlive this one, on a state that only one demo uses at a time."""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import httpx
-import psutil
 
 from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
+
+T = TypeVar("T")
 
 HOST = "127.0.0.1"
 GRACE_S = 8.0
 """Seconds that processes have to end after SIGTERM."""
+POLL_S, SHOWN_EVERY_S = 0.2, 60.0
+LOG_LINES = 40
+"""How much of a log an error shows: Python prints the cause of an error far above its end."""
+_CLAIMS = ExitStack()
+"""Sockets that claim ports against other demos, until this process ends."""
+atexit.register(_CLAIMS.close)
 
 
 class ChildEnded(Problem, RuntimeError):
     """A server ended unexpectedly; the message shows the end of its log."""
+
+
+class StateInUse(Problem, ValueError):
+    """Another process uses the state; the message names it."""
+
+
+@contextmanager
+def sole_user(settings: Settings, command: str) -> Iterator[int]:
+    """Hold the state, and yield the file descriptor that children must inherit (`Children.keeps`).
+
+    Two daemons on one state would launch and end each other's runs. The kernel keeps the lock as long as any process
+    has the file open: it is free once the holder, killed or not, and the leashes of all its children have ended.
+
+    Args:
+        command: what holds it, for the messages of others.
+
+    Raises:
+        StateInUse: another process holds it.
+    """
+    settings.state.mkdir(parents=True, exist_ok=True)
+    # Not "w", which would empty the file of the process that holds the lock.
+    with (settings.state / "in_use").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StateInUse(
+                f"{settings.state} is in use by {file.read()}. Wait until it has ended (its servers need up to "
+                f"{GRACE_S:.0f} s more), end it by Ctrl-C or kill, or use another folder (DRIFTLINE_STATE)."
+            ) from None
+        file.truncate(0)
+        file.write(f"`{command}` (process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')})")
+        file.flush()
+        yield file.fileno()
 
 
 @dataclass(frozen=True)
@@ -47,14 +92,8 @@ class Child:
         """Raise `ChildEnded` when it is not running."""
         if (status := self.leash.poll()) is not None:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            excerpt = "\n".join([*_causes(lines), *lines[-15:]])
+            excerpt = "\n".join(lines[-LOG_LINES:])
             raise ChildEnded(f"{self.name} ended with status {status}; the end of {self.log}:\n{excerpt}")
-
-
-def _causes(lines: list[str]) -> list[str]:
-    """Return the errors that caused the last one: Python prints them first, far above the end of a log."""
-    joints = [at for at, line in enumerate(lines) if line.startswith(("The above exception was", "During handling of"))]
-    return [f"caused by {next((line for line in reversed(lines[:at]) if line.strip()), '')}" for at in joints]
 
 
 @dataclass
@@ -66,7 +105,6 @@ class Children:
         logs: the folder of what they print.
         grace_s: how long each may take to end by itself, in seconds.
         keeps: file descriptors that leashes hold open until all their processes have ended.
-        claims: of ports, against other demos.
     """
 
     environment: Mapping[str, str]
@@ -74,34 +112,6 @@ class Children:
     grace_s: float = GRACE_S
     keeps: tuple[int, ...] = ()
     started: list[Child] = field(default_factory=list)
-    claims: list[socket.socket] = field(default_factory=list)
-
-    def free_port(self, first: int, taken: Sequence[int] = (), count: int = 1) -> int:
-        """Return the first free port from `first` on that no other demo has claimed; it stays ours until the end.
-
-        A server listens only some seconds after its port was chosen. See `free_port` for the arguments.
-        """
-        claimed: list[int] = []
-        while True:
-            port = free_port(first, [*taken, *claimed], count)
-            ports = range(port, port + count)
-            if self._claim(ports):
-                return port
-            claimed += ports
-
-    def _claim(self, ports: Sequence[int]) -> bool:
-        if sys.platform != "linux":
-            return True
-        claims = [socket.socket(socket.AF_UNIX) for _ in ports]
-        try:
-            for claim, port in zip(claims, ports, strict=True):
-                claim.bind(f"\0driftline-port-{port}")  # no file: it is gone with its last process
-        except OSError:
-            for claim in claims:
-                claim.close()
-            return False
-        self.claims += claims
-        return True
 
     def start(self, name: str, command: Sequence[str], *, is_shown: bool = False) -> Child:
         """Start a command; its output goes to `{logs}/{name}.log`.
@@ -124,6 +134,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=None if is_shown else output,
                 stderr=None if is_shown else subprocess.STDOUT,
+                # Ctrl-C in a terminal then reaches this process alone, which ends its children in their order.
                 start_new_session=True,
                 pass_fds=self.keeps,
             )
@@ -146,111 +157,62 @@ class Children:
             child.leash.send_signal(signal.SIGTERM)
         for child in self.started:
             try:
-                child.leash.wait(self.grace_s + 5)
+                child.leash.wait(self.grace_s + 5)  # the leash itself sends SIGKILL after `grace_s`
             except subprocess.TimeoutExpired:
                 child.leash.kill()
                 child.leash.wait()
-        for claim in self.claims:
-            claim.close()
 
 
-def free_port(first: int, taken: Sequence[int] = (), count: int = 1) -> int:
+def free_port(first: int, count: int = 1) -> int:
     """Return the first free port from `first` on, at this machine's own address.
 
+    No other demo takes it while this process lives: a server listens only some seconds after its port was chosen.
+
     Args:
-        first: where to begin.
-        taken: ports that will be taken.
         count: how many ports in a row must be free.
     """
     for port in range(first, first + 200):
-        ports = range(port, port + count)
-        if all(_is_free(number) for number in ports) and not set(ports) & set(taken):
+        with ExitStack() as claims:
+            try:
+                for number in range(port, port + count):
+                    with socket.socket() as probe:
+                        # As servers bind: the port of one that has just ended is free despite TIME_WAIT.
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        probe.bind((HOST, number))
+                    if sys.platform == "linux":
+                        # An abstract name is not a file: it is gone with the last process that holds it.
+                        claims.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0driftline-port-{number}")
+            except OSError:
+                continue
+            _CLAIMS.push(claims.pop_all())
             return port
     raise OSError(f"no port between {first} and {first + 199} is free on {HOST}.")
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def wait_for(url: str, *, check: Callable[[], None]) -> None:
+    """Wait until a server answers 200 at `url`; see `wait_until`."""
+
+    def is_ready() -> bool | None:
         try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+            return httpx.get(url, timeout=5.0).status_code == httpx.codes.OK or None
+        except httpx.TransportError:
+            return None
+
+    wait_until(is_ready, f"an answer of {url}", check)
 
 
-def wait_for(url: str, *, check: Callable[[], None], timeout_s: float) -> None:
-    """Wait until a server answers 200 at `url`.
+def wait_until(look: Callable[[], T | None], subject: str, check: Callable[[], None], pause_s: float = POLL_S) -> T:
+    """Return what a look gives as soon as it is not None. Time alone ends nothing: a busy machine is not a fault.
 
     Args:
+        subject: what is waited for; it is printed once a minute.
         check: raises when waiting is pointless, such as `Children.check`.
-        timeout_s: after which `TimeoutError` is raised, with the last answer.
     """
-    deadline, answer = time.monotonic() + timeout_s, "none"
-    while time.monotonic() < deadline:
+    began_s = shown_s = time.monotonic()
+    while (result := look()) is None:
         check()
-        try:
-            response = httpx.get(url, timeout=5.0)
-        except httpx.TransportError as error:
-            answer = f"{type(error).__name__}: {error}"
-        else:
-            if response.status_code == httpx.codes.OK:
-                return
-            answer = f"{response.status_code}: {response.text[:200]}"
-        time.sleep(0.15)
-    raise TimeoutError(f"{url} did not answer 200 within {timeout_s:.0f} s; the last answer was {answer}.")
-
-
-class MemoryWatch:
-    """Sample the memory of this process and all below it, every two seconds, in a thread.
-
-    Reading it takes some milliseconds per process.
-    """
-
-    def __init__(self, interval_s: float = 2.0) -> None:
-        self.peak_bytes = 0
-        self._interval_s = interval_s
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._is_over.wait(self._interval_s):
-            self.peak_bytes = max(self.peak_bytes, tree_memory_bytes())
-
-
-def tree_memory_bytes() -> int:
-    """Return the resident bytes of this process and all below it.
-
-    Pages that several of them share count once in all (PSS): a run is a copy of another process, and PyTorch with CUDA
-    maps gigabytes of libraries into each.
-    """
-    root = psutil.Process()
-    total = 0
-    for process in (root, *root.children(recursive=True)):
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-        except psutil.AccessDenied:  # of another user, or without the right to look
-            total += process.memory_info().rss
-    return total
-
-
-def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and all below it, those included that have ended and were waited for."""
-    root = psutil.Process()
-    total = 0.0
-    for process in (root, *root.children(recursive=True)):
-        try:
-            total += sum(process.cpu_times()[:4])
-        except psutil.NoSuchProcess:
-            continue
-    return total
+        if time.monotonic() - shown_s >= SHOWN_EVERY_S:
+            shown_s = time.monotonic()
+            print(f"  waiting for {subject}, {shown_s - began_s:.0f} s so far", flush=True)
+        time.sleep(pause_s)
+    return result

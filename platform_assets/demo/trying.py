@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
+from rich.markup import escape
 
 from platform_assets import check as checking
 from platform_assets.base import clock, naming
@@ -28,7 +31,6 @@ from platform_assets.base.settings import Settings
 from platform_assets.base.wording import counted, span
 from platform_assets.check import deliveries
 from platform_assets.data import features, outcomes, raw, validated
-from platform_assets.demo.parts import Part, Parts
 from platform_assets.engine.ranges import CHUNK_KEYS
 from platform_assets.engine.stage import Stage
 from platform_assets.engine.store_resource import StoreResource
@@ -47,6 +49,7 @@ from platform_assets.training.steps.jobs import ExportJob, Job
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
 AUTHOR = "driftline try"
 _LOG = logging.getLogger("driftline.try")
@@ -55,6 +58,23 @@ _LOG.setLevel(logging.ERROR)
 
 class TryProblem(Problem, ValueError):
     """The product cannot be tried; the message says what to do."""
+
+
+@dataclass
+class Part:
+    """One part of the work on the terminal.
+
+    Attributes:
+        outcome: what became of it, in one line.
+    """
+
+    name: str
+    status: Status
+    outcome: str = ""
+
+    def show(self, done: int, total: int) -> None:
+        """Show how much is done."""
+        self.status.update(f"{self.name}  {done:,} of {total:,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +88,7 @@ class Tried:
     """
 
     verdict: Verdict
-    answer: Mapping[str, Any]
+    answer: asking.Answered
     report: Path
 
 
@@ -81,46 +101,60 @@ def run(spec: Product, settings: Settings, console: Console) -> Tried:
     Raises:
         TryProblem: the check finds a problem, or there are too few keys.
     """
-    product = _own(spec, settings)
-    with Parts(console) as parts:
-        with parts.part("check", "the product's functions") as part:
-            _check(spec, settings, part)
-        with parts.part("advance", "files, which are read, validated and made features and labels of") as part:
-            keys = _taken(spec, settings, product)
-            _advance(product, keys, part)
-        cutoff = _cutoff(product.spec, keys)
-        with parts.part("train", f"the learner, which fits the labelled keys before {cutoff}") as part:
-            _train(product, cutoff, part)
-        with parts.part("gate", "the verdict on the rows that the model never saw") as part:
-            verdict = _judge(product, cutoff, part)
-        with parts.part("answer", "the model, which is loaded and asked once") as part:
-            answer = _ask(product, verdict, part)
-        with parts.part("report", "the report") as part:
-            report = pages.write(product.settings, product.spec, product.settings.state / "report.html")
-            part.end(str(report))
+    folder = settings.state / "try" / spec.name
+    shutil.rmtree(folder, ignore_errors=True)
+    # Files land whole here, also where the source declares another way to arrive.
+    sources = tuple(replace(source, arrives="rename") if source.is_landed else source for source in spec.sources)
+    product = ProductStore(replace(spec, sources=sources), Settings(root=str(folder / "store"), state=folder))
+    with _part(console, "check") as part:
+        lines = list(checking.of_product(spec, settings))
+        if problems := [line for line in lines if line.is_problem]:
+            raise TryProblem(checking.as_text(spec.name, problems))
+        notes = [line.message for line in lines if line.state == "note" and line.check not in ("clock", "versions")]
+        part.outcome = "; ".join([counted(len(lines), "line"), *(f"note: {note}" for note in notes)])
+    with _part(console, "advance") as part:
+        keys = _take(spec, settings, product)
+        _advance(product, keys, part)
+    with _part(console, "train") as part:
+        try:
+            cutoff = spec.grain.shift(keys[-1], 1)
+        except KeyProblem:  # the grain ends there
+            cutoff = keys[-1]
+        for stage in (*checkpoint.stages(product.spec), *onnx.stages(product.spec)):
+            _work(product, stage, (cutoff,), part)
+        digest = product.tables.records("onnx", [cutoff])[cutoff].content_digest
+        manifest = product.artifacts.bundle(digest).manifest
+        learned, held = (counted(len(manifest[name]), "key") for name in ("training_keys", "holdout_keys"))
+        part.outcome = f"{learned} learned, {held} held out"
+    with _part(console, "gate") as part:
+        for stage in evaluation.stages(product.spec):
+            _work(product, stage, (cutoff,))
+        verdict = product.history.verdict(digest)
+        assert verdict is not None  # the stage wrote it
+        part.outcome = f"{'passed' if verdict.passed else 'not passed'}: {' '.join(verdict.reasons)}"
+    with _part(console, "answer") as part:
+        answer = _ask(product, verdict)
+        about = {name: answer[name] for name in answer if name not in ("entity", "model", "release", "product")}
+        part.outcome = f"{answer.get('entity', '')} {json.dumps(about)}".strip()
+    with _part(console, "report") as part:
+        report = pages.write(product.settings, product.spec, folder / "report.html")
+        part.outcome = str(report)
     return Tried(verdict=verdict, answer=answer, report=report)
 
 
-def _own(spec: Product, settings: Settings) -> ProductStore:
-    """Return the product in an empty store of its own, into which files land whole."""
-    folder = settings.state / "try" / spec.name
-    shutil.rmtree(folder, ignore_errors=True)
-    sources = tuple(replace(source, arrives="rename") if source.is_landed else source for source in spec.sources)
-    return ProductStore(replace(spec, sources=sources), Settings(root=str(folder / "store"), state=folder))
+@contextmanager
+def _part(console: Console, name: str) -> Iterator[Part]:
+    """Show a part while it lasts, and one line when it ended well."""
+    started_s = time.monotonic()
+    with console.status(name) as status:
+        part = Part(name, status)
+        yield part
+    line = f"[bold]{name:8}[/bold] {time.monotonic() - started_s:5.1f} s  {escape(part.outcome)}"
+    # rich takes a pipe for 80 columns wide and would break the line.
+    console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def _check(spec: Product, settings: Settings, part: Part) -> None:
-    lines = []
-    for line in checking.of_product(spec, settings):
-        lines.append(line)
-        part.advance(1)
-    if problems := [line for line in lines if line.is_problem]:
-        raise TryProblem(checking.as_text(spec.name, problems))
-    notes = [line.message for line in lines if line.state == "note" and line.check not in ("clock", "versions")]
-    part.end("; ".join([counted(len(lines), "line"), *(f"note: {note}" for note in notes)]))
-
-
-def _taken(spec: Product, settings: Settings, product: ProductStore) -> tuple[str, ...]:
+def _take(spec: Product, settings: Settings, product: ProductStore) -> tuple[str, ...]:
     """Copy what has landed, or was recorded, into the own store; return the keys that are over."""
     if asset := next((source.asset for source in spec.sources if source.asset is not None), None):
         raise TryProblem(
@@ -132,7 +166,10 @@ def _taken(spec: Product, settings: Settings, product: ProductStore) -> tuple[st
     except RecordingMissing as missing:
         raise TryProblem(f"{spec.name} cannot be tried: {missing}.") from None
     if not spec.is_live:
-        clock.move(product.settings, spec.name, _end(spec, available.keys[-1]))
+        # A moment at which the recording's last key is over and its labels are known.
+        endless = spec.grain.endless
+        end = endless.instant_after(endless.key_at(spec.grain.index(available.keys[-1]) + spec.label_delay + 1))
+        clock.move(product.settings, spec.name, end or datetime.fromisoformat("2200-01-01T00:00:00+00:00"))
     for source in spec.sources:
         if source.is_landed:
             keys = (naming.UNPARTITIONED,) if source.is_slow else available.keys
@@ -148,73 +185,36 @@ def _taken(spec: Product, settings: Settings, product: ProductStore) -> tuple[st
     return keys
 
 
-def _end(spec: Product, key: str) -> datetime:
-    """Return a moment at which a recording's key is over and its labels are known."""
-    index = spec.grain.index(key) + spec.label_delay + 1
-    end = spec.grain.endless.instant_after(spec.grain.endless.key_at(index))
-    return datetime.fromisoformat("2200-01-01T00:00:00+00:00") if end is None else end
-
-
 def _advance(product: ProductStore, keys: tuple[str, ...], part: Part) -> None:
     spec = product.spec
     stages = [stage for module in (raw, validated, features, outcomes) for stage in module.stages(spec)]
-    part.expect(len(stages) * len(keys))
     for stage in stages:
+        # Once, before the first chunk of keys: the features of every chunk read the slow tables.
         if stage.source is not None and stage.source.is_slow:
             _work(product, stage, keys)
     for start in range(0, len(keys), CHUNK_KEYS):
-        chunk = keys[start : start + CHUNK_KEYS]
+        part.show(start, len(keys))
         for stage in stages:
             if stage.source is None or not stage.source.is_slow:
-                _work(product, stage, chunk)
-            part.advance(len(chunk))
+                _work(product, stage, keys[start : start + CHUNK_KEYS])
     rows = sum(record.rows for record in product.tables.records("features", keys).values())
     quarantined = sum(
         record.rows
         for source in spec.sources
         for record in product.tables.records(naming.stage("quarantine", source.name)).values()
     )
-    part.end(f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {span(keys)}; {quarantined:,} in quarantine")
+    part.outcome = f"{counted(rows, 'row')} of {counted(len(keys), 'key')}, {span(keys)}; {quarantined:,} in quarantine"
 
 
-def _cutoff(spec: Product, keys: tuple[str, ...]) -> str:
-    try:
-        return spec.grain.shift(keys[-1], 1)
-    except KeyProblem:  # the grain ends there
-        return keys[-1]
-
-
-def _train(product: ProductStore, cutoff: str, part: Part) -> None:
-    for stage in (*checkpoint.stages(product.spec), *onnx.stages(product.spec)):
-        _work(product, stage, (cutoff,), part)
-    manifest = product.artifacts.bundle(_bundle(product, cutoff)).manifest
-    learned, held = (counted(len(manifest[name]), "key") for name in ("training_keys", "holdout_keys"))
-    part.end(f"{learned} learned, {held} held out")
-
-
-def _judge(product: ProductStore, cutoff: str, part: Part) -> Verdict:
-    for stage in evaluation.stages(product.spec):
-        _work(product, stage, (cutoff,))
-    verdict = product.history.verdict(_bundle(product, cutoff))
-    assert verdict is not None  # the stage wrote it
-    part.end(f"{'passed' if verdict.passed else 'not passed'}: {' '.join(verdict.reasons)}")
-    return verdict
-
-
-def _bundle(product: ProductStore, cutoff: str) -> str:
-    return product.tables.records("onnx", [cutoff])[cutoff].content_digest
-
-
-def _ask(product: ProductStore, verdict: Verdict, part: Part) -> Mapping[str, Any]:
-    """Release the model in the own store, and ask it about the newest row."""
-    manifest = product.artifacts.bundle(verdict.digest).manifest
+def _ask(product: ProductStore, verdict: Verdict) -> asking.Answered:
+    """Release the model in the own store, and ask it about the newest row; of a live product, now."""
     outcome = "passed" if verdict.passed else "was not passed"
     signing.write_release(
         product,
         releases.next_release(
             product=product.name,
             digest=verdict.digest,
-            contract_sha256=manifest["contract_sha256"],
+            contract_sha256=product.artifacts.bundle(verdict.digest).manifest["contract_sha256"],
             cutoff=verdict.cutoff,
             reason=f"tried once, in a store of its own: nothing is released, and the gate {outcome}",
             author=AUTHOR,
@@ -224,26 +224,20 @@ def _ask(product: ProductStore, verdict: Verdict, part: Part) -> Mapping[str, An
         ),
         warn=_LOG.info,  # that releases here are not signed
     )
-    file = product.settings.state / "request.json"
-    file.write_text(json.dumps(_request(product), indent=2), encoding="utf-8")
-    answer = next(asking.answers(product, file))
-    about = {name: answer[name] for name in answer if name not in ("entity", "model", "release", "product")}
-    part.end(f"{answer.get('entity', '')} {json.dumps(about)}".strip())
-    return answer
-
-
-def _request(product: ProductStore) -> dict[str, Any]:
-    """Return the newest row as a caller would send it; of a live product, now."""
     records = product.tables.records("features")
-    filled = [name for name in records if records[name].rows]
-    newest = max(filled, key=product.spec.grain.index)
+    newest = max((key for key in records if records[key].rows), key=product.spec.grain.index)
     row = product.tables.read("features", [newest]).tail(1)
     if product.spec.is_live:
         row = row.with_columns(pl.lit(product.now).alias(name) for name in ("service_time", "asked_at"))
-    values: dict[str, Any] = row.row(0, named=True)
-    moments = {name: values[name].isoformat() for name in ("service_time", "asked_at")}
-    inputs = {item.name: values[item.name] for item in product.spec.fields}
-    return msgspec.to_builtins({"entity": values["entity"], **moments, "features": inputs})
+    values = row.row(0, named=True)
+    request = {
+        "entity": values["entity"],
+        **{name: values[name].isoformat() for name in ("service_time", "asked_at")},
+        "features": {item.name: values[item.name] for item in product.spec.fields},
+    }
+    file = product.settings.state / "request.json"
+    file.write_text(json.dumps(msgspec.to_builtins(request), indent=2), encoding="utf-8")
+    return next(asking.answers(product, file))
 
 
 # What stages ask of a run --------------------------------------------------------------------------------------------
@@ -265,6 +259,7 @@ def _work(product: ProductStore, stage: Stage[Any], keys: tuple[str, ...], part:
         op_execution_context=SimpleNamespace(op_config={}),
         add_asset_metadata=lambda *_, **__: None,
     )
+    # A stage has done its work when it yields its report, of which nothing is needed here.
     next(iter(stage.run(stage, context).work()), None)
 
 

@@ -75,4 +75,5 @@ class CutoffRun(Run[M]):
                 stage, self.cutoff, content_digest=content.digest, inputs=inputs, code=self.code, notes=content.notes
             )
         shown, version = self.page(self.facts(content)), dg.DataVersion(content.digest)
+        # No output for an IO manager: a training's pod has none, and Dagster's default one pickles.
         return [dg.MaterializeResult(data_version=version, metadata=shown, check_results=self.checks())]

@@ -80,6 +80,7 @@ def report(
     spec = dg.AssetCheckSpec(name, asset=asset)
     wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=list(results))
     records = instance.fetch_materializations(wanted, limit=max(1, len(results))).records if results else []
+    # Dagster gives the newest first, so that one stays.
     targets = {record.partition_key: record for record in reversed(records)}
     for key, result in results.items():
         target = targets.get(key)
@@ -97,6 +98,7 @@ def report(
                 storage_id=target.storage_id, run_id=target.run_id, timestamp=target.timestamp
             ),
         )
+    # An evaluation of a partition is an event alone; the step still owes the output that stands for the check.
     yield dg.Output(None, output_name=spec.get_python_identifier())
     before = instance.event_log_storage.get_asset_check_partition_info([spec.key])
     passed = {

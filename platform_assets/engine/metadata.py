@@ -20,35 +20,11 @@ Row = dict[str, str | float | None]
 RESULT = "result"
 """Name of the sentence that heads the metadata of every materialisation: the answer to "how did it go?"."""
 PLUMBING = (
-    "is_landed",
-    "is_memoised",
-    "was_built",
-    "cpu_s",
-    "cpu_s_of_fits",
-    "peak_memory_mb",
-    "device",
-    "precision",
-    "resumed_from_step",
-    "parity_batch_sizes",
-    "mark",
-    "sketch",
-    "bins",
-    "reference",
-    "sha256",
-    "digest",
-    "champion_digest",
-    "challenger",
-    "champion",
-    "checkpoint_sha256",
-    "bundle_sha256",
-    "bento_content_digest",
-    "content_digest",
-    "table_version",
-    "run_keys",
-    "run_memoised_keys",
-    "run_rows",
-    "run_wall_s",
-    "dagster/column_schema",
+    *("is_landed", "is_memoised", "was_built", "cpu_s", "cpu_s_of_fits", "peak_memory_mb", "device", "precision"),
+    *("resumed_from_step", "parity_batch_sizes", "mark", "sketch", "bins", "reference"),
+    *("sha256", "digest", "champion_digest", "challenger", "champion"),
+    *("checkpoint_sha256", "bundle_sha256", "bento_content_digest", "content_digest", "table_version"),
+    *("run_keys", "run_memoised_keys", "run_rows", "run_wall_s", "dagster/column_schema"),
 )
 """Metadata that matters to whoever debugs the platform: listed last, in this order."""
 SHORT_DIGESTS = ("content_digest", "sketch", "bins", "reference", "sha256")
@@ -60,18 +36,17 @@ DIGITS = 4
 """Significant digits of a number for people; records keep all of them."""
 
 
-def readable(result: str, metadata: Mapping[str, Any]) -> Metadata:
+def readable(result: str, metadata: Mapping[str, Metadatum]) -> Metadata:
     """Return a page's metadata in reading order: the result, then findings, then plumbing, with floats rounded.
 
     Dagster's UI lists metadata in the order in which an event holds it.
     """
     findings = {name: rounded(value) for name, value in metadata.items() if name not in PLUMBING}
-    plumbing = {name: _short(name, rounded(metadata[name])) for name in PLUMBING if name in metadata}
+    plumbing = {name: rounded(metadata[name]) for name in PLUMBING if name in metadata}
+    for name in SHORT_DIGESTS:
+        if isinstance(digest := plumbing.get(name), str):
+            plumbing[name] = digest[:DIGEST_LETTERS]
     return {RESULT: shorten(result, MAX_RESULT, placeholder=" …"), **findings, **plumbing}
-
-
-def _short(name: str, value: Any) -> Any:
-    return value[:DIGEST_LETTERS] if name in SHORT_DIGESTS and isinstance(value, str) else value
 
 
 def rounded(value: Any) -> Any:
@@ -85,11 +60,6 @@ def rounded(value: Any) -> Any:
     return value
 
 
-def row_count(rows: int) -> Metadata:
-    """Return the metadata by which Dagster shows and plots a row count."""
-    return {"dagster/row_count": rows}
-
-
 def column_schema(columns: Mapping[str, pl.DataType | str], descriptions: Mapping[str, str] | None = None) -> Metadata:
     """Return the metadata that fills Dagster's column tab.
 
@@ -97,15 +67,9 @@ def column_schema(columns: Mapping[str, pl.DataType | str], descriptions: Mappin
         columns: dtype by name, such as a polars `Schema`.
         descriptions: meaning by column, as far as known.
     """
-    descriptions = descriptions or {}
-    return {
-        "dagster/column_schema": dg.TableSchema(
-            columns=[
-                dg.TableColumn(name=name, type=str(dtype), description=descriptions.get(name))
-                for name, dtype in columns.items()
-            ]
-        )
-    }
+    about = descriptions or {}
+    shown = [dg.TableColumn(name=name, type=str(dtype), description=about.get(name)) for name, dtype in columns.items()]
+    return {"dagster/column_schema": dg.TableSchema(columns=shown)}
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str] | None = None) -> dg.MarkdownMetadataValue:

@@ -53,6 +53,7 @@ def by_key(frame: pl.DataFrame, keys: Sequence[str], producer: str) -> dict[str,
     Raises:
         ValueError: rows of an unexpected key.
     """
+    # polars' names of parts are tuples, of one column too.
     parts = {str(name): part for (name,), part in frame.partition_by("key", as_dict=True, maintain_order=True).items()}
     if strangers := sorted(set(parts) - set(keys)):
         raise ValueError(f"{producer} returned rows of keys {strangers}; expected only {keys[0]} to {keys[-1]}.")

@@ -1,6 +1,7 @@
 """What stages ask of the rooms around the core: what to show, what money allows, who runs steps, who tracks runs.
 
-Protocols: the core imports none of those rooms. `automation.factory` says what stands behind them.
+The core imports none of those rooms. `automation.factory` says what stands behind the classes; by themselves nothing
+costs anything and nothing is tracked.
 """
 
 from __future__ import annotations
@@ -112,24 +113,28 @@ class Launcher(Protocol):
         """Run a step's module, shared by the profile's processes or in one; return its result as JSON values."""
 
 
-class Budget(Protocol):
-    """Says what trainings cost, and which are not launched for that."""
+class Budget:
+    """Says what trainings cost, and which are not launched for that; this one has no prices."""
 
     def check(self, spec: Product) -> None:
         """Raise `ValueError` for a product whose statements about cost cannot be."""
 
     def balance(self, spec: Product, attempts: pl.DataFrame, month: str) -> Balance:
         """Return what a month's attempts have cost, and what a training more would."""
+        return NOTHING
 
     def usd_of(self, cpu_s: float) -> float:
         """Return what CPU seconds cost."""
+        return 0.0
 
     def allow(
         self, product: ProductStore, *, cutoff: str, fingerprint: str, reason: str, run_id: str
     ) -> Overspending | None:
         """Return normally when a training may be launched, with the record of a person's override, if it took one."""
+        return None
 
 
+# A protocol, because what stands behind it is a module.
 class Tracking(Protocol):
     """Copies what a training left to a server that tracks runs."""
 
@@ -138,27 +143,6 @@ class Tracking(Protocol):
 
     def attach(self, product: ProductStore, checkpoint: str, bundle: str, warn: Callable[[str], None]) -> None:
         """Add the graph of a bundle to its training."""
-
-
-class Free:
-    """A budget without prices."""
-
-    def check(self, spec: Product) -> None:
-        """Refuse nothing."""
-
-    def balance(self, spec: Product, attempts: pl.DataFrame, month: str) -> Balance:
-        """Return that nothing costs anything."""
-        return NOTHING
-
-    def usd_of(self, cpu_s: float) -> float:
-        """Return 0."""
-        return 0.0
-
-    def allow(
-        self, product: ProductStore, *, cutoff: str, fingerprint: str, reason: str, run_id: str
-    ) -> Overspending | None:
-        """Allow every training."""
-        return None
 
 
 class Untracked:
@@ -173,7 +157,7 @@ class Untracked:
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """What stands behind the protocols.
+    """What stands behind these classes.
 
     Attributes:
         views: what Dagster shows of each table; `plain` of those that have none.
@@ -182,9 +166,9 @@ class Outside:
     """
 
     views: Mapping[str, View] = field(default_factory=dict)
-    budget: Budget = field(default_factory=Free)
+    budget: Budget = field(default_factory=Budget)
     tracking: Tracking = field(default_factory=Untracked)
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, dg.ResourceDefinition] = field(default_factory=dict)
 
 
 ALONE = Outside()

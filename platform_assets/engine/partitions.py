@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -63,22 +63,16 @@ def definition(grain: Grain) -> dg.PartitionsDefinition[str]:
     A grain without an end also gets the current period, so that it can be chosen as a cutoff.
     """
     if isinstance(grain, BatchGrain):
+        # Dynamic partitions take no mapping with a window, and a range of them follows the order of their insertion.
         return dg.StaticPartitionsDefinition(list(grain.span(grain.first, grain.key_at(grain.count - 1))))
-    if isinstance(grain, DailyGrain):
-        return dg.DailyPartitionsDefinition(
-            start_date=grain.start,
-            end_date=_end_excluded(grain),
-            timezone=grain.time_zone,
-            end_offset=0 if grain.end else 1,
-        )
-    if isinstance(grain, HourlyGrain):
-        return dg.HourlyPartitionsDefinition(
-            start_date=grain.start,
-            end_date=_end_excluded(grain),
-            timezone="UTC",
-            fmt=HOUR_FORMAT,
-            end_offset=0 if grain.end else 1,
-        )
+    if isinstance(grain, DailyGrain | HourlyGrain):
+        # Dagster's end is exclusive: the period after the last one.
+        end = None if grain.end is None else type(grain)(start=grain.start).key_at(grain.index(grain.end) + 1)
+        dates: Any = {"start_date": grain.start, "end_date": end, "end_offset": 0 if grain.end else 1}
+        if isinstance(grain, DailyGrain):
+            return dg.DailyPartitionsDefinition(timezone=grain.time_zone, **dates)
+        # Dagster's own format is 2013-03-01-05:00, and keys name files.
+        return dg.HourlyPartitionsDefinition(timezone="UTC", fmt=HOUR_FORMAT, **dates)
     raise TypeError(f"grain is a {type(grain).__name__}; expected one of the three in platform_assets/base/keys.py.")
 
 
@@ -112,15 +106,12 @@ def one_run_each() -> dg.BackfillPolicy:
 
 @lru_cache(maxsize=64)
 def _offsets(grain: Grain, first: int, last: int) -> dg.PartitionMapping:
-    if isinstance(grain, BatchGrain):
-        return _between_batches(grain, first, last)
-    with beta_allowed():
-        return dg.TimeWindowPartitionMapping(
-            start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
-        )
-
-
-def _between_batches(grain: BatchGrain, first: int, last: int) -> dg.PartitionMapping:
+    if not isinstance(grain, BatchGrain):
+        with beta_allowed():
+            # Offsets count periods of the downstream asset.
+            return dg.TimeWindowPartitionMapping(
+                start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
+            )
     if first == last == 0:
         return dg.IdentityPartitionMapping()
     keys = grain.span(grain.first, grain.key_at(grain.count - 1))
@@ -129,11 +120,6 @@ def _between_batches(grain: BatchGrain, first: int, last: int) -> dg.PartitionMa
     later = {key: set(keys[max(0, index - last) : max(0, index - first + 1)]) for index, key in enumerate(keys)}
     # The last cutoff is not a key: a mapping that names it as one would be refused.
     return dg.StaticPartitionMapping({key: cutoffs for key, cutoffs in later.items() if cutoffs})
-
-
-def _end_excluded(grain: DailyGrain | HourlyGrain) -> str | None:
-    """Return the period after the last one: Dagster's end is exclusive."""
-    return None if grain.end is None else type(grain)(start=grain.start).key_at(grain.index(grain.end) + 1)
 
 
 @contextmanager

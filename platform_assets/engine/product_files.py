@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from platform_assets.base.wording import meant
 from platform_assets.engine import project
 from platform_assets.engine.digests import modules, reads
-from platform_assets.product.sited import project_of
+from platform_assets.product.channel_sites import project_of
 from platform_assets.product.spec import Product
 
 FOLDER = "platform_assets.products"
@@ -153,20 +153,15 @@ def broken_by(module: str, problem: BaseException) -> Broken:
     error = f"{file}{at} cannot be loaded: {type(problem).__name__}: {first.rstrip('.')}{' ...' if more else ''}."
     if isinstance(problem, ImportError) and problem.name == modules.PUBLIC:
         public = dir(importlib.import_module(modules.PUBLIC))
-        word = re.search(r"cannot import name '(\w+)'", first)
-        error += f" {modules.PUBLIC} has {', '.join(public)}.{meant(word[1], public) if word else ''}"
+        named = re.search(r"cannot import name '(\w+)'", first)
+        error += f" {modules.PUBLIC} has {', '.join(public)}.{meant(named[1], public) if named else ''}"
     elif isinstance(problem, TypeError) and (unknown := _UNKNOWN.search(first)):
-        error += _fields_meant(*unknown.groups())
+        name, word = unknown.groups()
+        kind = getattr(importlib.import_module(modules.PUBLIC), name, None)
+        if is_dataclass(kind):  # one of our types
+            known = [item.name for item in fields(kind)]
+            error += f"{meant(word, known)} {name} has {', '.join(known)}."
     return Broken(name=_name_of(module), file=file, error=error, cause=problem)
-
-
-def _fields_meant(name: str, word: str) -> str:
-    """Return which fields one of our types has, and which of them was meant."""
-    kind = getattr(importlib.import_module(modules.PUBLIC), name, None)
-    if kind is None or not is_dataclass(kind):
-        return ""
-    names = [item.name for item in fields(kind)]
-    return f"{meant(word, names)} {name} has {', '.join(names)}."
 
 
 def problem_of(broken: Iterable[Broken]) -> ValueError:

@@ -49,8 +49,14 @@ def _found(start: Path) -> Project | None:
     for place in (start, *start.parents):
         if (file := place / "pyproject.toml").is_file():
             section = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("dg", {}).get("project")
-            if section is not None:
-                return _project(place, section)
+            if section is None:
+                continue
+            root = str(section.get("root_module", ""))
+            defs = str(section.get("defs_module", f"{root}.defs"))
+            for path in (place / "src", place) if root else ():
+                if (folder := path.joinpath(*defs.split("."))).is_dir():
+                    return Project(defs, folder, path)
+            return None  # the nearest one counts
     return None
 
 
@@ -90,14 +96,3 @@ def components() -> list[Component]:
 def component_of(module: str) -> Component | None:
     """Return the component whose product a module defines; None in this checkout, and for `build_defs`."""
     return next((item for item in components() if item.module == module), None)
-
-
-def _project(place: Path, section: dict[str, str]) -> Project | None:
-    root = str(section.get("root_module", ""))
-    if not root:
-        return None
-    defs = str(section.get("defs_module", f"{root}.defs"))
-    for path in (place / "src", place):
-        if (folder := path.joinpath(*defs.split("."))).is_dir():
-            return Project(defs, folder, path)
-    return None

@@ -145,14 +145,25 @@ class KeyedRun(Run[M]):
             "run_wall_s": done.wall_s,
             **(metadata.column_schema(newest.columns) if newest else {}),
         }
+        about: Metadata
         for key in done.keys:
             record = records.get(key)
             sentence, shown = self.view(record, report.facts.get(key), table.name)
-            about = _about(record, report.notes.get(key) if shown is None else shown, is_memoised=key in done.memoised)
+            # Dagster marks every key of a range as made, so one whose labels have not landed must say so itself.
+            notes, about = report.notes.get(key) if shown is None else shown, {"is_landed": record is not None}
+            if record is not None:
+                about |= {
+                    "is_memoised": key in done.memoised,
+                    "content_digest": record.content_digest,
+                    "table_version": record.sequence,
+                    "dagster/row_count": record.rows,  # by which Dagster shows and plots it
+                    **(record.notes if notes is None else notes),
+                }
             self.add_metadata(metadata.readable(sentence, {**about, **run}), key, table.name)
         single = records[done.keys[0]] if len(done.keys) == len(records) == 1 else None
         return dg.MaterializeResult(
             asset_key=self.stage.key(table.name),
+            # Dagster would stamp one data version on all keys of a range.
             data_version=dg.DataVersion(single.content_digest) if single else None,
         )
 
@@ -197,6 +208,7 @@ def advance(
                 for table_records in records_by_table.values()
             )
         }
+        # A file may be lost or torn although its record stands: such a key is made again.
         for stage in stages:
             done -= tables.damaged(stage, {key: records_by_table[stage][key] for key in done - {*intent.kept}})
         done = {key for key in done if intent.is_whole(records_by_table[stages[-1]][key])}
@@ -208,7 +220,11 @@ def advance(
                 if stage == stages[-1]:
                     cpu_s = round((time.process_time() - started_cpu_s) / len(stale), 4)
                     notes = {key: {**notes.get(key, {}), "cpu_s": cpu_s} for key in stale}
-                for frames in _alike(result.frames):
+                groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}
+                for key, frame in result.frames.items():
+                    columns = frozenset(frame.drop("key", strict=False).schema.items())
+                    groups.setdefault(columns, {})[key] = frame
+                for frames in groups.values():  # one commit has one schema
                     records_by_table[stage] |= tables.replace(
                         stage, frames, inputs=inputs, code=code, versions=versions, notes=notes
                     )
@@ -222,24 +238,3 @@ def advance(
             f"({time.perf_counter() - started:.1f} s)."
         )
     return Advance(keys=keys, records=records, memoised=frozenset(memoised), wall_s=time.perf_counter() - started)
-
-
-def _alike(frames: Mapping[str, pl.DataFrame]) -> Iterator[dict[str, pl.DataFrame]]:
-    """Group frames with the same columns, because one commit has one schema."""
-    groups: dict[frozenset[Any], dict[str, pl.DataFrame]] = {}
-    for key, frame in frames.items():
-        groups.setdefault(frozenset(frame.drop("key", strict=False).schema.items()), {})[key] = frame
-    yield from groups.values()
-
-
-def _about(record: PartitionRecord | None, notes: Metadata | None, *, is_memoised: bool) -> Metadata:
-    if record is None:
-        return {"is_landed": False}
-    return {
-        "is_landed": True,
-        "is_memoised": is_memoised,
-        "content_digest": record.content_digest,
-        "table_version": record.sequence,
-        **metadata.row_count(record.rows),
-        **(record.notes if notes is None else notes),
-    }

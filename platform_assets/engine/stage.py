@@ -109,6 +109,10 @@ class Stage(Generic[M]):
         kinds = set(self.kinds)
         if len(kinds) > MOST_KINDS:
             raise ValueError(f"stage {self.name!r} has kinds {sorted(kinds)}; expected at most three technologies.")
+        sentence, _, rest = inspect.cleandoc(self.doc or "").partition("\n")
+        about = self.source.description if self.source else self.spec.description
+        # The lineage shows the first sentence too, from where the link leads to the whole page.
+        first = f"{sentence} [Its page](/assets/{'/'.join(self.key(table.name))})"
         return {
             "key": self.key(table.name),
             "group_name": self.spec.group(self.system),
@@ -116,27 +120,21 @@ class Stage(Generic[M]):
             "kinds": kinds,
             "tags": {naming.TAG_STAGE: table.name, naming.TAG_PRODUCT: self.spec.name},
             "code_version": digests.short(self.code),
-            "description": self._description(table),
+            "description": "\n\n".join(filter(None, (first, rest.strip(), inspect.cleandoc(about)))),
             "deps": list(self.deps),
             "metadata": dict(table.metadata),
         }
-
-    def _description(self, table: Table) -> str:
-        """Return the catalogue's page: a sentence, which the lineage shows too, with a link; and then the rest."""
-        sentence, _, rest = inspect.cleandoc(self.doc or "").partition("\n")
-        about = self.source.description if self.source else self.spec.description
-        first = f"{sentence} [Its page](/assets/{'/'.join(self.key(table.name))})"
-        return "\n\n".join(part for part in (first, rest.strip(), inspect.cleandoc(about)) if part)
 
     def assets(self) -> list[dg.AssetsDefinition]:
         """Return the stage as Dagster definitions: one definition, with one asset per table."""
         definition, policy = self.run.partitions(self)
         by_key = definition if self.run.is_checked_by_key else None
         checks = key_checks.specs(dg.AssetKey(self.key()), self.checks, by_key)
-        # Not by `dg.with_resources`, which binds an IO manager too and so contradicts the location's own.
         needs, resources = {naming.STORE, *self.needs}, self.outside.resources
         shared: dict[str, Any] = {
             "required_resource_keys": needs - resources.keys(),
+            # Bound here and not by `dg.with_resources`, which would bind an IO manager too, and stop a host
+            # that has its own.
             "resource_defs": {key: resources[key] for key in sorted(needs & resources.keys())},
             "check_specs": checks,
             "pool": self.pool,

@@ -34,12 +34,13 @@ class StoreResource(dg.ConfigurableResource[None]):
     @property
     def artifacts(self) -> ArtifactStore:
         """Blobs under their sha256."""
+        # Imported when it is asked for: definitions load with this module, and with no client of a store.
         from platform_assets.store.artifacts import ArtifactStore
 
         return ArtifactStore(self.settings.root)
 
     def tables(self, product: str) -> TableStore:
-        """Return a product's tables and partition records."""
+        """Return a product's tables and partition records, also of one whose file is gone."""
         from platform_assets.store.tables import TableStore
 
         return TableStore(self.settings.root, product)

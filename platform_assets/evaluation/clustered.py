@@ -35,7 +35,12 @@ def estimate(
     Raises:
         ValueError: fewer than two keys, or no rows.
     """
-    codes, names = _grouped(key, label.size)
+    if label.size == 0:
+        raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")
+    keys = np.unique(np.asarray(key))
+    if keys.size < FEWEST_KEYS:  # here, because the message of `keys_of` is about holdouts
+        raise ValueError(f"all rows are of key {keys[0]}; an interval needs at least {FEWEST_KEYS} keys.")
+    codes, names = keys_of(key, label.size)
     value = measure.value(label, answer)
     without = None if value is None else _without_each(measure, label, answer, codes, len(names))
     if value is None or without is None:
@@ -94,13 +99,3 @@ def _without_each(
         return measure.without_each(label, answer, codes, keys)
     values = [measure.value(label[codes != code], answer[codes != code]) for code in range(keys)]
     return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
-
-
-def _grouped(key: ArrayLike, rows: int) -> tuple[np.ndarray, list[str]]:
-    """Return codes and names of the keys. Rejects too few keys here, as the message of `paired` is about holdouts."""
-    if rows == 0:
-        raise ValueError("there are no labelled rows; a model is measured on at least one. Look at `outcomes`.")
-    keys = np.unique(np.asarray(key))
-    if keys.size < FEWEST_KEYS:
-        raise ValueError(f"all rows are of key {keys[0]}; an interval needs at least {FEWEST_KEYS} keys.")
-    return keys_of(key, rows)

@@ -6,7 +6,7 @@ same digest is never judged twice. A failed verdict is a successful asset.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ from platform_assets.evaluation import signing
 from platform_assets.evaluation.evaluation_maker import Evaluating
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.product.spec import Product
-from platform_assets.store.artifacts import Bundle
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.verdicts import Verdict
 from platform_assets.training.steps import process
@@ -40,14 +39,9 @@ class Judged:
     cpu_s: float
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's evaluation asset."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return the product's evaluation stage."""
-    stage: Stage[Any] = Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's evaluation stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -59,7 +53,6 @@ def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
         deps=[dep(spec, "onnx")],
         checks={CHECK: "The bundle may be released. Blocks nothing: a release checks the verdict itself."},
     )
-    return [stage]
 
 
 class _EvaluationRun(CutoffRun[Evaluating]):
@@ -70,7 +63,19 @@ class _EvaluationRun(CutoffRun[Evaluating]):
         """Judge the bundle unless it has a verdict; the cutoff's record does not show whether it has one."""
         started_s = process.cpu_s()
         digest = require(self.tables, "onnx", [self.cutoff])[self.cutoff].content_digest
-        self._verdict = self._load_or_judge(digest)
+        verdict = self.product.history.verdict(digest)
+        if verdict is not None:
+            self.context.log.info(f"{digest} was judged before; its verdict is final.")
+        else:
+            try:
+                signing.private_key(self.product.settings)  # refuse a wrong key before a judgement of minutes
+                verdict = judge(self.product, digest)
+                signing.write_verdict(self.product, digest, verdict)
+            # Another run judged the same digest meanwhile; its verdict is final.
+            except RecordExists:
+                verdict = self.product.history.verdict(digest)
+                assert verdict is not None  # records are never removed
+        self._verdict = verdict
         self._cpu_s = round(process.cpu_s() - started_s, 3)
         return {"bundle": digest}
 
@@ -86,45 +91,28 @@ class _EvaluationRun(CutoffRun[Evaluating]):
         check = dg.AssetCheckResult(
             check_name=CHECK,
             passed=verdict.passed,
+            # An error that blocks would hold within this run alone. A release goes by the record, whoever asks for it.
             severity=dg.AssetCheckSeverity.WARN,
             description=" ".join(verdict.reasons),
             metadata={"digest": verdict.digest, "cutoff": verdict.cutoff},
         )
         return [check]
 
-    def _load_or_judge(self, digest: str) -> Verdict:
-        """Return the recorded verdict on a bundle, or make and record one."""
-        verdict = self.product.history.verdict(digest)
-        if verdict is not None:
-            self.context.log.info(f"{digest} was judged before; its verdict is final.")
-            return verdict
-        try:
-            signing.private_key(self.product.settings)  # refuse a wrong key before a judgement of minutes
-            verdict = judge(self.product, digest)
-            signing.write_verdict(self.product, digest, verdict)
-        except RecordExists:
-            verdict = self.product.history.verdict(digest)
-            assert verdict is not None  # records are never removed
-        return verdict
-
 
 def judge(product: ProductStore, digest: str) -> Verdict:
-    """Judge a bundle on its holdout, against its baselines and the live champion."""
+    """Judge a bundle on its holdout, against its baselines and the live champion.
+
+    Raises:
+        dagster.Failure: the champion was trained on rows of this holdout: its numbers would be too good.
+    """
     maker = Evaluating.for_product(product.spec, measures_of(product.spec.task))
     champion, reasons = maker.champion(product.artifacts, product.history, digest)
     if champion:
-        _check_unseen(product, champion, product.artifacts.bundle(digest))
+        trained, manifest = product.artifacts.bundle(champion).manifest, product.artifacts.bundle(digest).manifest
+        if seen := set(trained["training_keys"]) & set(manifest["holdout_keys"]):
+            raise dg.Failure(
+                f"the live model {champion} was trained on {counted(len(seen), 'key')} of this holdout "
+                f"({span(sorted(seen))}), so cutoff {manifest['cutoff']} cannot be judged against it. Choose a later "
+                "cutoff."
+            )
     return maker.verdict(product.artifacts, product.tables, digest, champion, reasons)
-
-
-def _check_unseen(product: ProductStore, champion: str, challenger: Bundle) -> None:
-    """Refuse a champion that was trained on rows of this holdout: its numbers would be too good."""
-    overlap = set(product.artifacts.bundle(champion).manifest["training_keys"]) & set(
-        challenger.manifest["holdout_keys"]
-    )
-    if overlap:
-        raise dg.Failure(
-            f"the live model {champion} was trained on {counted(len(overlap), 'key')} of this holdout "
-            f"({span(sorted(overlap))}), so cutoff {challenger.manifest['cutoff']} cannot be judged against it. "
-            "Choose a later cutoff."
-        )

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.product.contract import FORMAT
-from platform_assets.store.history.releases import Releases
+from platform_assets.store.history.reader import Releases
 from platform_assets.store.records.verdicts import VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -112,12 +112,7 @@ class Evaluating:
         ]
 
     def verdict(
-        self,
-        artifacts: ArtifactStore,
-        tables: TableStore,
-        digest: str,
-        champion: str | None,
-        reasons: Sequence[str],
+        self, artifacts: ArtifactStore, tables: TableStore, digest: str, champion: str | None, reasons: Sequence[str]
     ) -> Verdict:
         """Return the verdict on a bundle as it is recorded; `reasons` are those of `champion`."""
         result = self.judge(artifacts, tables, digest, champion)

@@ -6,6 +6,8 @@ Each promise gets one effect per key with its sampling variance, and a margin fo
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from platform_assets.evaluation.promises import BETWEEN_KEYS, WITHIN_KEYS, Promise
@@ -19,6 +21,12 @@ For answers with a spread: a level off by a quarter of the spread, and a scatter
 FARTHEST = 1e-7
 """Probabilities are clipped to this distance from 0 and 1 before log odds are taken."""
 NEWTON_STEPS = 50
+
+# The key's own shock moves its level, and nothing that is measured within keys.
+_level = partial(Promise, "calibration_level", neighbours=BETWEEN_KEYS, margin=LEVEL_MARGIN)
+_slope = partial(Promise, "calibration_slope", neighbours=WITHIN_KEYS, margin=SLOPE_MARGIN)
+_scatter = partial(Promise, "calibration_spread", neighbours=WITHIN_KEYS, margin=SLOPE_MARGIN)
+_ranking = partial(Promise, "ranking", neighbours=WITHIN_KEYS, side=-1, margin=RANKING_MARGIN)
 
 
 def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray, keys: int) -> list[Promise]:
@@ -44,15 +52,8 @@ def of_probabilities(happened: np.ndarray, chance: np.ndarray, codes: np.ndarray
     ranked, ranked_variances = _concordance(labels, odds, adjusted, codes, keys)
     return [
         _level("log odds of outcomes minus those of answers", shocks, level_variances),
-        _within("calibration_slope", "slope of outcomes on answers within keys, minus 1", slopes, slope_variances),
-        _within(
-            "ranking",
-            "AUC within keys minus what the answers imply",
-            ranked,
-            ranked_variances,
-            side=-1,
-            margin=RANKING_MARGIN,
-        ),
+        _slope("slope of outcomes on answers within keys, minus 1", slopes, slope_variances),
+        _ranking("AUC within keys minus what the answers imply", ranked, ranked_variances),
     ]
 
 
@@ -68,7 +69,7 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     value, spread = answers[:, 0], answers[:, 1]
     scores, weight = (labels - value) / spread, 1 / spread**2
     rows = np.bincount(codes, minlength=keys).astype(np.float64)
-    level = np.bincount(codes, weights=scores, minlength=keys) / rows
+    levels = np.bincount(codes, weights=scores, minlength=keys) / rows
     error = labels - value
     error = error - _by_key(weight * error, weight, codes, keys)[codes]
     centred = value - _by_key(weight * value, weight, codes, keys)[codes]
@@ -81,38 +82,10 @@ def of_normals(labels: Floats, answers: Floats, codes: np.ndarray, keys: int) ->
     # The mean of a square root lies 1 / (4 * freedom) below the square root of the mean.
     scatter = scatter + 1 / (4 * freedom)
     return [
-        _level("labels minus values, in spreads", level, 1 / rows),
-        _within("calibration_slope", "slope of labels on values within keys, minus 1", slopes, slope_variances),
-        _within("calibration_spread", "scatter of labels within keys over the spread, minus 1", scatter, 1 / freedom),
+        _level("labels minus values, in spreads", levels, 1 / rows),
+        _slope("slope of labels on values within keys, minus 1", slopes, slope_variances),
+        _scatter("scatter of labels within keys over the spread, minus 1", scatter, 1 / freedom),
     ]
-
-
-def _level(description: str, effects: Floats, variances: Floats) -> Promise:
-    """Return the promise of a level, which the key's own shock moves."""
-    return Promise(
-        name="calibration_level",
-        description=description,
-        effects=effects,
-        variances=variances,
-        neighbours=BETWEEN_KEYS,
-        side=0,
-        margin=LEVEL_MARGIN,
-    )
-
-
-def _within(
-    name: str, description: str, effects: Floats, variances: Floats, *, side: int = 0, margin: float = SLOPE_MARGIN
-) -> Promise:
-    """Return a promise that is measured within keys, so the key's own shock does not affect it."""
-    return Promise(
-        name=name,
-        description=description,
-        effects=effects,
-        variances=variances,
-        neighbours=WITHIN_KEYS,
-        side=side,
-        margin=margin,
-    )
 
 
 def key_levels(labels: Floats, odds: Floats, codes: np.ndarray, keys: int) -> Floats:

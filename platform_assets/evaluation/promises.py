@@ -19,13 +19,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from platform_assets.evaluation.paired import FEWEST_KEYS, student_t_cdf, student_t_quantile
 from platform_assets.product.tasks.probabilities import Floats
+from platform_assets.store.records.performance import Tested
 
+# Chosen on simulated windows with other seeds than row Q5, which measures false alarms and power. A key's own
+# shock does not touch what is measured within keys.
 BETWEEN_KEYS, WITHIN_KEYS = 0.7, 0.3
 """Assumed correlation between neighbouring keys, of effects that share the key's shock and of effects within keys.
 
@@ -34,7 +38,7 @@ give.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Promise:
     """One thing a model's answers imply, and how far each key misses it.
 
@@ -53,33 +57,8 @@ class Promise:
     effects: Floats
     variances: Floats
     neighbours: float
-    side: int
     margin: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tested:
-    """The result of testing one promise; the last four members are None where too few keys can tell.
-
-    Attributes:
-        name, words, side, margin: as in `Promise`; `words` is its description.
-        keys: number of keys that can tell.
-        effect: the mean over keys.
-        low, high: its interval.
-        p_value: probability of an effect at least as bad for a model that keeps the promise.
-        p_adjusted: the same for the whole family: at most `alpha` in a share `alpha` of windows of honest models.
-    """
-
-    name: str
-    words: str
-    side: int
-    margin: float | None
-    keys: int
-    effect: float | None
-    low: float | None = None
-    high: float | None = None
-    p_value: float | None = None
-    p_adjusted: float | None = None
+    side: int = 0
 
 
 def family(promises: Sequence[Promise], *, confidence: float) -> dict[str, Tested]:
@@ -110,6 +89,10 @@ def _tested(promise: Promise, confidence: float) -> Tested:
         margin=promise.margin,
         keys=int(effects.size),
         effect=float(effects.mean()) if effects.size else None,
+        low=None,
+        high=None,
+        p_value=None,
+        p_adjusted=None,
     )
     if effects.size < FEWEST_KEYS:
         return untested

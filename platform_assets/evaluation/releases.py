@@ -89,6 +89,7 @@ def rollback(
     live_number, live = next(releases, (None, None))
     if live is None or live_number is None:
         raise NoEarlierRelease("nothing has been released yet, so there is nothing to roll back to.")
+    # Below the release that a rollback restored, so that no model comes back that was rolled back from.
     oldest_tried = live.restores or live_number
     for number, record in releases:
         if number < oldest_tried and record.outcome == RELEASED and record.digest != live.digest:
@@ -98,6 +99,9 @@ def rollback(
             f"{live.product} has no other model before release {oldest_tried} (digest {live.digest[:SHORT_DIGEST]}); "
             "a rollback needs an earlier release with another digest."
         )
+    again = record.override  # a release that needed one needs it again
+    if again is not None:
+        again = Override(by=author, reason=f"as release {number} by {again.by}: {again.reason}")
     return next_release(
         product=live.product,
         digest=record.digest,
@@ -108,12 +112,5 @@ def rollback(
         at=at,
         previous=live_number,
         restores=number,
-        override=_again(record, number, author),
+        override=again,
     )
-
-
-def _again(record: Release, number: int, author: str) -> Override | None:
-    """Return the override of a rollback to a release that needed one."""
-    if not record.override:
-        return None
-    return Override(by=author, reason=f"as release {number} by {record.override.by}: {record.override.reason}")

@@ -77,6 +77,7 @@ def write_release(
     elif previous is None or _is_signed(product, previous):
         warn(UNSIGNED.format(product.name))
     number = (previous or 0) + 1
+    # Fails if another release came meanwhile: a record is signed with the hash of the one before it.
     product.ledgers.of(RELEASES).create_number(number, record)
     return number, record
 
@@ -151,6 +152,7 @@ def make_key(path: Path) -> str:
 
     key = Ed25519PrivateKey.generate()
     try:
+        # With its mode from the first moment: there is none at which others may read it.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         try:

@@ -57,10 +57,23 @@ def group(values: pl.Series) -> Groups:
         distinct = values.drop_nulls().unique().sort().to_list()
         if len(distinct) <= MOST_GROUPS:
             return _by_value(values, {value: f"{value:g}" for value in distinct})
-        return _by_quarter(values)
-    if values.dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _by_frequency(values.cast(pl.String))
-    raise ValueError(f"slice {values.name!r} has dtype {values.dtype}; expected text, a number or a boolean.")
+        non_null = values.drop_nulls().sort()
+        edges = sorted({float(non_null[len(non_null) * quarter // 4 - 1]) for quarter in (1, 2, 3)})
+        quarters = np.searchsorted(edges, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left")
+        between = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+        names = [f"up to {edges[0]:g}", *between, f"over {edges[-1]:g}"]
+        return _with_null(names, np.where(values.is_null().to_numpy(), len(names), quarters).astype(np.int64))
+    if values.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise ValueError(f"slice {values.name!r} has dtype {values.dtype}; expected text, a number or a boolean.")
+    values = values.cast(pl.String)
+    counts = values.drop_nulls().value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
+    names = ranked = counts[values.name].to_list()
+    if len(ranked) > MOST_GROUPS:
+        rarer = len(ranked) - MOST_GROUPS + 1
+        names = [*ranked[: MOST_GROUPS - 1], f"{rarer} rarer values"]
+    position = {value: min(index, len(names) - 1) for index, value in enumerate(ranked)}
+    codes = [len(names) if value is None else position[value] for value in values.to_list()]
+    return _with_null(names, np.asarray(codes, dtype=np.int64))
 
 
 def _by_value(values: pl.Series, names: Mapping[Any, str]) -> Groups:
@@ -69,27 +82,6 @@ def _by_value(values: pl.Series, names: Mapping[Any, str]) -> Groups:
     for position, value in enumerate(present):
         codes[(values == value).fill_null(False).to_numpy()] = position
     return _with_null([names[value] for value in present], codes)
-
-
-def _by_frequency(values: pl.Series) -> Groups:
-    counts = values.drop_nulls().value_counts(name="rows").sort(["rows", values.name], descending=[True, False])
-    ranked = counts[values.name].to_list()
-    frequent = ranked if len(ranked) <= MOST_GROUPS else ranked[: MOST_GROUPS - 1]
-    names = frequent if len(frequent) == len(ranked) else [*frequent, f"{len(ranked) - len(frequent)} rarer values"]
-    position = {value: min(index, len(names) - 1) for index, value in enumerate(ranked)}
-    codes = [len(names) if value is None else position[value] for value in values.to_list()]
-    return _with_null(names, np.asarray(codes, dtype=np.int64))
-
-
-def _by_quarter(values: pl.Series) -> Groups:
-    non_null = values.drop_nulls().sort()
-    edges = sorted({float(non_null[len(non_null) * quarter // 4 - 1]) for quarter in (1, 2, 3)})
-    missing = values.is_null().to_numpy()
-    codes = np.searchsorted(edges, values.cast(pl.Float64).fill_null(0.0).to_numpy(), side="left").astype(np.int64)
-    between = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    names = [f"up to {edges[0]:g}", *between, f"over {edges[-1]:g}"]
-    codes[missing] = len(names)
-    return _with_null(names, codes)
 
 
 def _with_null(names: list[str], codes: NDArray[np.int64]) -> Groups:
@@ -110,17 +102,14 @@ def slice_table(
             )
         for code, value in enumerate(groups.names):
             inside = groups.codes == code
-            if inside.any():
-                table.append({"slice": column, "value": value, **_measures(labels[inside], answers[inside], measures)})
+            if not inside.any():
+                continue
+            some = labels[inside]
+            quality = measures.quality(some, answers[inside])
+            opening = f"All labels are {some[0]:g}, so" if (some == some[0]).all() else "With these rows"
+            notes = [f"Only {some.size} rows."] if some.size < FEWEST_ROWS else []
+            undefined = [measure for measure in measures.of_answers if quality[measure.name] is None]
+            notes += [measure.undefined or f"{opening} {measure.title} is not defined." for measure in undefined]
+            about: SliceRow = {"slice": column, "value": value, "rows": int(some.size)}
+            table.append({**about, **quality, "note": " ".join(notes) or None})
     return table
-
-
-def _measures(label: NDArray[Any], answer: NDArray[Any], measures: Measures) -> SliceRow:
-    quality = measures.quality(label, answer)
-    notes = []
-    if label.size < FEWEST_ROWS:
-        notes.append(f"Only {label.size} rows.")
-    opening = f"All labels are {label[0]:g}, so" if (label == label[0]).all() else "With these rows"
-    notes += [measure.undefined or f"{opening} {measure.title} is not defined."
-              for measure in measures.of_answers if quality[measure.name] is None]  # fmt: skip
-    return {"rows": int(label.size), **quality, "note": " ".join(notes) or None}

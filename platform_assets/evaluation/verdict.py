@@ -27,7 +27,6 @@ from platform_assets.store.records.verdicts import FORMAT, Gates
 
 if TYPE_CHECKING:
     from platform_assets.evaluation.measures.base import Measures
-    from platform_assets.evaluation.measures.measure import Measure
 
 DIGITS = 6
 GOOD_POWER = 0.8
@@ -90,11 +89,9 @@ def judge(
     has_label = rows["label"].is_not_null().to_numpy()
     labelled = rows.filter(has_label)
     label = measures.task.labels_of(labelled["label"])
-    models = {"challenger": _labelled_answers(challenger, has_label, "challenger")}
-    if champion is not None:
-        models["champion"] = _labelled_answers(champion, has_label, "champion")
-    models |= {f"baseline {name}": _labelled_answers(baselines[name], has_label, name) for name in sorted(baselines)}
-
+    answered = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
+    answered |= {f"baseline {name}": baselines[name] for name in sorted(baselines)}
+    models = {name: _labelled_answers(answer, has_label, name) for name, answer in answered.items()}
     quality: Scores = _rounded({name: measures.quality(label, answer) for name, answer in models.items()})
     key = labelled["key"].cast(pl.String).to_numpy()
     if quality["challenger"][measures.headline.name] is None:
@@ -104,14 +101,16 @@ def judge(
             "or fix `label`."
         )
     comparisons, judged = {}, []
-    for name in list(models)[1:]:
+    for name, answer in list(models.items())[1:]:
         is_champion = name == "champion"
-        comparison = compare(label, models["challenger"], models[name], key, measures, gates, is_champion=is_champion)
-        verdict_of = against_champion if is_champion else _against_baseline
-        is_passed, reason = verdict_of(name, quality, comparison, measures, gates)
-        comparisons[name] = comparison
-        judged.append({"against": name, "passed": is_passed, "reason": reason, **comparison.document()})
+        comparisons[name] = compare(label, models["challenger"], answer, key, measures, gates, is_champion=is_champion)
+        if is_champion:
+            is_passed, reason = against_champion(name, quality, comparisons[name], measures, gates)
+        else:
+            is_passed, reason = _against_baseline(name, quality, comparisons[name])
+        judged.append({"against": name, "passed": is_passed, "reason": reason, **comparisons[name].document()})
     groups = {column: slices.group(labelled[column]) for column in slice_columns}
+    rivals = [(name, models[name]) for name in ("challenger", "champion") if name in models]
     return {
         "format": FORMAT,
         "passed": all(item["passed"] for item in judged),
@@ -130,11 +129,9 @@ def judge(
         "gates": gates.document(),
         "models": quality,
         "comparisons": judged,
-        "decided": _rounded({name: measures.decided(label, models[name]) for name in _rivals(models)}),
-        "calibration": _rounded({name: measures.calibration_table(label, models[name]) for name in _rivals(models)}),
-        "slices": _rounded(
-            {name: slices.slice_table(label, models[name], groups, measures) for name in _rivals(models)}
-        ),
+        "decided": _rounded({name: measures.decided(label, answer) for name, answer in rivals}),
+        "calibration": _rounded({name: measures.calibration_table(label, answer) for name, answer in rivals}),
+        "slices": _rounded({name: slices.slice_table(label, answer, groups, measures) for name, answer in rivals}),
     }
 
 
@@ -160,10 +157,6 @@ def _labelled_answers(answer: ArrayLike, has_label: np.ndarray, name: str) -> np
     return values[has_label]
 
 
-def _rivals(models: Mapping[str, np.ndarray]) -> list[str]:
-    return [name for name in ("challenger", "champion") if name in models]
-
-
 def compare(
     label: np.ndarray,
     challenger: np.ndarray,
@@ -181,12 +174,25 @@ def compare(
         for measure in measures.compared
     }
     headline = differences[measures.headline.name]
-    limit = _limit(headline, gates)
+    # The headline has a quarter of the probability of refusal, and another one for drops of more than `max_drop`.
+    weak, strong = (
+        headline.standard_error * paired.student_t_quantile(1 - _share(gates, parts), headline.keys - 1)
+        for parts in (2, 4)
+    )
+    limit = min(strong, max(weak, gates.max_drop))  # the drop of the headline at which a challenger is refused
+    numbers = {
+        measure.name: {
+            "difference": difference.value,
+            "standard_error": difference.standard_error,
+            "low": difference.low,
+            "high": difference.high,
+            "p_worse": difference.p_worse(is_more_better=bool(measure.is_more_better)),
+        }
+        for measure, difference in zip(measures.compared, differences.values(), strict=True)
+    }
     return Comparison(
         confidence=_rounded(confidence),
-        differences=_rounded(
-            {measure.name: _numbers(differences[measure.name], measure) for measure in measures.compared}
-        ),
+        differences=_rounded(numbers),
         power=_rounded(headline.power(gates.max_drop, limit)),
         detectable_drop=_rounded(headline.detectable(limit, GOOD_POWER)),
     )
@@ -197,29 +203,7 @@ def _share(gates: Gates, parts: int) -> float:
     return float((1 - gates.confidence) / parts)
 
 
-def _limit(headline: paired.Difference, gates: Gates) -> float:
-    """Return the drop of the headline at which a challenger is refused."""
-    weak, strong = (
-        headline.standard_error * paired.student_t_quantile(1 - _share(gates, parts), headline.keys - 1)
-        for parts in (2, 4)
-    )
-    return min(strong, max(weak, gates.max_drop))
-
-
-def _numbers(difference: paired.Difference, measure: Measure) -> dict[str, float]:
-    return {
-        "difference": difference.value,
-        "standard_error": difference.standard_error,
-        "low": difference.low,
-        "high": difference.high,
-        "p_worse": difference.p_worse(is_more_better=bool(measure.is_more_better)),
-    }
-
-
-def _against_baseline(
-    name: str, quality: Scores, comparison: Comparison, measures: Measures, gates: Gates
-) -> tuple[bool, str]:
-    del measures, gates
+def _against_baseline(name: str, quality: Scores, comparison: Comparison) -> tuple[bool, str]:
     challenger_loss, baseline_loss = quality["challenger"]["log_loss"], quality[name]["log_loss"]
     difference = comparison.differences["log_loss"]
     numbers = f"log loss {challenger_loss:.4f} against {baseline_loss:.4f}, {_spread(difference, comparison)}"

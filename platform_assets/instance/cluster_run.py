@@ -12,7 +12,6 @@ import sys
 from typing import cast
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableJob
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import EngineEventData
 from dagster._core.execution.api import execute_run_iterator
@@ -43,7 +42,19 @@ def main(run_id: str, job: str, account: str) -> None:
             check(run, job, account, cast("RunLauncher", instance.run_launcher).job_image)
             code = recon_job_from_origin(own_runs.origin(job))
             code.get_definition()
-            _execute(instance, run, code)
+            instance.report_engine_event(
+                f"Started process for run (pid: {os.getpid()}).", run, EngineEventData.in_process(os.getpid())
+            )
+            newest = instance.get_run_by_id(run.run_id)
+            if newest is not None:  # somebody may have cancelled it while the code was loaded
+                run = run.with_status(newest.status)
+            try:
+                for _ in execute_run_iterator(code, run, instance):
+                    pass
+            except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+                _fail(instance, run)
+                instance.report_engine_event("Run execution terminated by interrupt", run)
+                raise
         except Exception:
             error = EngineEventData.engine_error(serializable_error_info_from_exc_info(sys.exc_info()))
             instance.report_engine_event("The run could not be executed.", run, error)
@@ -70,22 +81,6 @@ def check(run: dg.DagsterRun, job: str, account: str, image: str | None) -> None
         )
     for problem in own_runs.problems(run, image):
         raise RunRefused(problem)
-
-
-def _execute(instance: dg.DagsterInstance, run: dg.DagsterRun, code: ReconstructableJob) -> None:
-    instance.report_engine_event(
-        f"Started process for run (pid: {os.getpid()}).", run, EngineEventData.in_process(os.getpid())
-    )
-    newest = instance.get_run_by_id(run.run_id)
-    if newest is not None:  # somebody may have cancelled it while the code was loaded
-        run = run.with_status(newest.status)
-    try:
-        for _ in execute_run_iterator(code, run, instance):
-            pass
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        _fail(instance, run)
-        instance.report_engine_event("Run execution terminated by interrupt", run)
-        raise
 
 
 def _fail(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -1,8 +1,8 @@
 """Start runs on this machine as copies of a process that has imported their libraries.
 
 Dagster's own launcher has the code server start a new Python per run, and importing the libraries takes as much CPU as
-a short run itself. Python's fork server imports them once, with the first run. It knows nothing of this repository: a
-run still executes the files as they are when it begins, as the digests in its records say.
+a short run itself. Python's fork server imports them once, with the first run (`preloaded`). A run still executes the
+files as they are when it begins, as the digests in its records say.
 
 No issue of Dagster about the processes of runs is known; those of steps have dagster-io/dagster#8638. Written for
 dagster 1.13.27 and tested with it. `enabled: false` in `deploy/dagster/dagster.yaml` turns it off.
@@ -11,6 +11,7 @@ dagster 1.13.27 and tested with it. `enabled: false` in `deploy/dagster/dagster.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -22,21 +23,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import psutil
 
+from platform_assets.base.settings import ONLY_PRODUCT
+from platform_assets.instance import own_runs
+
 if TYPE_CHECKING:
     from dagster._core.launcher import LaunchRunContext
 
 LIBRARIES = (
-    "dagster",
     "dagster._cli.api",
-    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
-    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
-    "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage",
+    "dagster._core.executor.in_process",
     "dagster._daemon.cli",
-    "matplotlib.backends.backend_svg",
-    "matplotlib.figure",
-    "msgspec",
 )
-"""What runs import, without what starts threads when it is imported: a copy would lack them (Polars, deltalake)."""
+"""Of Dagster, what runs import besides `preloaded`."""
 PROCESS = ".dagster/driftline_process"
 """Tag of a run: id and creation time of its process."""
 
@@ -62,7 +60,7 @@ class CopyingLauncher(dg.DefaultRunLauncher):
         run = context.dagster_run
         assert run.job_code_origin is not None  # Dagster submits no run without
         arguments = ExecuteRunArgs(run.job_code_origin, run.run_id, self._instance.get_ref())
-        process = copied(_execute, dg.serialize_value(arguments))
+        process = copied(_execute, dg.serialize_value(arguments), own_runs.only_product(run) or "")
         process.start()
         assert process.pid is not None
         made_at_s = psutil.Process(process.pid).create_time()
@@ -78,8 +76,8 @@ class CopyingLauncher(dg.DefaultRunLauncher):
         pid, made_at_s = run.tags[PROCESS].split()
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(int(pid))
-            if process.create_time() == float(made_at_s):
-                process.send_signal(signal.SIGINT)
+            if process.create_time() == float(made_at_s):  # the number may be another process's by now
+                process.send_signal(signal.SIGINT)  # as Dagster's code server does
         return True
 
     def _watch(self, run_id: str, process: BaseProcess) -> None:
@@ -94,14 +92,23 @@ class CopyingLauncher(dg.DefaultRunLauncher):
             self._instance.report_run_failed(run)
 
 
-def copied(target: Callable[[str], object], argument: str) -> BaseProcess:
+def copied(target: Callable[..., object], *arguments: str) -> BaseProcess:
     """Return a process, not started yet, that will be a copy of the fork server."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(list(LIBRARIES))
-    return server.Process(target=target, args=(argument,))
+    server.set_forkserver_preload([*LIBRARIES, "platform_assets.instance.preloaded"])
+    return server.Process(target=target, args=arguments)
 
 
-def _execute(arguments: str) -> None:
+def _execute(arguments: str, product: str) -> None:
     from dagster._cli.api import execute_run_command
 
-    execute_run_command.main([arguments], standalone_mode=False)
+    from platform_assets.instance import local_storage, preloaded
+
+    if product:
+        os.environ[ONLY_PRODUCT] = product
+    if preloaded.changed():  # this package was edited or updated under a running daemon
+        os.execv(sys.executable, [sys.executable, "-m", "dagster", "api", "execute_run", arguments])
+    try:
+        execute_run_command.main([arguments], standalone_mode=False)
+    finally:
+        local_storage.close()  # a copy ends without `atexit`

@@ -24,7 +24,7 @@ CONNECTIONS = 20
 """Enough for one webserver and its successor; the others of the 100 are left to whoever writes."""
 STATEMENTS = (
     "{verb} ROLE {reader} LOGIN NOINHERIT PASSWORD '{password}' CONNECTION LIMIT {connections}",
-    "ALTER ROLE {reader} SET default_transaction_read_only = on",
+    "ALTER ROLE {reader} SET default_transaction_read_only = on",  # a session may unset it: rights are what counts
     "GRANT CONNECT ON DATABASE {database} TO {reader}",
     "GRANT USAGE ON SCHEMA public TO {reader}",
     "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}",

@@ -21,7 +21,7 @@ def prepare(settings: Settings) -> Path:
     """Create the home if it is missing, renew its `dagster.yaml`, and return the folder.
 
     Raises:
-        ValueError: this is no checkout, and `DAGSTER_HOME` names no home; another project's own is left as it is.
+        ValueError: this is not a checkout, and `DAGSTER_HOME` names no home; another project's own is left as it is.
     """
     if not SOURCE.exists():
         if (own := existing(settings)) is None:

@@ -97,7 +97,21 @@ def problems(run: dg.DagsterRun, image: str | None) -> Iterator[str]:
                 "say. Launch the run again from Dagster's UI; if nobody here made it, somebody has the database's "
                 "password."
             )
-    yield from _config_problems(name, run.run_config)
+    # The store's variables name image, account and secret of steps.
+    resources = run.run_config.get("resources")
+    for resource, entry in sorted(resources.items()) if isinstance(resources, Mapping) else ():
+        chosen = entry.get("config") if isinstance(entry, Mapping) else entry
+        values = chosen.values() if isinstance(chosen, Mapping) else [chosen]
+        if any(value is not None for value in values):  # the UI's scaffold names all of them, as null
+            yield (
+                f"{name} configures the resource {resource}; only the deployment configures resources. Remove it from "
+                "the run's config."
+            )
+    for variable in variables_read(run.run_config):
+        yield (
+            f"{name} reads the variable {variable} of its pod in its config, which Dagster and records show. Write the "
+            "value itself into the run's config."
+        )
 
 
 def variables_read(value: object) -> Iterator[str]:
@@ -126,24 +140,6 @@ def _stated_origin(run: dg.DagsterRun, image: str) -> Iterator[tuple[str, object
     pointer = code.code_pointer
     module = pointer.module if isinstance(pointer, ModuleCodePointer) else pointer.describe()
     yield "code", module, (MODULE,)
-
-
-def _config_problems(name: str, config: Mapping[str, object]) -> Iterator[str]:
-    """Yield why a run's config is refused: the store's variables name image, account and secret of steps."""
-    resources = config.get("resources")
-    for resource, entry in sorted(resources.items()) if isinstance(resources, Mapping) else ():
-        chosen = entry.get("config") if isinstance(entry, Mapping) else entry
-        values = chosen.values() if isinstance(chosen, Mapping) else [chosen]
-        if any(value is not None for value in values):  # the UI's scaffold names all of them, as null
-            yield (
-                f"{name} configures the resource {resource}; only the deployment configures resources. Remove it from "
-                "the run's config."
-            )
-    for variable in variables_read(config):
-        yield (
-            f"{name} reads the variable {variable} of its pod in its config, which Dagster and records show. Write the "
-            "value itself into the run's config."
-        )
 
 
 def _repository(image: str) -> str:

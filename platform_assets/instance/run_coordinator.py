@@ -18,7 +18,6 @@ from platform_assets.base.problems import Problem
 from platform_assets.engine.requesters import NOBODY, Requester, StampsRequesters, needs_person, of_daemon, system_user
 from platform_assets.instance import own_runs
 
-NAME_CHARACTERS = 200
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -74,10 +73,10 @@ class RunCoordinator(dg.QueuedRunCoordinator, StampsRequesters):
 
     def requester(self, context: dg.SubmitRunContext) -> Requester:
         """Return who asked for a run: the person of a web request, or what made the daemon submit it."""
-        if getattr(context.workspace, "source", None) is None:
+        if getattr(context.workspace, "source", None) is None:  # the daemon's workspace has none
             submitter = of_daemon(context.dagster_run.tags)
             return submitter or (NOBODY if self.identity_header else system_user())
         if self.identity_header is None:
             return system_user()
         name = (context.get_request_header(self.identity_header) or "").strip()
-        return Requester(name, "person") if name.isprintable() and 0 < len(name) <= NAME_CHARACTERS else NOBODY
+        return Requester(name, "person") if name.isprintable() and 0 < len(name) <= 200 else NOBODY

@@ -64,6 +64,7 @@ class RunLauncher(K8sRunLauncher):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Any:
         """Return the launcher; in a pod without a token one that launches nothing."""
+        # Dagster loads its launcher in every process, also where none may ask Kubernetes for anything.
         if config_value["load_incluster_config"] and not Path(SERVICE_TOKEN_FILENAME).exists():
             return WithoutToken(inst_data, config_value.get("job_image"))
         return cls(inst_data=inst_data, **config_value)
@@ -75,10 +76,7 @@ class RunLauncher(K8sRunLauncher):
             settings = copy.copy(self)
             settings._env_secrets = self.other_env_secrets
             config = UserDefinedDagsterK8sConfig(
-                pod_spec_config={
-                    "service_account_name": accounts.OTHER_RUNS,
-                    "automount_service_account_token": False,
-                },
+                pod_spec_config={"service_account_name": accounts.OTHER_RUNS, "automount_service_account_token": False},
                 pod_template_spec_metadata={"labels": {COMPONENT: OTHER_COMPONENT}},
             )
             forced = K8sContainerContext(namespace=self.job_namespace, run_k8s_config=config)
@@ -94,9 +92,7 @@ class RunLauncher(K8sRunLauncher):
         # Of the product's file: a row decides nothing, not even who pays.
         labels = attribution_labels(product, product_files.owner_of(product)) if product else {}
         config = UserDefinedDagsterK8sConfig(
-            container_config={"env_from": sources},
-            pod_spec_config=pod,
-            pod_template_spec_metadata={"labels": labels},
+            container_config={"env_from": sources}, pod_spec_config=pod, pod_template_spec_metadata={"labels": labels}
         )
         shared = K8sContainerContext.create_for_run(dg.DagsterRun(run.job_name), self, include_run_tags=False)
         variables = [{"name": ONLY_PRODUCT, "value": product}] if product else []
@@ -122,6 +118,8 @@ class RunLauncher(K8sRunLauncher):
             raise RunRefused(problem)
         if is_own:
             args = own_runs.command(run)
+            # Without its tags: anybody who reaches the UI can set `dagster-k8s/config`, from which dagster-k8s makes
+            # the pod.
             run = changed(run, job_code_origin=own_runs.origin(run.job_name), tags={})
         super()._launch_k8s_job_with_args(job_name, args, run)
 
@@ -171,8 +169,8 @@ def _problems_of_other(run: dg.DagsterRun) -> Iterator[str]:
     for field, text in _texts("", config):
         if _OUR_SECRET.fullmatch(text):
             yield (
-                f"{name} names the secret {text}, and is no job of this deployment. Runs of other code locations take "
-                "secrets of their own."
+                f"{name} names the secret {text}, and is not a job of this deployment. Runs of other code locations "
+                "take secrets of their own."
             )
         elif field == "labels" and _OUR_LABEL.fullmatch(text):
             yield (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CONNECT_S, READ_S = 5.0, 20.0
 SILENCE_S = 5.0
 """How long a log may be silent before its stream is reopened: a client gets no notice of a connection that died."""
-PATIENCE_S = 300.0
+PATIENCE_S = 300.0  # an API in trouble is asked for five minutes; the step goes on meanwhile
 SOON_S = 30.0
 """How long a `soon` refusal is retried: a new namespace lacks a service account for about a second."""
 LONGEST_PAUSE_S = 15.0
@@ -37,8 +37,6 @@ LONGEST_REST = 1 << 16
 UNAUTHORIZED_TRIES = 3
 FIRST_PAUSE_S = 0.5
 ASKED_AGAIN: tuple[Meaning, ...] = ("again", "soon", "unauthorized")
-EVENTS, NODE = ("EventList",), ("Node",)
-VERSION, REVIEW, QUOTAS = ("",), ("SelfSubjectAccessReview",), ("ResourceQuotaList",)
 OWNERS = ("CoreV1Api", "BatchV1Api", "NetworkingV1Api", "CustomObjectsApi", "AuthorizationV1Api", "VersionApi")
 """The client's classes whose methods are sent."""
 NODES_NAMESPACE = "default"
@@ -75,7 +73,7 @@ class Api:
     kind: ClassVar[str] = "Pod"
     suffix: ClassVar[str] = "pod"
     read: ClassVar[staticmethod[[object], Pod]] = staticmethod(read_pod)
-    deletion: ClassVar[Mapping[str, object]] = {}
+    deletion: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -113,7 +111,11 @@ class Api:
                 if trouble.meaning == "again" or not (trouble.meaning == "exists" or trouble.may_be_done):
                     raise
                 refusal = trouble
-            pod = self._created(name)
+            try:
+                pod = self.pod(name).pod
+            except ApiTrouble as trouble:
+                trouble.may_be_done = True  # nobody knows now whether it is there
+                raise
             if pod is not None and (other := _attempt_of(pod)) == attempt:
                 return pod
             if pod is not None:
@@ -130,7 +132,7 @@ class Api:
     def version(self) -> tuple[int, int] | None:
         """Return the major and minor version of the API server; None if it does not say."""
         try:
-            document, _ = self._json(VERSION, "get_code")
+            document, _ = self._json(("",), "get_code")
         except ApiTrouble as trouble:
             if trouble.meaning != "absent":
                 raise
@@ -150,7 +152,7 @@ class Api:
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": name, "subresource": part}
         review = {"spec": {"resourceAttributes": attributes}}
         try:
-            document, _ = self._json(REVIEW, "create_self_subject_access_review", review)
+            document, _ = self._json(("SelfSubjectAccessReview",), "create_self_subject_access_review", review)
         except ApiTrouble as trouble:
             if trouble.meaning not in ("absent", "refused"):
                 raise
@@ -159,14 +161,9 @@ class Api:
 
     def has_quota(self) -> bool:
         """Return whether the namespace has a ResourceQuota; True where they may not be listed."""
-        try:
-            document, _ = self._json(QUOTAS, "list_namespaced_resource_quota", self.namespace, limit=1)
-        except ApiTrouble as trouble:
-            if trouble.status not in (403, 404):
-                raise
-            self.log(f"{trouble}. Whether namespace {self.namespace} has a ResourceQuota is not known.")
-            return True
-        return bool(items(document, "items"))
+        lack = f"Whether namespace {self.namespace} has a ResourceQuota is not known."
+        quotas = self._readable(lack, ("ResourceQuotaList",), "list_namespaced_resource_quota", self.namespace, limit=1)
+        return all(items(document, "items") for document in quotas)
 
     def refusal(self, manifest: Manifest) -> str | None:
         """Return why the API would never create an object; None if it would, now or later, or if it cannot be asked."""
@@ -178,13 +175,6 @@ class Api:
                 None if trouble.meaning in ("full", "again", "exists") or "dry run" in trouble.message else str(trouble)
             )
         return None
-
-    def _created(self, name: str) -> Pod | None:
-        try:
-            return self.pod(name).pod
-        except ApiTrouble as trouble:
-            trouble.may_be_done = True
-            raise
 
     def pod(self, name: str) -> Answer:
         """Return an attempt's pod."""
@@ -206,9 +196,11 @@ class Api:
             grace_s: instead of the pod's own; 0 removes it from the API at once, even if its node does not answer.
             version: the only one to delete; empty for any.
         """
-        options = {**self.deletion} if grace_s is None else {**self.deletion, "gracePeriodSeconds": int(grace_s)}
+        options: dict[str, str | int | dict[str, str]] = {**self.deletion}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = int(grace_s)
         if version:
-            options["preconditions"] = {"resourceVersion": version}
+            options["preconditions"] = {"resourceVersion": version}  # what was judged, nothing newer
         kinds, method = (self.kind, "Status"), f"delete_namespaced_{self.suffix}"
         try:
             self._json(kinds, method, name, self.namespace, is_there=False, body=options)
@@ -235,56 +227,69 @@ class Api:
             response = self._core().list_namespaced_pod(
                 self.namespace,
                 watch=True,
-                allow_watch_bookmarks=True,
+                allow_watch_bookmarks=True,  # keep the version new while nothing changes, or the next stream gets 410
                 timeout_seconds=timeout_s,
                 _preload_content=False,
-                _request_timeout=(CONNECT_S, timeout_s + READ_S),
+                _request_timeout=(CONNECT_S, timeout_s + READ_S),  # the client has no limit of its own
                 **selector,
                 **({"resource_version": version} if version else {}),
             )
         except client.ApiException as error:
             raise ApiTrouble(int(error.status or 0), str(error.reason or ""), str(error.body or "")) from None
         try:
-            for line in _lines(response):
-                kind, pod = _change(line)
-                yield kind, pod
+            for change in map(json.loads, _lines(response)):
+                kind, subject = text(change, "type"), member(change, "object")
+                if kind == "ERROR":  # the API wrote it into the stream
+                    code, reason = member(subject, "code"), text(subject, "reason")
+                    raise ApiTrouble(code if isinstance(code, int) else 0, reason, text(subject, "message"))
+                yield kind, read_pod(subject)
         finally:
             response.close()
 
     def events(self, name: str, node: str = "") -> list[Event]:
         """Return the events of an attempt's object and of its node, without those that may not be read."""
-        of_node = self._events(NODES_NAMESPACE, "Node", node) if node else []
-        return [*self._events(self.namespace, self.kind, name), *of_node]
-
-    def _events(self, namespace: str, kind: str, name: str) -> list[Event]:
-        if f"events in {namespace}" in self._refused:
-            return []
-        selector = f"involvedObject.kind={kind},involvedObject.name={name}"
-        try:
-            document, _ = self._json(EVENTS, "list_namespaced_event", namespace, field_selector=selector)
-        except ApiTrouble as trouble:
-            if trouble.status != 403:
-                raise
-            self._refused.add(f"events in {namespace}")
-            self.log(f"{trouble}. Events in namespace {namespace} are missing from the evidence.")
-            return []
-        return [read_event(event) for event in items(document, "items")]
+        places = [(self.namespace, self.kind, name), *([(NODES_NAMESPACE, "Node", node)] if node else [])]
+        return [
+            read_event(event)
+            for namespace, kind, of in places
+            for document in self._readable(
+                f"Events in namespace {namespace} are missing from the evidence.",
+                ("EventList",),
+                "list_namespaced_event",
+                namespace,
+                # Notices, memory that ran short and Xids are events of nodes, which only their kind finds.
+                field_selector=f"involvedObject.kind={kind},involvedObject.name={of}",
+            )
+            for event in items(document, "items")
+        ]
 
     def node(self, name: str) -> Node | None:
         """Return a node; None where nodes may not be read, which is asked once."""
-        if "nodes" in self._refused:
-            return None
+        lack = (
+            "Labels, taints and conditions of nodes are missing from the evidence; that a node is lost shows in its "
+            "pods. deploy/kubernetes/base/rights.yaml grants the right."
+        )
+        return next(map(read_node, self._readable(lack, ("Node",), "read_node", name, is_there=False)), None)
+
+    def _readable(
+        self, lack: str, kinds: tuple[str, ...], method: str, *arguments: object, **more: Any
+    ) -> list[object]:
+        """Return the answer to a request; none where this account may not make it, which is tried and logged once.
+
+        Args:
+            lack: a sentence on what is not known then.
+        """
+        if lack in self._refused:
+            return []
         try:
-            return read_node(self._json(NODE, "read_node", name, is_there=False)[0])
+            return [self._json(kinds, method, *arguments, **more)[0]]
         except ApiTrouble as trouble:
-            if trouble.status != 403:
+            # 404 for a kind that this cluster does not have.
+            if trouble.status not in (403, 404):  # others may pass
                 raise
-            self._refused.add("nodes")
-            self.log(
-                f"{trouble}. Labels, taints and conditions of nodes are missing from the evidence; that a node is lost "
-                "shows in its pods. deploy/kubernetes/base/rights.yaml grants the right."
-            )
-            return None
+            self._refused.add(lack)
+            self.log(f"{trouble}. {lack}")
+            return []
 
     def lines(
         self, name: str, container: str, *, follow: bool, since: datetime | None = None
@@ -297,6 +302,7 @@ class Api:
             follow: whether to wait for new lines; after some silence that ends with urllib3's `ReadTimeoutError`.
             since: skip lines older than this, in whole seconds, by the node's clock.
         """
+        # Lower case: the client's own method sends `follow=True`.
         query = [("container", container), ("follow", str(follow).lower()), ("timestamps", "true")]
         if since is not None:
             query.append(("sinceTime", f"{since:%Y-%m-%dT%H:%M:%SZ}"))
@@ -341,7 +347,9 @@ class Api:
             if meaning == "soon" and not is_soon:  # what went before, such as an outage, is not of this patience
                 began_s, tries, is_soon = time.monotonic(), 1, True
             if meaning == "answer" or (meaning == "absent" and not is_there):
-                return response.body if meaning == "answer" else None, _date(headers)
+                date = headers.get("Date") if headers is not None else None  # in whole seconds
+                now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+                return response.body if meaning == "answer" else None, now
             may_be_done = may_be_done or response.may_be_done
             trouble = ApiTrouble(response.status, response.reason, response.message, meaning, may_be_done=may_be_done)
             if meaning == "unauthorized":
@@ -366,8 +374,12 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         try:
-            send = self._method(method)
-            response = send(*arguments, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S))
+            core = self._core()
+            owner = next((owner for owner in OWNERS if hasattr(getattr(client, owner), method)), "CoreV1Api")
+            group = core if owner == "CoreV1Api" else getattr(client, owner)(core.api_client)
+            response = getattr(group, method)(
+                *arguments, **more, _preload_content=False, _request_timeout=(CONNECT_S, READ_S)
+            )
             return responses.read(response.status, response.data, kinds), response.headers
         except client.ApiException as error:
             return responses.read(int(error.status or 0), error.body or str(error.reason or ""), kinds), error.headers
@@ -376,20 +388,12 @@ class Api:
             message = f"the Kubernetes API did not answer: {responses.describe(error)} ({address})"
             return Response(status=0, expected=kinds, body=None, text=message), None
 
-    def _method(self, name: str) -> Callable[..., Any]:
-        from kubernetes import client
-
-        owner = next((owner for owner in OWNERS if hasattr(getattr(client, owner), name)), "CoreV1Api")
-        core = self._core()
-        group = core if owner == "CoreV1Api" else getattr(client, owner)(core.api_client)
-        method: Callable[..., Any] = getattr(group, name)
-        return method
-
     def _core(self) -> CoreV1Api:
         if self._client is None:
             from kubernetes import client
 
             configuration = self._configuration or credentials()
+            # urllib3 would repeat requests unseen; `_json` repeats them, and knows what may have been carried out.
             configuration.retries = False
             self._client = client.CoreV1Api(client.ApiClient(configuration))
         return self._client
@@ -410,11 +414,8 @@ def credentials() -> Configuration:
         except config.ConfigException:
             config.load_kube_config(client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
-        raise ApiTrouble(
-            0,
-            "",
-            f"no Kubernetes cluster is configured: {error}; run in a pod with a service account, or set KUBECONFIG",
-        ) from None
+        fix = "run in a pod with a service account, or set KUBECONFIG"
+        raise ApiTrouble(0, "", f"no Kubernetes cluster is configured: {error}; {fix}") from None
     return configuration
 
 
@@ -429,34 +430,16 @@ def _lines(response: Any, longest: int | None = None) -> Iterator[bytes]:
         yield rest
 
 
-def _change(line: bytes) -> tuple[str, Pod]:
-    """Return the kind of a change and the pod; raise the error that the API wrote into the stream."""
-    change = json.loads(line)
-    kind, subject = text(change, "type"), member(change, "object")
-    if kind == "ERROR":
-        code = member(subject, "code")
-        raise ApiTrouble(code if isinstance(code, int) else 0, text(subject, "reason"), text(subject, "message"))
-    return kind, read_pod(subject)
-
-
 def _stamped_lines(response: Any) -> Iterator[tuple[str, str]]:
     try:
-        yield from map(_stamped, _lines(response, LONGEST_REST))
+        for line in _lines(response, LONGEST_REST):
+            # A step may write any bytes, and a line may be cut in the middle of a character.
+            stamp, _, rest = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
+            yield stamp, rest
     finally:
         response.close()
-
-
-def _stamped(line: bytes) -> tuple[str, str]:
-    stamp, _, text = line.decode("utf-8", errors="replace").rstrip("\r").partition(" ")
-    return stamp, text
 
 
 def _attempt_of(pod: Pod) -> str:
     name = pod.labels.get(ATTEMPT)
     return f"attempt {name}" if name else "no attempt"
-
-
-def _date(headers: Any) -> datetime:
-    """Return the time by the API's clock, in whole seconds, from its Date header."""
-    date = headers.get("Date") if headers is not None else None
-    return parsedate_to_datetime(date) if date else datetime.now(UTC)

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,7 +30,6 @@ BOUND_S = 10.0
 ATTEMPT_S = 5.0
 CODE_SERVER = ("driftline-code", 4000)
 CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
-RESOLVER = Path("/etc/resolv.conf")
 LOST = (
     "No answer: packets are dropped on the way. Let {networks} contain {addresses}, then apply the overlay; a firewall "
     "outside of the cluster does the same."
@@ -85,7 +84,12 @@ def tried(connections: Sequence[Connection], bound_s: float = BOUND_S) -> list[R
     began_s, done = time.monotonic(), queue.Queue[tuple[int, Result]]()
 
     def attempt(place: int, connection: Connection) -> None:
-        done.put((place, _tried(connection)))
+        problem = None
+        try:
+            connection.attempt()
+        except (OSError, SettingsProblem, psycopg2.Error, http.client.HTTPException) as error:
+            problem = _advice(connection, error)
+        done.put((place, Result(connection, time.monotonic() - began_s, problem)))
 
     # Daemon threads: one that hangs in the resolver must not hold the process.
     for place, connection in enumerate(connections):
@@ -97,7 +101,10 @@ def tried(connections: Sequence[Connection], bound_s: float = BOUND_S) -> list[R
         except queue.Empty:
             break
         results[place] = result
-    return [results.get(place) or _unanswered(item, bound_s) for place, item in enumerate(connections)]
+    return [
+        results.get(place) or Result(connection, bound_s, _advice(connection, TimeoutError()))
+        for place, connection in enumerate(connections)
+    ]
 
 
 def needed(settings: Settings) -> list[Connection]:
@@ -105,44 +112,50 @@ def needed(settings: Settings) -> list[Connection]:
     kubernetes, tracking = variables.kubernetes_address(), variables.mlflow_variables().get(variables.TRACKING)
     connections = []
     if kubernetes is not None:
-        connections += [_names(), _code_server(), _kubernetes(*kubernetes)]
-    connections.append(_postgres())
+        connections += _of_cluster(*kubernetes)
+
+    def ask_postgres() -> None:
+        # Without its variables this fails again, as a line of the output.
+        psycopg2.connect(**variables.postgres_options(), connect_timeout=int(ATTEMPT_S)).close()
+
+    try:
+        options = variables.postgres_options()
+        host, port = options["host"], int(options["port"])
+    except SettingsProblem:
+        host, port = "", 0
+    networks = "the policy to-postgres (POSTGRES_NETWORK, DAGSTER_PG_PORT)"
+    access = "DAGSTER_PG_HOST, _PORT, _DB, PGSSLMODE and the secret driftline-postgres"
+    connections.append(Connection("PostgreSQL", host, port, ask_postgres, networks, access))
     if not objects.is_folder(settings.root):
-        connections.append(_store(settings.root))
-    if settings.alert_webhook is not None:
-        address = settings.alert_webhook.get_secret_value()
-        connections.append(_web("webhook", address, "a policy such as to-webhooks", "DRIFTLINE_ALERT_WEBHOOK"))
+        environment = dict(objects.access())
+        region = environment.get("AWS_REGION", "us-east-1")
+        address = environment.get("AWS_ENDPOINT_URL", f"https://s3.{region}.amazonaws.com")
+        networks = "the policy to-store (STORE_NETWORK, STORE_PORT)"
+        access = f"{settings.root}, AWS_ENDPOINT_URL, AWS_REGION and the secret driftline-store"
+        server = _web("store", address, networks, access)
+
+        def ask_store() -> None:
+            server.attempt()  # its client repeats, and says less
+            try:
+                objects.read(objects.open_store(settings.root, timedelta(seconds=ATTEMPT_S)), "connections")
+            except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+                # Its own text names times of its own.
+                raise OSError(objects.reason(settings.root, error)) from error
+
+        connections.append(replace(server, attempt=ask_store))
     for address in settings.alertmanager_addresses:
         networks = "a policy such as to-alertmanager"
         connections.append(_web("Alertmanager", address, networks, "DRIFTLINE_ALERTMANAGER"))
-    if settings.mail_server is not None:
-        connections.append(_mail(settings.mail_server))
     if tracking is not None:
         connections.append(_web("MLflow", tracking, "a policy of yours to MLflow", variables.TRACKING))
     return connections
 
 
-def _names() -> Connection:
-    lines = RESOLVER.read_text(encoding="utf-8").splitlines()
-    server = next((words[1] for words in map(str.split, lines) if words[:1] == ["nameserver"]), "")
-    return Connection(
-        "DNS",
-        server,
-        53,
-        lambda: socket.getaddrinfo("kubernetes.default", None),
-        "the policy to-dns",
-        "the pods of DNS: the policy to-dns opens port 53 and DRIFTLINE_DNS_PORT of pods labelled k8s-app: kube-dns in "
-        "kube-system. Theirs: kubectl get endpointslices --namespace kube-system --selector k8s-app=kube-dns",
-    )
+def _of_cluster(host: str, port: int) -> list[Connection]:
+    """Return those to a cluster's own servers, with the address of its API server."""
+    lines = Path("/etc/resolv.conf").read_text(encoding="utf-8").splitlines()
+    resolver = next((words[1] for words in map(str.split, lines) if words[:1] == ["nameserver"]), "")
 
-
-def _code_server() -> Connection:
-    host, port = CODE_SERVER
-    access = "the Deployment driftline-code: its pod is not ready"
-    return Connection("code server", host, port, lambda: _opened(host, port), "the policies to-code, code-from", access)
-
-
-def _kubernetes(host: str, port: int) -> Connection:
     def ask() -> None:
         context = ssl.create_default_context(cafile=str(CLUSTER_CA) if CLUSTER_CA.exists() else None)
         if not CLUSTER_CA.exists():
@@ -154,90 +167,31 @@ def _kubernetes(host: str, port: int) -> Connection:
         finally:
             connection.close()
 
-    networks = "the policy to-kubernetes (API_SERVER, the address behind the Service, of each server)"
-    return Connection("API server", host, port, ask, networks, "kubectl get endpointslices kubernetes")
+    dns = (
+        "the pods of DNS: the policy to-dns opens port 53 and DRIFTLINE_DNS_PORT of pods labelled k8s-app: kube-dns in "
+        "kube-system. Theirs: kubectl get endpointslices --namespace kube-system --selector k8s-app=kube-dns"
+    )
+    code, to_code = "the Deployment driftline-code: its pod is not ready", "the policies to-code, code-from"
+    servers = "the policy to-kubernetes (API_SERVER, the address behind the Service, of each server)"
+    return [
+        Connection("DNS", resolver, 53, lambda: socket.getaddrinfo("kubernetes.default", None), "", dns),
+        Connection("code server", *CODE_SERVER, lambda: _greet(*CODE_SERVER, is_tls=False), to_code, code),
+        Connection("API server", host, port, ask, servers, "kubectl get endpointslices kubernetes"),
+    ]
 
 
-def _postgres() -> Connection:
-    networks = "the policy to-postgres (POSTGRES_NETWORK, DAGSTER_PG_PORT)"
-    access = "DAGSTER_PG_HOST, _PORT, _DB, PGSSLMODE and the secret driftline-postgres"
-    try:
-        options = variables.postgres_options()
-    except SettingsProblem as problem:
-        return Connection("PostgreSQL", "", 0, _raising(problem), networks, access)
-
-    def ask() -> None:
-        psycopg2.connect(**options, connect_timeout=int(ATTEMPT_S)).close()
-
-    return Connection("PostgreSQL", options["host"], int(options["port"]), ask, networks, access)
-
-
-def _store(root: str) -> Connection:
-    endpoint = urlsplit(dict(objects.access()).get("AWS_ENDPOINT_URL", ""))
-    region = dict(objects.access()).get("AWS_REGION", "us-east-1")
-    host = endpoint.hostname or f"s3.{region}.amazonaws.com"
-    port = endpoint.port or (80 if endpoint.scheme == "http" else 443)
-
-    def ask() -> None:
-        _greet(host, port, endpoint.scheme != "http")  # its client repeats, and says less
-        try:
-            objects.read(objects.open_store(root, timedelta(seconds=ATTEMPT_S)), "connections")
-        except (obstore.exceptions.BaseError, FileNotFoundError) as error:
-            raise OSError(objects.reason(root, error)) from error  # its own text names times of its own
-
-    networks = "the policy to-store (STORE_NETWORK, STORE_PORT)"
-    access = f"{root}, AWS_ENDPOINT_URL, AWS_REGION and the secret driftline-store"
-    return Connection("store", host, port, ask, networks, access)
-
-
-def _web(name: str, address: str, networks: str, variable: str) -> Connection:
+def _web(name: str, address: str, networks: str, access: str) -> Connection:
     place = urlsplit(address)
-    host, port = place.hostname or "", place.port or (80 if place.scheme == "http" else 443)
-
-    return Connection(name, host, port, lambda: _greet(host, port, place.scheme == "https"), networks, variable)
-
-
-def _mail(address: str) -> Connection:
-    place = urlsplit(address)
-    has_tls = place.scheme == "smtps"
-    host, port = place.hostname or "", place.port or (465 if has_tls else 587)
-    access = "DRIFTLINE_MAIL_SERVER"
-    return Connection("mail", host, port, lambda: _greet(host, port, has_tls), "a policy such as to-webhooks", access)
+    is_tls = place.scheme != "http"
+    host, port = place.hostname or "", place.port or (443 if is_tls else 80)
+    return Connection(name, host, port, lambda: _greet(host, port, is_tls=is_tls), networks, access)
 
 
-def _opened(host: str, port: int) -> socket.socket:
-    """Connect, and return the socket, for whoever closes it."""
-    return socket.create_connection((host, port), timeout=ATTEMPT_S)
-
-
-def _greet(host: str, port: int, is_tls: bool) -> None:
+def _greet(host: str, port: int, *, is_tls: bool) -> None:
     """Connect, and with TLS have the server prove its name."""
-    with _opened(host, port) as opened:
+    with socket.create_connection((host, port), timeout=ATTEMPT_S) as opened:
         if is_tls:
             ssl.create_default_context().wrap_socket(opened, server_hostname=host).close()
-
-
-def _raising(problem: Exception) -> Callable[[], object]:
-    def attempt() -> None:
-        raise problem
-
-    return attempt
-
-
-def _tried(connection: Connection) -> Result:
-    began_s = time.monotonic()
-    try:
-        opened = connection.attempt()
-        if isinstance(opened, socket.socket):
-            opened.close()
-        problem = None
-    except (OSError, SettingsProblem, psycopg2.Error, http.client.HTTPException) as error:
-        problem = _advice(connection, error)
-    return Result(connection, time.monotonic() - began_s, problem)
-
-
-def _unanswered(connection: Connection, bound_s: float) -> Result:
-    return Result(connection, bound_s, _advice(connection, TimeoutError()))
 
 
 def _advice(connection: Connection, error: Exception) -> str:
@@ -247,8 +201,18 @@ def _advice(connection: Connection, error: Exception) -> str:
         return f"No name is resolved ({text or 'no answer'}). Look at {connection.access}"
     if isinstance(error, socket.gaierror):
         return f"{connection.host} is not resolved: {text}. See DNS, or {connection.access}."
+    # Policies drop packets. The store's client says `retry_timeout` whatever is wrong, so it is greeted first.
     if isinstance(error, TimeoutError) or "timeout" in text or "timed out" in text:
-        return LOST.format(networks=connection.networks, addresses=_addresses(connection.host))
+        found: list[str] = []
+
+        def ask() -> None:
+            found.append(", ".join(sorted({str(item[4][0]) for item in socket.getaddrinfo(connection.host, None)})))
+
+        asking = threading.Thread(target=ask, daemon=True)  # a resolver may hang, too
+        asking.start()
+        asking.join(1.0)
+        addresses = found[0] if found else f"the addresses of {connection.host}"
+        return LOST.format(networks=connection.networks, addresses=addresses)
     if isinstance(error, ssl.SSLError) or "certificate" in text.lower():
         return (
             f"TLS failed: {text}. The certificate must name {connection.host}; one of a private authority needs the "
@@ -257,16 +221,3 @@ def _advice(connection: Connection, error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError) or "refused" in text:
         return f"Refused: nothing listens there. Look at {connection.access}."
     return f"{text or type(error).__name__}. Look at {connection.access}."
-
-
-def _addresses(host: str) -> str:
-    """Return what a host's name stands for, if that is known within a second."""
-    found: list[str] = []
-
-    def ask() -> None:
-        found.append(", ".join(sorted({str(item[4][0]) for item in socket.getaddrinfo(host, None)})))
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(1.0)
-    return found[0] if found else f"the addresses of {host}"

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -66,21 +67,17 @@ def problem(heartbeats: Iterable[Heartbeat], running_s: float) -> str | None:
     return None
 
 
-def read() -> list[Heartbeat]:
-    """Read the heartbeats from PostgreSQL.
-
-    Raises:
-        psycopg2.Error: it does not answer, or has no tables yet.
-    """
-    connection = psycopg2.connect(**postgres_options(), connect_timeout=DATABASE_S)
+def read() -> list[Heartbeat] | str:
+    """Return the heartbeats in PostgreSQL, or why they cannot be read: it does not answer, or has no tables yet."""
     try:
-        with connection.cursor() as cursor:
+        connection = psycopg2.connect(**postgres_options(), connect_timeout=DATABASE_S)
+        with closing(connection), connection.cursor() as cursor:
             cursor.execute(QUERY)
             # Dagster stores UTC without a time zone, by this container's clock.
             now = datetime.now(UTC).replace(tzinfo=None)
             return [Heartbeat(thread, process, (now - at).total_seconds()) for thread, process, at in cursor]
-    finally:
-        connection.close()
+    except psycopg2.Error as error:
+        return str(error).strip()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     # A server that hangs, or is away, says nothing about the daemon, and a restart would repair neither.
     results: list[list[Heartbeat] | str] = []
-    asking = threading.Thread(target=lambda: results.append(_asked()), daemon=True)
+    asking = threading.Thread(target=lambda: results.append(read()), daemon=True)
     asking.start()
     asking.join(2 * DATABASE_S)
     result = results[0] if results else f"no answer after {2 * DATABASE_S} s"
@@ -103,14 +100,6 @@ def main(arguments: Sequence[str]) -> int:
     if sentence is not None:
         print(sentence)
     return 0 if sentence is None else 1
-
-
-def _asked() -> list[Heartbeat] | str:
-    """Return the heartbeats, or why they cannot be read."""
-    try:
-        return read()
-    except psycopg2.Error as error:
-        return str(error).strip()
 
 
 if __name__ == "__main__":

@@ -11,18 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from platform_assets.base.failures import (
-    BY_DISRUPTION,
-    BY_EVENT,
-    EVICTED,
-    FAILURES,
-    NODE_LOST,
-    OUT_OF_DISK,
-    OUT_OF_SHM,
-    PREEMPTED,
-    TAKERS,
-    Failure,
-)
+from platform_assets.base import failures
+from platform_assets.base.failures import Failure
 from platform_assets.base.wording import one_line
 from platform_assets.kubernetes.manifest import CONTAINER
 from platform_assets.kubernetes.pod_status import Condition, Container, Event, Node, Pod
@@ -32,17 +22,11 @@ NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 """Reasons of an image that no kubelet asks a registry for."""
 PASSES = re.compile(r"pull QPS exceeded|failed to sync .* cache", re.IGNORECASE)
 """A kubelet's own limits, which pass by themselves within seconds."""
-FAILED_PULL = "Failed to pull image"
 OF_VOLUME = "EmptyDir volume"
 """In a kubelet's words for a limit that is a volume's."""
 LIMIT = re.compile(r'limit\b.*?"?\b(\d+(?:\.\d+)?)([KMGT]i|[kMGT]|)\b')
-UNITS_GB = {
-    "": 1e-9,
-    "k": 1e-6,
-    "M": 1e-3,
-    "G": 1.0,
-    "T": 1e3,
-    **{unit: 1024.0**power / 1e9 for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)},
+UNITS_GB = {"": 1e-9, "k": 1e-6, "M": 1e-3, "G": 1.0, "T": 1e3} | {
+    unit: 1024.0**power / 1e9 for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)
 }
 NEAR_S = 300.0
 """How long before the end of a container an event of its node may explain it."""
@@ -61,12 +45,13 @@ def classify_disruption(target: Condition, *, is_departing: bool, is_node_there:
         is_node_there: whether its kubelet reported how the container ended; taints also mark unreachable nodes.
     """
     if target.reason == "DeletionByTaintManager" and not is_node_there:
-        return NODE_LOST
+        return failures.NODE_LOST
     if target.reason in ("EvictionByEvictionAPI", "DeletionByTaintManager"):
-        return PREEMPTED if is_departing else EVICTED
+        return failures.PREEMPTED if is_departing else failures.EVICTED
+    # A kubelet gives this reason for pressure on its node too; its words tell a shutdown from that.
     if target.reason == "TerminationByKubelet" and re.search("shutdown|preempt", target.message, re.IGNORECASE):
-        return PREEMPTED
-    return BY_DISRUPTION.get(target.reason, PREEMPTED)
+        return failures.PREEMPTED
+    return failures.BY_DISRUPTION.get(target.reason, failures.PREEMPTED)
 
 
 def classify_event(
@@ -74,7 +59,7 @@ def classify_event(
     started_at: datetime | None = None,
     ended_at: datetime | None = None,
     *,
-    among: Sequence[Failure] = FAILURES,
+    among: Sequence[Failure] = failures.FAILURES,
 ) -> tuple[Failure, str] | None:
     """Return the class of the first event that has one of them, and the event quoted.
 
@@ -88,11 +73,11 @@ def classify_event(
             continue
         if event.message.startswith("Cancelling"):  # the taint manager's reason when it cancels an eviction
             continue
-        failure = classify_words(event.message, among=TAKERS) or BY_EVENT.get(event.reason)
-        if failure is EVICTED:
+        failure = classify_words(event.message, among=failures.TAKERS) or failures.BY_EVENT.get(event.reason)
+        if failure is failures.EVICTED:
             failure = classify_eviction(event.message)
         failure = failure or classify_words(event.message, among=PATTERNS_ANYWHERE)
-        if failure is NODE_LOST and started_at and event.last_at and event.last_at < started_at:
+        if failure is failures.NODE_LOST and started_at and event.last_at and event.last_at < started_at:
             continue
         if failure is not None and failure in among:
             return failure, quote(f"event {event.reason}", event.message)
@@ -101,12 +86,12 @@ def classify_event(
 
 def classify_eviction(message: str) -> Failure:
     """Classify an eviction by a kubelet's words: for a limit of the pod's own, or because the node ran short."""
-    return classify_words(message, among=(OUT_OF_SHM, OUT_OF_DISK)) or EVICTED
+    return classify_words(message, among=(failures.OUT_OF_SHM, failures.OUT_OF_DISK)) or failures.EVICTED
 
 
 def evictions(events: Sequence[Event]) -> list[Event]:
     """Return the events of evictions; where a step ended within its grace, nothing else may tell of one."""
-    return [event for event in events if event.reason in EVICTED.events]
+    return [event for event in events if event.reason in failures.EVICTED.events]
 
 
 def started_at(events: Sequence[Event]) -> datetime | None:
@@ -118,10 +103,10 @@ def started_at(events: Sequence[Event]) -> datetime | None:
 def classify_stop(events: Sequence[Event]) -> tuple[Failure, str] | None:
     """Return the event `Killing` as weak evidence: somebody deleted the pod, or its node is being emptied."""
     stopped = next((event.message for event in events if event.reason == "Killing"), None)
-    return None if stopped is None else (PREEMPTED, quote("event Killing", stopped))
+    return None if stopped is None else (failures.PREEMPTED, quote("event Killing", stopped))
 
 
-PATTERNS_ANYWHERE = tuple(failure for failure in FAILURES if failure.patterns and failure.other_node)
+PATTERNS_ANYWHERE = tuple(failure for failure in failures.FAILURES if failure.patterns and failure.other_node)
 """Classes whose words mean the same wherever they stand; others count only in a certain place."""
 
 
@@ -130,7 +115,7 @@ def has_words(failure: Failure, message: str) -> bool:
     return any(re.search(pattern, message, re.IGNORECASE | re.DOTALL) for pattern in failure.patterns)
 
 
-def classify_words(message: str, *, among: Sequence[Failure] = FAILURES) -> Failure | None:
+def classify_words(message: str, *, among: Sequence[Failure] = failures.FAILURES) -> Failure | None:
     """Return the first class that has words in a message."""
     return next((failure for failure in among if has_words(failure, message)), None)
 
@@ -150,7 +135,7 @@ def find_waiting(pod: Pod, reasons: Collection[str]) -> Container | None:
 
 def failed_pulls(events: Sequence[Event]) -> list[Event]:
     """Return the events of failed pulls; a kubelet counts them up while their words stay the same."""
-    return [event for event in events if event.reason == "Failed" and event.message.startswith(FAILED_PULL)]
+    return [event for event in events if event.reason == "Failed" and event.message.startswith("Failed to pull image")]
 
 
 def is_refused(waiting: Container, events: Sequence[Event]) -> bool:
@@ -173,19 +158,15 @@ def classify_node(node: Node | None) -> tuple[Failure, str] | None:
     if node is None:
         return None
     for taint in node.taints:
-        for failure in FAILURES:
+        for failure in failures.FAILURES:
             if taint.startswith(failure.taints):
                 return failure, f"node taint {taint}"
     for condition in node.conditions:
-        for failure in FAILURES:
-            if any(_shows(condition, sign) for sign in failure.node_conditions):
-                return failure, f"node {quote_condition(condition)}"
+        for failure in failures.FAILURES:
+            for kind, _, status in (sign.partition("=") for sign in failure.node_conditions):
+                if kind in condition.kind and condition.status == (status or "True"):
+                    return failure, f"node {quote_condition(condition)}"
     return None
-
-
-def _shows(condition: Condition, sign: str) -> bool:
-    kind, _, status = sign.partition("=")
-    return kind in condition.kind and condition.status == (status or "True")
 
 
 def is_marked_unreachable(pod: Pod) -> bool:

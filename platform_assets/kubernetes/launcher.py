@@ -3,14 +3,14 @@
 A pod outlives the run that created it: a replacement run finds it by its labels and goes on watching it. Its record is
 written before it is deleted. A cancelled run stops its pod, with time to save its work.
 
-`run_step` and then `attempt` are the way of every pod, from top to bottom; `watching.py` has the part between.
+`find` and then `run_to_end` are the way of every pod, from top to bottom; `watching.py` has the part between.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
@@ -29,7 +29,7 @@ from platform_assets.kubernetes.pod_status import Pod
 from platform_assets.kubernetes.responses import ApiTrouble
 from platform_assets.kubernetes.step_log import StepLog
 from platform_assets.launch import pipes, profiles, records
-from platform_assets.launch.attempt import Ended, Launched, Prepared, StepRequest, begin, prepare, selector
+from platform_assets.launch.attempt import Launched, Prepared, StepRequest, new, prepare
 from platform_assets.launch.endings import Ending, Try
 from platform_assets.launch.image import step_libraries, trainer_image, trainer_libraries
 from platform_assets.launch.profiles import StepProfile
@@ -39,7 +39,7 @@ from platform_assets.store.records.attempts import ProcessLocation
 if TYPE_CHECKING:
     from kubernetes.client import Configuration
 
-POLL_S = 2.0
+POLL_S = 2.0  # an end is known within two polls; a watch may be silent for other reasons
 QUOTA_POLL_S = 5.0
 OURS = {"app.kubernetes.io/managed-by": "driftline"}
 OLDEST = (1, 32)
@@ -99,36 +99,35 @@ class KubernetesLauncher(TryingLauncher):
         """Return the image's library versions from settings or profile: its label cannot be read from here."""
         return step_libraries(self.settings, size)
 
-    def run_step(self, request: StepRequest) -> object:
-        """Go on with an attempt whose pod is there already, or check whether the cluster can run the step; then try."""
+    def find(self, request: StepRequest, prepared: Prepared) -> tuple[StepRequest, Prepared]:
+        """Find an attempt whose pod is there already; otherwise check whether the cluster can run the step.
+
+        Raises:
+            NotReady: it cannot, in this size or in the one on demand that may follow.
+            Unattended: nobody can say whether there is a pod; another must not start.
+        """
         self.api.log = request.context.log.warning
-        if (at_work := self._at_work(request)) is None:
-            self.check(request)
-        else:
-            size, name = request.plan.profile, at_work.launch.profile
+        size, at_work = request.plan.profile, self._at_work(request, prepared)
+        if at_work is not None:
+            name = at_work.launch.profile
             if name != size.name:
                 other = profiles.profile(name).replace(nodes=size.nodes)
                 # What follows a loss computes with the request's number of processes.
                 size = other if other.world_size == size.world_size else size
-            request = replace(request, plan=Try(profile=size, memory_gb=at_work.launch.memory_gb))
-        return self.try_until_done(request, at_work)
+            return replace(request, plan=Try(profile=size, memory_gb=at_work.launch.memory_gb)), at_work
+        drafts = {size.name: self.draft(request, request.plan, prepared, {})}
+        if size.on_demand is not None:
+            plan = replace(request.plan, profile=profiles.profile(size.on_demand))
+            later = new(self.settings.root, replace(request, plan=plan), self.name)
+            drafts[size.on_demand] = self.draft(request, plan, later, {})
+        check_cluster(self.api, drafts, self.rights)
+        return request, prepared
 
-    def attempt(self, request: StepRequest, prepared: Prepared) -> Ended:
-        """Take a pod from its creation to its record, which is written before it is deleted.
-
-        Raises:
-            Unattended: it goes on, because the API does not answer or only this run has to go.
-        """
-        if request.work is not None and not isinstance(prepared, AtWork):
-            records.announce(prepared)  # this process may be killed before the pod ends
-        with self.launch(request, prepared) as launched:
-            ending = self.run_to_end(launched)
-        ended = self.conclude(launched, ending)
-        self._clear(ended)
-        return ended
-
-    def _at_work(self, request: StepRequest) -> AtWork | None:
+    def _at_work(self, request: StepRequest, fresh: Prepared) -> AtWork | None:
         """Return an attempt whose pod is there already, and settle those that have lost theirs.
+
+        Args:
+            fresh: the attempt that would start otherwise.
 
         Raises:
             Unattended: nobody can say whether there is one; another must not start.
@@ -137,10 +136,15 @@ class KubernetesLauncher(TryingLauncher):
         if work is None:
             return None
         try:
-            existing = self.api.pods(selector(work))
+            existing = self.api.pods(fresh.selector)
             existing_ids = {pod.labels.get(ATTEMPT) for pod in existing}
             for attempt in records.open_attempts(self.settings, work):
-                if attempt.id not in existing_ids and not _is_of_another_run(context, attempt.run_id):
+                if attempt.id in existing_ids:
+                    continue
+                is_other = attempt.run_id and attempt.run_id != context.run.run_id
+                run = context.instance.get_run_by_id(attempt.run_id) if is_other else None
+                # Another run in progress may be about to create its pod, and records its end.
+                if run is None or run.is_finished:
                     watching.settle(self.api, prepare(self.settings.root, attempt.launch()))
         except ApiTrouble as trouble:
             if trouble.meaning == "again":
@@ -169,61 +173,63 @@ class KubernetesLauncher(TryingLauncher):
             return AtWork(root=prepared.root, launch=prepared.launch, work=prepared.work, name=pod.name, pod=pod)
         return None
 
-    def check(self, request: StepRequest) -> None:
-        """Ask the cluster whether it can run the step, in this size and in the one on demand that may follow.
-
-        Raises:
-            NotReady: it cannot.
-        """
-        plan, drafts = request.plan, dict[str, Manifest]()
-        on_demand = [profiles.profile(plan.profile.on_demand)] if plan.profile.on_demand else []
-        for size in (plan.profile, *on_demand):
-            draft = replace(plan, profile=size)
-            launch = begin(request.work, draft, run_id=request.context.run.run_id, launcher=self.name)
-            prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
-            drafts[size.name] = self.draft(request, draft, prepared, {})
-        check_cluster(self.api, drafts, self.rights)
-
     def draft(self, request: StepRequest, plan: Try, prepared: Prepared, pipes: Mapping[str, str]) -> Manifest:
         """Return the manifest of the object that is one attempt."""
         return manifest.pod(self.settings, request.module, plan, prepared, pipes, is_shared=request.is_shared)
 
-    def run_to_end(self, launched: Launched) -> Ending:
-        """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save."""
+    @contextmanager
+    def run_to_end(self, launched: Launched) -> Iterator[Ending]:
+        """Create the pod unless it is there, watch it to its end; on an exception, stop it, with time to save.
+
+        Once its end is on record it is deleted, at once when its node does not answer.
+        """
         request, prepared, observation = launched.request, launched.prepared, launched.observation
         pod = prepared.pod if isinstance(prepared, AtWork) else None
         variables = launched.session.get_bootstrap_env_vars()
-        new = None if pod else self.draft(request, request.plan, prepared, variables)
+        draft = None if pod else self.draft(request, request.plan, prepared, variables)
         observation.location = ProcessLocation(host=prepared.name)
-        with ExitStack() as logs:
+        # The pod is stopped on any exception but those below, also where Dagster's storage does not answer, and its
+        # lines are read until it has ended.
+        with ExitStack() as logs, ExitStack() as stop:
+            stop.callback(self._stop, launched)
             try:
-                if new is not None and (ending := self._create(new, launched)) is not None:
-                    return ending
+                ending = None if draft is None else self._create(draft, launched)
                 if pod and pod.step:
                     observation.started_at = pod.step.started_at
-                return self.follow(launched, pod, logs)
+                ending = ending or self.follow(launched, pod, logs)
             except ApiTrouble as trouble:
+                stop.pop_all()
                 raise Unattended(
                     f"{one_line(str(trouble))}. {self.api.kind} {prepared.name} in namespace {self.api.namespace} may "
                     "be at work and is left alone: run this asset again to go on watching it; otherwise the sensor "
                     "orphaned_pods stops it.",
                     allow_retries=False,
                 ) from trouble
-            except BaseException as error:  # including Dagster's interruption
-                is_drained = False
-                try:
-                    is_drained = isinstance(error, dg.DagsterExecutionInterruptedError) and self._is_drained(request)
-                finally:  # also where Dagster's storage does not answer
-                    if not is_drained:
-                        self._stop(launched)
-                if is_drained:
-                    raise Unattended(
-                        "This run got SIGTERM, and nobody cancelled it: its node is drained, or its pod was deleted. "
-                        f"{self.api.kind} {prepared.name} goes on; the next run of this training watches it, "
-                        "otherwise the sensor orphaned_pods stops it.",
-                        allow_retries=False,
-                    ) from error
-                raise
+            except dg.DagsterExecutionInterruptedError as interruption:
+                # Elsewhere it is Ctrl-C. Dagster notes that a run is being cancelled before it ends its pod.
+                is_on_cluster, context = self.settings.environment == "cluster", request.context
+                run = context.instance.get_run_by_id(context.run.run_id) if is_on_cluster else None
+                if run is None or run.status is not dg.DagsterRunStatus.STARTED:
+                    raise
+                stop.pop_all()
+                raise Unattended(
+                    "This run got SIGTERM, and nobody cancelled it: its node is drained, or its pod was deleted. "
+                    f"{self.api.kind} {prepared.name} goes on; the next run of this training watches it, "
+                    "otherwise the sensor orphaned_pods stops it.",
+                    allow_retries=False,
+                ) from interruption
+            stop.pop_all()
+        yield ending
+        if ending.failure is ADMISSION and ending.exit_code is None and ending.is_final:
+            return
+        try:
+            self.api.delete(prepared.name, grace_s=0 if ending.failure is NODE_LOST else None)
+        except ApiTrouble as trouble:
+            launched.log.warning(
+                f"{self.api.suffix} {prepared.name} could not be deleted: {one_line(str(trouble))}. The sensor "
+                "orphaned_pods will delete it."
+            )
+        pipes.forget(self.settings, prepared.launch.id)  # only now: a pod left alone may not have read its input
 
     def follow(self, launched: Launched, last: Pod | None, logs: ExitStack) -> Ending:
         """Watch an attempt to its end, and forward its lines.
@@ -235,7 +241,7 @@ class KubernetesLauncher(TryingLauncher):
         logs.enter_context(StepLog(self.api, launched, is_new=last is None))
         return watching.watch(self.api, launched, last, poll_s=self.poll_s)
 
-    def _create(self, new: Manifest, launched: Launched) -> Ending | None:
+    def _create(self, draft: Manifest, launched: Launched) -> Ending | None:
         """Create the pod; return an ending when it was rejected, and raise when the result is unknown.
 
         A full quota is waited for as long as a full cluster is.
@@ -245,14 +251,20 @@ class KubernetesLauncher(TryingLauncher):
         is_waiting = False
         while True:
             try:
-                self.api.create(new)
+                self.api.create(draft)
                 break
             except ApiTrouble as trouble:
                 left_s = until_s - time.monotonic()
                 if trouble.may_be_done:
                     raise
                 if trouble.meaning != "full" or left_s <= 0:
-                    return classify_rejection(trouble, size.schedule_timeout_s)
+                    waited = f" for {size.schedule_timeout_s:g} s" if trouble.meaning == "full" else ""
+                    return Ending(
+                        failure=ADMISSION,
+                        evidence=f"the Kubernetes API did not create it{waited}: {trouble}",
+                        ended_at=datetime.now(UTC),
+                        is_final=trouble.meaning != "again",  # what may pass is tried again
+                    )
                 if not is_waiting:
                     log.warning(f"{trouble}; waiting at most {size.schedule_timeout_s:g} s for the quota.")
                 is_waiting = True
@@ -260,16 +272,6 @@ class KubernetesLauncher(TryingLauncher):
         name, module = launched.prepared.name, launched.request.module
         log.info(f"{module} runs as {self.api.suffix} {name} in {self.api.namespace} ({size.name}).")
         return None
-
-    def _is_drained(self, request: StepRequest) -> bool:
-        """Return whether a run that gets SIGTERM has only lost its place: on a cluster, unless somebody cancelled it.
-
-        Dagster notes that a run is being cancelled before it ends its pod.
-        """
-        if self.settings.environment != "cluster":
-            return False  # Ctrl-C
-        run = request.context.instance.get_run_by_id(request.context.run.run_id)
-        return run is not None and run.status is dg.DagsterRunStatus.STARTED
 
     def _stop(self, launched: Launched) -> None:
         """Delete the pod and wait until it is gone, as long as its grace lasts."""
@@ -289,20 +291,6 @@ class KubernetesLauncher(TryingLauncher):
                 "stops it."
             )
 
-    def _clear(self, ended: Ended) -> None:
-        """Delete the pod of a recorded attempt; at once when its node does not answer."""
-        prepared, ending = ended.launched.prepared, ended.ending
-        if ending.failure is ADMISSION and ending.exit_code is None and ending.is_final:
-            return
-        try:
-            self.api.delete(prepared.name, grace_s=0 if ending.failure is NODE_LOST else None)
-        except ApiTrouble as trouble:
-            ended.launched.log.warning(
-                f"{self.api.suffix} {prepared.name} could not be deleted: {one_line(str(trouble))}. The sensor "
-                "orphaned_pods will delete it."
-            )
-        pipes.forget(self.settings, prepared.launch.id)
-
 
 def check_cluster(api: Api, pods: Mapping[str, Manifest], rights: Mapping[str, Sequence[str]] = RIGHTS) -> None:
     """Check before anything is on record or paid for that a cluster can run a step.
@@ -318,54 +306,32 @@ def check_cluster(api: Api, pods: Mapping[str, Manifest], rights: Mapping[str, S
         NotReady: one sentence about what came and what to do.
     """
     try:
-        sentence = next(_obstacles(api, pods, rights), None)
-        if sentence is None and not api.has_quota():
+        if (version := api.version()) is None:
+            pods, rights = {}, {}  # no API server that could be asked about them either
+        elif version < OLDEST:
+            oldest, answer = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
+            raise NotReady(
+                f"The cluster runs Kubernetes {answer}; expected {oldest} or newer: update it, or name another cluster."
+            )
+        missing = [
+            f"{verb} {resource}" for resource, verbs in rights.items() for verb in verbs if not api.may(verb, resource)
+        ]
+        if missing:
+            raise NotReady(
+                f"The account of this run may not {', '.join(missing)} in namespace {api.namespace}; {GRANT}."
+            )
+        for profile, pod in pods.items():
+            if refusal := api.refusal(pod):
+                raise NotReady(
+                    f"The cluster refuses a {api.suffix} of profile {profile}: {refusal}. Change the profile, or what "
+                    "refuses it."
+                )
+        if not api.has_quota():
             api.log(
                 f"Namespace {api.namespace} has no ResourceQuota, so steps may take all that its services need to "
                 "start again: apply one, such as those of deploy/kubernetes/base/quotas.yaml."
             )
     except ApiTrouble as trouble:
-        sentence = f"{trouble}: check DRIFTLINE_NAMESPACE and the cluster that KUBECONFIG names, and run this again."
-    if sentence:
-        raise NotReady(sentence)
-
-
-def _obstacles(api: Api, pods: Mapping[str, Manifest], rights: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    version = api.version()
-    if version is None:
-        return  # no API server that could be asked about rights either
-    if version < OLDEST:
-        oldest, answer = (".".join(map(str, numbers)) for numbers in (OLDEST, version))
-        yield f"The cluster runs Kubernetes {answer}; expected {oldest} or newer: update it, or name another cluster."
-    missing = [
-        f"{verb} {resource}" for resource, verbs in rights.items() for verb in verbs if not api.may(verb, resource)
-    ]
-    if missing:
-        yield f"The account of this run may not {', '.join(missing)} in namespace {api.namespace}; {GRANT}."
-    for profile, pod in pods.items():
-        if refusal := api.refusal(pod):
-            yield (
-                f"The cluster refuses a {api.suffix} of profile {profile}: {refusal}. Change the profile, or what "
-                "refuses it."
-            )
-
-
-def _is_of_another_run(context: dg.AssetExecutionContext, run_id: str | None) -> bool:
-    """Return whether another run in progress has an attempt: it may be about to create its pod, and records its end."""
-    run = context.instance.get_run_by_id(run_id) if run_id and run_id != context.run.run_id else None
-    return run is not None and not run.is_finished
-
-
-def classify_rejection(trouble: ApiTrouble, timeout_s: float) -> Ending:
-    """Classify a rejected pod creation. Final, except for trouble of the API that may pass.
-
-    Args:
-        timeout_s: how long a full quota was waited for.
-    """
-    waited = f" for {timeout_s:g} s" if trouble.meaning == "full" else ""
-    return Ending(
-        failure=ADMISSION,
-        evidence=f"the Kubernetes API did not create it{waited}: {trouble}",
-        ended_at=datetime.now(UTC),
-        is_final=trouble.meaning != "again",
-    )
+        raise NotReady(
+            f"{trouble}: check DRIFTLINE_NAMESPACE and the cluster that KUBECONFIG names, and run this again."
+        ) from None

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 from platform_assets.base import accounts
 from platform_assets.base.settings import AUTHORITIES, Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch.attempt import Prepared
 from platform_assets.launch.endings import Try
-from platform_assets.launch.image import SCRATCH, USER, environment, step_image
-from platform_assets.launch.profiles import StepProfile
+from platform_assets.launch.image import SCRATCH, USER, environment, trainer_image
 from platform_assets.launch.step_profile import ZONE
 from platform_assets.store.records.attempts import Launch
 
@@ -29,23 +28,23 @@ UNREACHABLE_S = 60
 """Seconds until pods on an unreachable node are evicted. The default is 300 s, and an accelerator is paid meanwhile."""
 PAGE = 1 << 16
 """Bytes of the largest page of a kernel that nodes run; those of amd64 have 4,096."""
-_LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 Spec = dict[str, Any]
 """What a pod requests, or a part of that: Kubernetes' field names. A test validates all of them, strictly."""
 
 
 class Metadata(TypedDict):
-    """A pod's name, labels and annotations."""
+    """An object's name, labels and annotations."""
 
     name: str
     namespace: str
     labels: dict[str, str]
     annotations: dict[str, str]
+    ownerReferences: NotRequired[list[dict[str, str]]]
 
 
 class Manifest(TypedDict):
-    """A pod."""
+    """A pod, or another object that belongs to an attempt."""
 
     apiVersion: str
     kind: str
@@ -60,13 +59,7 @@ def launch_of(annotations: Mapping[str, str]) -> Launch | None:
 
 
 def pod(
-    settings: Settings,
-    module: str,
-    plan: Try,
-    prepared: Prepared,
-    pipes: Mapping[str, str],
-    *,
-    is_shared: bool = False,
+    settings: Settings, module: str, plan: Try, prepared: Prepared, pipes: Mapping[str, str], *, is_shared: bool = False
 ) -> Manifest:
     """Return the manifest of an attempt's pod, which runs `python -m {module}` once.
 
@@ -83,11 +76,14 @@ def pod(
     profile, work, facts, short = plan.profile, prepared.work, prepared.facts, prepared.labels
     profile.check_fits(plan.memory_gb)
     whole = {key: value for key, value in facts.items() if short[key] != value}
+    # Linux rounds a tmpfs up to a page, and a kubelet evicts a pod whose volume is above its limit: round down.
+    pages = math.floor(round(profile.shm_gb * 1e9, 3)) // PAGE
     spec = {
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": math.ceil(profile.deadline_s),
+        "activeDeadlineSeconds": math.ceil(profile.deadline_s),  # holds while no launcher watches, too
         "terminationGracePeriodSeconds": math.ceil(profile.grace_s),
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": False,  # a step asks Kubernetes for nothing
+        # Each Service of the namespace would add seven variables.
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
@@ -96,17 +92,16 @@ def pod(
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": list(_tolerations(profile)),
         "containers": [_container(settings, profile.arguments(module, is_shared=is_shared), plan, work, pipes)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "scratch", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _pages(profile.shm_gb)}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{pages * (PAGE // 1024)}Ki"}},
+            # Without the config map the step says so, and starts.
+            *([{"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}}] * settings.has_authorities),
         ],
+        **_place(plan),
     }
-    _set_place(spec, plan)
-    if settings.has_authorities:
-        _mount_authorities(spec)
     if account := accounts.of_product(settings.step_service_account, work.product):
         spec["serviceAccountName"] = account
     priority_class = settings.spot_priority_class if profile.is_spot else settings.step_priority_class
@@ -133,12 +128,13 @@ def _container(settings: Settings, command: Sequence[str], plan: Try, work: Work
     variables = {"HOME": SCRATCH, **environment(settings, pipes, profile)}
     container = {
         "name": CONTAINER,
-        "image": step_image(settings, profile),
-        "imagePullPolicy": "IfNotPresent",
+        "image": profile.image or trainer_image(settings),
+        "imagePullPolicy": "IfNotPresent",  # a digest is never another image
         "command": ["python", *command],
         "env": [{"name": key, "value": value} for key, value in sorted(variables.items())],
+        # Without a CPU limit, which only throttles, unless a quota names `limits.cpu` and so asks for one.
         "resources": {"requests": {"cpu": str(profile.cores), **fixed}, "limits": {**fixed, **throttled}},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # the status keeps a log's end that its node may lose
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -151,6 +147,7 @@ def _container(settings: Settings, command: Sequence[str], plan: Try, work: Work
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "shm", "mountPath": "/dev/shm"},
+            *([{"name": "ca", "mountPath": AUTHORITIES}] * settings.has_authorities),
         ],
     }
     if secret := accounts.of_product(settings.step_secret, work.product):
@@ -158,65 +155,48 @@ def _container(settings: Settings, command: Sequence[str], plan: Try, work: Work
     return container
 
 
-def _mount_authorities(spec: Spec) -> None:
-    """Mount the config map that the variables of private authorities name; without it the step says so, and starts."""
-    spec["volumes"].append({"name": "ca", "configMap": {"name": "driftline-ca", "optional": True}})
-    spec["containers"][0]["volumeMounts"].append({"name": "ca", "mountPath": AUTHORITIES})
+def _place(plan: Try) -> Spec:
+    """Return where the pod may run, and what keeps it there.
 
-
-def _set_place(spec: Spec, plan: Try) -> None:
-    """Set where the pod may run. The data's zone is only preferred unless the profile says more: waiting costs too."""
-    profile = plan.profile
-    if profile.node_selector:
-        spec["nodeSelector"] = dict(profile.node_selector)
-    if profile.runtime_class:
-        spec["runtimeClassName"] = profile.runtime_class
-    preferences: list[Spec] = []
-    required: Spec = {}
-    if profile.data_zone:
-        zone = {"key": ZONE, "operator": "In", "values": [profile.data_zone]}
-        if profile.data_zone_only:
-            required["matchExpressions"] = [zone]
-        else:
-            preferences.append({"weight": 100, "preference": {"matchExpressions": [zone]}})
-    if plan.avoided_nodes:
-        preferences.append({"weight": 100, "preference": {"matchFields": _other_nodes(plan.avoided_nodes)}})
-    affinity = dict[str, object]()
-    if preferences:
-        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = preferences
-    if plan.forbidden_nodes:
-        required["matchFields"] = _other_nodes(plan.forbidden_nodes)
-    if required:
-        affinity["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": [required]}
-    if affinity:
-        spec["affinity"] = {"nodeAffinity": affinity}
-
-
-def _other_nodes(names: Sequence[str]) -> list[Spec]:
-    """Return requirements for any node but these; the API takes one name per requirement."""
-    return [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in names]
-
-
-def _tolerations(profile: StepProfile) -> Iterator[Spec]:
-    for toleration in profile.tolerations:
-        entry = {"key": toleration.key, "operator": "Exists" if toleration.value is None else "Equal"}
-        if toleration.value is not None:
-            entry["value"] = toleration.value
-        if toleration.effect is not None:
-            entry["effect"] = toleration.effect
-        yield entry
-    tolerated = {toleration.key for toleration in profile.tolerations}
-    for key in _LOST_NODES:
-        if key not in tolerated:
-            yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
-
-
-def _pages(gigabytes: float) -> str:
-    """Return 10^9 bytes as a quantity in whole pages, rounded down.
-
-    Linux rounds a tmpfs up to a page. A kubelet evicts a pod whose volume is above its limit, so a full one would be.
+    The data's zone is only preferred unless the profile says more: waiting costs too. The API takes one name of a node
+    per requirement.
     """
-    return f"{math.floor(round(gigabytes * 1e9, 3)) // PAGE * (PAGE // 1024)}Ki"
+    profile = plan.profile
+    zone = [{"key": ZONE, "operator": "In", "values": [profile.data_zone]}] if profile.data_zone else []
+    avoided, forbidden = (
+        [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in names]
+        for names in (plan.avoided_nodes, plan.forbidden_nodes)
+    )
+    in_zone, required = {"matchExpressions": zone} if zone else {}, {"matchFields": forbidden} if forbidden else {}
+    if profile.data_zone_only:
+        in_zone, required = {}, {**in_zone, **required}
+    preferred = [term for term in (in_zone, {"matchFields": avoided} if avoided else {}) if term]
+    terms = [{"weight": 100, "preference": term} for term in preferred]
+    affinity = {
+        **({"preferredDuringSchedulingIgnoredDuringExecution": terms} if terms else {}),
+        **({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [required]}} if required else {}),
+    }
+    own: list[dict[str, str | int]] = [
+        {
+            "key": toleration.key,
+            "operator": "Exists" if toleration.value is None else "Equal",
+            **({} if toleration.value is None else {"value": toleration.value}),
+            **({} if toleration.effect is None else {"effect": toleration.effect}),
+        }
+        for toleration in profile.tolerations
+    ]
+    tolerated = {toleration.key for toleration in profile.tolerations}
+    own += [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": UNREACHABLE_S}
+        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+        if key not in tolerated
+    ]
+    return {
+        "tolerations": own,
+        **({"nodeSelector": dict(profile.node_selector)} if profile.node_selector else {}),
+        **({"runtimeClassName": profile.runtime_class} if profile.runtime_class else {}),
+        **({"affinity": {"nodeAffinity": affinity}} if affinity else {}),
+    }
 
 
 def _bytes(gigabytes: float) -> str:

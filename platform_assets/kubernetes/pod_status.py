@@ -165,11 +165,15 @@ class Event:
 def read_pod(pod: object) -> Pod:
     """Return a pod from the API's JSON."""
     status, phase = member(pod, "status"), text(pod, "status", "phase")
-    sidecars = {text(item, "name") for item in items(pod, "spec", "initContainers") if _is_sidecar(item)}
+    sidecars = {
+        text(item, "name") for item in items(pod, "spec", "initContainers") if text(item, "restartPolicy") == "Always"
+    }
     grace_s = member(pod, "metadata", "deletionGracePeriodSeconds")
     conditions = tuple(read_conditions(pod))
     scheduled = any(item.kind == "PodScheduled" and item.status == "True" for item in conditions)
     containers = [_container(item, phase) for item in items(status, "containerStatuses")]
+    # By its name; a single container without one must be it.
+    named = [item for item in containers if item.name == CONTAINER] or (containers if len(containers) == 1 else [])
     specs = [item for item in items(pod, "spec", "containers") if text(item, "name") == CONTAINER]
     node = text(pod, "spec", "nodeName")
     return Pod(
@@ -188,7 +192,7 @@ def read_pod(pod: object) -> Pod:
         ends_by=instant(member(pod, "metadata", "deletionTimestamp")),
         grace_s=grace_s if isinstance(grace_s, int | float) else None,
         conditions=conditions,
-        step=_step(containers),
+        step=named[0] if named else None,
         init=tuple(
             _container(item, phase, is_sidecar=text(item, "name") in sidecars)
             for item in items(status, "initContainerStatuses")
@@ -234,21 +238,9 @@ def instant(value: object) -> datetime | None:
     return moment.astimezone(UTC) if moment.year > 1970 else None
 
 
-def _step(containers: list[Container]) -> Container | None:
-    """Return the step's container by name; a single container without a name must be it."""
-    named = [item for item in containers if item.name == CONTAINER]
-    if named:
-        return named[0]
-    return containers[0] if len(containers) == 1 else None
-
-
-def _is_sidecar(container: object) -> bool:
-    return text(container, "restartPolicy") == "Always"
-
-
 def _container(status: object, phase: str, *, is_sidecar: bool = False) -> Container:
     state, name, restarts = member(status, "state"), text(status, "name"), member(status, "restartCount")
-    restarts = restarts if type(restarts) is int else 0
+    restarts = restarts if type(restarts) is int else 0  # to isinstance, true is an int
     is_last = phase in _TERMINAL or text(state, "waiting", "reason") == "CrashLoopBackOff"
     ended = member(state, "terminated") or (member(status, "lastState", "terminated") if is_last else None)
     if isinstance(ended, Mapping):

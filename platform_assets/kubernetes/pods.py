@@ -26,31 +26,7 @@ from datetime import datetime, timedelta
 from platform_assets.base import failures
 from platform_assets.base.failures import FAILURES, TAKERS, Failure
 from platform_assets.base.wording import one_line
-from platform_assets.kubernetes.evidence import (
-    NEVER_PULLED,
-    OF_VOLUME,
-    classify_disruption,
-    classify_event,
-    classify_eviction,
-    classify_node,
-    classify_stop,
-    classify_words,
-    evictions,
-    failed_pulls,
-    find_waiting,
-    has_words,
-    is_marked_unreachable,
-    is_refused,
-    limit_gb,
-    node_loss,
-    quote,
-    quote_condition,
-    quote_container,
-    quote_pod,
-    quote_waiting,
-    started_at,
-    with_container,
-)
+from platform_assets.kubernetes import evidence
 from platform_assets.kubernetes.manifest import UNREACHABLE_S
 from platform_assets.kubernetes.pod_status import Container, Event, Node, Pod, read_pod
 from platform_assets.launch.endings import Ending
@@ -90,7 +66,7 @@ class Case:
     def started_at(self) -> datetime | None:
         """When the step's container started, as its pod shows it or last showed it, or as its events say."""
         shown = (pod.step.started_at for pod in (self.pod, self.before) if pod and pod.step and pod.step.started_at)
-        return next(shown, None) or started_at(self.events)
+        return next(shown, None) or evidence.started_at(self.events)
 
     def is_past(self, since: datetime | None, seconds: float) -> bool:
         """Return whether so many seconds have passed since a moment that is known."""
@@ -126,10 +102,26 @@ def ending(
     events = [event for event in events if not (created_at and event.last_at and event.last_at < created_at)]
     case = Case(pod=current, is_gone=pod is None, before=last_seen, node=node, events=events, now=now, profile=profile)
     rules = _OVER if current.is_over else _LIVE
-    for rule in (*rules, _gone) if case.is_gone else rules:
-        if finding := rule(case):
-            return _ending(case, *_taken(case, *finding))
-    return None
+    findings = (rule(case) for rule in ((*rules, _gone) if case.is_gone else rules))
+    if (finding := next(filter(None, findings), None)) is None:
+        return None
+    failure, text = _taken(case, *finding)
+    step, began_at = case.pod.step or Container(), case.started_at
+    ended_at = step.ended_at
+    if began_at and ended_at and ended_at < began_at:
+        began_at = ended_at = None  # its node's clock was set back in between
+    code = 0 if failure is None and step.exit_code is None else step.exit_code
+    return Ending(
+        failure=failure,
+        evidence=one_line(f"{text}; the pod is gone" if case.is_gone and "gone" not in text else text),
+        exit_code=code if step.reason not in failures.INIT.waiting else None,
+        node=case.pod.node or (case.before.node if case.before else ""),
+        limit_gb=evidence.limit_gb(case.pod.message or text) if failure is failures.OUT_OF_DISK else None,
+        asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
+        started_at=began_at,
+        ended_at=ended_at,
+        is_final=_is_final(case, failure, text),
+    )
 
 
 def _taken(case: Case, failure: Failure | None, text: str) -> Finding:
@@ -139,27 +131,9 @@ def _taken(case: Case, failure: Failure | None, text: str) -> Finding:
         return failure, text
     if pod.condition("DisruptionTarget").reason in failures.BY_DISRUPTION:
         return failure, text
-    taker = classify_event(case.events, step.started_at, step.ended_at, among=TAKERS) or classify_node(case.node)
+    taker = evidence.classify_event(case.events, step.started_at, step.ended_at, among=TAKERS)
+    taker = taker or evidence.classify_node(case.node)
     return (taker[0], f"{text}; {taker[1]}") if taker and taker[0] in TAKERS else (failure, text)
-
-
-def _ending(case: Case, failure: Failure | None, text: str) -> Ending:
-    step = case.pod.step or Container()
-    began_at, ended_at = case.started_at, step.ended_at
-    if began_at and ended_at and ended_at < began_at:
-        began_at = ended_at = None  # its node's clock was set back in between
-    code = 0 if failure is None and step.exit_code is None else step.exit_code
-    return Ending(
-        failure=failure,
-        evidence=one_line(f"{text}; the pod is gone" if case.is_gone and "gone" not in text else text),
-        exit_code=code if step.reason not in failures.INIT.waiting else None,
-        node=case.pod.node or (case.before.node if case.before else ""),
-        limit_gb=limit_gb(case.pod.message or text) if failure is failures.OUT_OF_DISK else None,
-        asked_at=case.pod.created_at or (case.before.created_at if case.before else None),
-        started_at=began_at,
-        ended_at=ended_at,
-        is_final=_is_final(case, failure, text),
-    )
 
 
 def _is_final(case: Case, failure: Failure | None, text: str) -> bool:
@@ -168,9 +142,9 @@ def _is_final(case: Case, failure: Failure | None, text: str) -> bool:
     Volumes with a limit, other than `/dev/shm`, were added to the pod by others.
     """
     if failure is failures.OUT_OF_DISK:
-        return OF_VOLUME in text
+        return evidence.OF_VOLUME in text
     if failure is failures.IMAGE:
-        return is_refused(find_waiting(case.pod, failures.IMAGE.waiting) or Container(), case.events)
+        return evidence.is_refused(evidence.find_waiting(case.pod, failures.IMAGE.waiting) or Container(), case.events)
     return failure is failures.ADMISSION and case.pod.condition("PodScheduled").reason == GATED
 
 
@@ -185,13 +159,13 @@ def _finished(case: Case) -> Finding | None:
     if succeeded or (step and step.finished and not has_cause):
         if step and (eviction := _evicted_by_event(case, step)):
             return eviction
-        return None, quote_container(step) if step and step.state == "terminated" else "the pod is Succeeded"
+        return None, evidence.quote_container(step) if step and step.state == "terminated" else "the pod is Succeeded"
     return None
 
 
 def _evicted_by_event(case: Case, step: Container) -> Finding | None:
-    finding = classify_event(evictions(case.events), step.started_at, step.ended_at)
-    return (finding[0], f"{quote_container(step)}; {finding[1]}") if finding else None
+    finding = evidence.classify_event(evidence.evictions(case.events), step.started_at, step.ended_at)
+    return (finding[0], f"{evidence.quote_container(step)}; {finding[1]}") if finding else None
 
 
 def _out_of_memory(case: Case) -> Finding | None:
@@ -203,7 +177,7 @@ def _out_of_memory(case: Case) -> Finding | None:
         had_grace = requested_at + tolerance < step.ended_at
         if had_grace and abs(step.ended_at - pod.ends_by) <= tolerance:
             return None  # killed at the end of its grace
-    return failures.OUT_OF_MEMORY, quote_container(step)
+    return failures.OUT_OF_MEMORY, evidence.quote_container(step)
 
 
 def _by_reason(case: Case) -> Finding | None:
@@ -211,17 +185,18 @@ def _by_reason(case: Case) -> Finding | None:
     if pod.phase != "Failed" or not pod.reason:
         return None
     if failure := failures.BY_POD_REASON.get(pod.reason):
+        # Evicted by pressure on its node a pod has this condition, and for a limit of its own it has none.
         is_disrupted = pod.condition("DisruptionTarget").status == "True"
         is_own = failure is failures.EVICTED and not is_disrupted
-        return classify_eviction(pod.message) if is_own else failure, quote_pod(pod)
+        return evidence.classify_eviction(pod.message) if is_own else failure, evidence.quote_pod(pod)
     # Any other reason is a kubelet's refusal to admit the pod: OutOfcpu, UnexpectedAdmissionError, NodeAffinity ...
     code = pod.step.exit_code if pod.step and pod.step.state == "terminated" else None
     if code is not None and failures.of_signal(code) is None:
         return None  # it had already ended by itself
     had_run = pod.has_run or (case.before is not None and case.before.has_run)
     # A node that came back refuses what it had been running.
-    refusal = failures.HARDWARE if has_words(failures.HARDWARE, pod.message) else failures.ADMISSION
-    return failures.NODE_LOST if had_run else refusal, quote_pod(pod)
+    refusal = failures.HARDWARE if evidence.has_words(failures.HARDWARE, pod.message) else failures.ADMISSION
+    return failures.NODE_LOST if had_run else refusal, evidence.quote_pod(pod)
 
 
 def _disrupted(case: Case) -> Finding | None:
@@ -230,12 +205,12 @@ def _disrupted(case: Case) -> Finding | None:
     if target is None:
         return None
     has_code = case.pod.step is not None and case.pod.step.exit_code is not None
-    failure = classify_disruption(
+    failure = evidence.classify_disruption(
         target,
-        is_departing=case.profile.is_spot or classify_node(case.node) is not None,
-        is_node_there=has_code and not node_loss(case.node),
+        is_departing=case.profile.is_spot or evidence.classify_node(case.node) is not None,
+        is_node_there=has_code and not evidence.node_loss(case.node),
     )
-    return failure, with_container(case.pod, quote_condition(target))
+    return failure, evidence.with_container(case.pod, evidence.quote_condition(target))
 
 
 def _asked_to_stop(case: Case) -> Finding | None:
@@ -245,7 +220,7 @@ def _asked_to_stop(case: Case) -> Finding | None:
     ended_at = step.ended_at if step else None
     if ended_at and ended_at < stop_requested_at - timedelta(seconds=CLOCKS_S):
         return None  # it had ended by itself before it was deleted
-    return failures.PREEMPTED, with_container(case.pod, "the pod was deleted")
+    return failures.PREEMPTED, evidence.with_container(case.pod, "the pod was deleted")
 
 
 def _init_failed(case: Case) -> Finding | None:
@@ -260,56 +235,47 @@ def _init_failed(case: Case) -> Finding | None:
         if (container.failed or container.reason == OOM_KILLED)
         and (pod.is_over or not container.is_sidecar or container.restarts >= SIDECAR_RESTARTS)
     ]
-    return (failures.INIT, f"init {quote_container(failed[0])}") if failed else None
+    return (failures.INIT, f"init {evidence.quote_container(failed[0])}") if failed else None
 
 
 def _by_exit(case: Case) -> Finding | None:
     step = case.pod.step
     if step is None or not step.failed:
         return None
-    text = quote_container(step)
+    text = evidence.quote_container(step)
     if step.reason in failures.INIT.waiting:
-        return failures.HARDWARE if has_words(failures.HARDWARE, step.message) else failures.INIT, text
+        return failures.HARDWARE if evidence.has_words(failures.HARDWARE, step.message) else failures.INIT, text
     if step.is_unknown:
         return _evicted_by_event(case, step) or (failures.NODE_LOST, text)
     failure = failures.CODE if step.exit_code is None else failures.of_signal(step.exit_code) or failures.CODE
     if failure is failures.PREEMPTED:  # what it said before explains nothing
         return _evicted_by_event(case, step) or (failure, text)
-    if (own := classify_words(step.message, among=TOLD_BY_STEP)) is not None:
+    if (own := evidence.classify_words(step.message, among=TOLD_BY_STEP)) is not None:
         return own, text
     if step.unhealthy:
         return failures.HARDWARE, f"{text}; device {step.unhealthy[0]} is reported as unhealthy"
-    if explanation := _explain_exit(case, failure, step):
-        return explanation[0], f"{text}; {explanation[1]}"
-    return failure, f"{text}; nothing else shows what killed it" if failure is failures.KILLED else text
-
-
-def _explain_exit(case: Case, failure: Failure, step: Container) -> tuple[Failure, str] | None:
-    """Explain an exit code by what happened to the node: a step that is stopped may end with any code.
-
-    Memory that the node ran short of explains a SIGKILL, and never a step that ended by itself.
-    """
-    if failure not in (failures.KILLED, failures.CODE):
-        return None
-    is_killed = failure is failures.KILLED
-    loss = node_loss(case.node)
+    is_killed, loss = failure is failures.KILLED, evidence.node_loss(case.node)
+    # A step that is stopped may end with any code. Memory that the node ran short of explains a SIGKILL alone.
     explanations = (
-        classify_event(evictions(case.events), step.started_at, step.ended_at),
-        classify_event(case.events, step.started_at, step.ended_at),
-        classify_node(case.node),
+        evidence.classify_event(evidence.evictions(case.events), step.started_at, step.ended_at),
+        evidence.classify_event(case.events, step.started_at, step.ended_at),
+        evidence.classify_node(case.node),
         (failures.NODE_LOST, loss) if loss else None,
-        classify_stop(case.events) if is_killed else None,
+        evidence.classify_stop(case.events) if is_killed else None,
     )
-    return next((item for item in explanations if item and (is_killed or item[0] is not failures.OUT_OF_MEMORY)), None)
+    for item in explanations if failure in (failures.KILLED, failures.CODE) else ():
+        if item and (is_killed or item[0] is not failures.OUT_OF_MEMORY):
+            return item[0], f"{text}; {item[1]}"
+    return failure, f"{text}; nothing else shows what killed it" if is_killed else text
 
 
 def _unexplained(case: Case) -> Finding | None:
-    if event := classify_event(case.events, case.started_at) or classify_stop(case.events):
+    if event := evidence.classify_event(case.events, case.started_at) or evidence.classify_stop(case.events):
         return event
     step = case.pod.step
     if step and step.finished:
-        return None, quote_container(step)
-    return failures.NODE_LOST, f"{quote_pod(case.pod)}, and nothing shows why"
+        return None, evidence.quote_container(step)
+    return failures.NODE_LOST, f"{evidence.quote_pod(case.pod)}, and nothing shows why"
 
 
 # -- rules for a pod that is not over --
@@ -318,7 +284,7 @@ def _unexplained(case: Case) -> Finding | None:
 def _node_lost(case: Case) -> Finding | None:
     pod = case.pod
     if pod.phase == "Unknown" or pod.reason == "NodeLost":
-        return failures.NODE_LOST, quote_pod(case.pod)
+        return failures.NODE_LOST, evidence.quote_pod(case.pod)
     if pod.has_node and (sign := _silence(case)):
         return failures.NODE_LOST, f"{sign}; the pod was last {pod.phase or 'seen'}"
     if pod.ends_by and pod.has_node and not case.is_gone and case.is_past(pod.ends_by, CONFIRM_S):
@@ -330,15 +296,15 @@ def _node_lost(case: Case) -> Finding | None:
 def _silence(case: Case) -> str | None:
     """Return the evidence that the pod's node is silent for too long, by the node itself or by the pod's conditions."""
     pod, node = case.pod, case.node
-    if (sign := node_loss(node)) and node:
+    if (sign := evidence.node_loss(node)) and node:
         since = node.ready.since
         return sign if node.is_gone or since is None or case.is_past(since, SILENCE_S) else None
-    if node is None and is_marked_unreachable(pod):
+    if node is None and evidence.is_marked_unreachable(pod):
         ready, target = pod.condition("Ready"), pod.condition("DisruptionTarget")
         if target.status == "True" and target.reason == "DeletionByTaintManager":
-            return quote_condition(target)
+            return evidence.quote_condition(target)
         if ready.since is None or case.is_past(ready.since, SILENCE_S):
-            return f"{quote_condition(ready)} while ContainersReady is True, as for a silent node"
+            return f"{evidence.quote_condition(ready)} while ContainersReady is True, as for a silent node"
     return None
 
 
@@ -346,20 +312,20 @@ def _not_begun(case: Case) -> Finding | None:
     if case.pod.has_run:
         return None
     for failure in FAILURES:
-        if waiting := find_waiting(case.pod, failure.waiting):
+        if waiting := evidence.find_waiting(case.pod, failure.waiting):
             if failure is failures.IMAGE and not _is_pull_over(case, waiting):
                 return None
-            is_broken = failure is not failures.IMAGE and has_words(failures.HARDWARE, waiting.message)
-            return failures.HARDWARE if is_broken else failure, quote_waiting(waiting, case.events)
+            is_broken = failure is not failures.IMAGE and evidence.has_words(failures.HARDWARE, waiting.message)
+            return failures.HARDWARE if is_broken else failure, evidence.quote_waiting(waiting, case.events)
     return _init_failed(case)
 
 
 def _is_pull_over(case: Case, waiting: Container) -> bool:
     """Return whether waiting for an image is useless or has lasted long enough; its kubelet tries on and on."""
-    pulls = failed_pulls(case.events)
-    if waiting.reason in NEVER_PULLED or case.is_past(case.pod.bound_at, case.profile.start_timeout_s):
+    pulls = evidence.failed_pulls(case.events)
+    if waiting.reason in evidence.NEVER_PULLED or case.is_past(case.pod.bound_at, case.profile.start_timeout_s):
         return True
-    if is_refused(waiting, case.events):
+    if evidence.is_refused(waiting, case.events):
         tries = sum(event.count for event in pulls)
         return tries >= PULL_TRIES or (not pulls and case.is_past(case.pod.bound_at, PULL_TRIES_S))
     first = min((event.first_at for event in pulls if event.first_at), default=None)
@@ -373,10 +339,10 @@ def _not_started(case: Case) -> Finding | None:
     stuck = [(failure, event) for event in case.events for failure in FAILURES if event.reason in failure.stuck_events]
     if stuck:
         failure, event = stuck[-1]
-        return failure, quote(f"event {event.reason}", event.message)
+        return failure, evidence.quote(f"event {event.reason}", event.message)
     failed = [event for event in case.events if event.reason.startswith("Failed") or "NotReady" in event.reason]
-    sign = quote(f"event {failed[-1].reason}", failed[-1].message) if failed else "and nothing shows why"
-    is_broken = bool(failed) and has_words(failures.HARDWARE, failed[-1].message)
+    sign = evidence.quote(f"event {failed[-1].reason}", failed[-1].message) if failed else "and nothing shows why"
+    is_broken = bool(failed) and evidence.has_words(failures.HARDWARE, failed[-1].message)
     return (
         failures.HARDWARE if is_broken else failures.NOT_STARTED,
         f"the pod has a node and did not start within {timeout_s:g} s: {sign}",
@@ -391,15 +357,15 @@ def _unschedulable(case: Case) -> Finding | None:
     if scheduled.reason == GATED:  # it waits for admission by a queue, not for a node
         timeout_s = case.profile.queue_timeout_s
         is_late = case.is_past(created_at, timeout_s)
-        return (failures.ADMISSION, f"{quote_condition(scheduled)}; for {timeout_s:g} s") if is_late else None
+        return (failures.ADMISSION, f"{evidence.quote_condition(scheduled)}; for {timeout_s:g} s") if is_late else None
     timeout_s = case.profile.schedule_timeout_s
     if not case.is_past(created_at, timeout_s):
         return None
     tried = [event.message for event in case.events if event.reason == "FailedScheduling"]
-    if not scheduled.kind and not tried:
+    if not scheduled.kind and not tried:  # nothing says that it lacks room
         return failures.ADMISSION, f"no scheduler has looked at the pod for {timeout_s:g} s"
-    text = quote_condition(scheduled) if scheduled.kind else "the pod shows no condition"
-    text = quote(text, "" if scheduled.message or not tried else tried[-1])
+    text = evidence.quote_condition(scheduled) if scheduled.kind else "the pod shows no condition"
+    text = evidence.quote(text, "" if scheduled.message or not tried else tried[-1])
     return failures.UNSCHEDULABLE, f"no node after {timeout_s:g} s: {text}"
 
 
@@ -407,11 +373,15 @@ def _unschedulable(case: Case) -> Finding | None:
 
 
 def _gone(case: Case) -> Finding | None:
-    if finding := _disrupted(case) or classify_event(case.events, case.started_at) or classify_stop(case.events):
+    if (
+        finding := _disrupted(case)
+        or evidence.classify_event(case.events, case.started_at)
+        or evidence.classify_stop(case.events)
+    ):
         return finding
-    if sign := node_loss(case.node):
+    if sign := evidence.node_loss(case.node):
         return failures.NODE_LOST, sign
-    if departure := classify_node(case.node):
+    if departure := evidence.classify_node(case.node):
         return departure
     if case.before is None:
         return failures.NODE_LOST, "the pod is gone and was never seen"
@@ -423,13 +393,7 @@ def _gone(case: Case) -> Finding | None:
 
 
 _OVER: tuple[Rule, ...] = (
-    _finished,
-    _out_of_memory,
-    _by_reason,
-    _disrupted,
-    _asked_to_stop,
-    _init_failed,
-    _by_exit,
-    _unexplained,
+    *(_finished, _out_of_memory, _by_reason, _disrupted),
+    *(_asked_to_stop, _init_failed, _by_exit, _unexplained),
 )
 _LIVE: tuple[Rule, ...] = (_node_lost, _not_begun, _not_started, _unschedulable)

@@ -106,6 +106,7 @@ class Response:
     @property
     def may_be_done(self) -> bool:
         """Whether the request may have been carried out although this does not answer it."""
+        # A dead webhook gives a 500 of the API's own: nothing was created.
         is_refused = self.status in (409, 429) or "failed calling webhook" in self.message
         return self.meaning == "again" and not (self.is_own and is_refused)
 
@@ -132,7 +133,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     yield error
     inner = [error.__cause__, getattr(error, "reason", None), *error.args]
     for cause in inner:
-        if isinstance(cause, BaseException):
+        if isinstance(cause, BaseException):  # urllib3 keeps causes among the arguments
             yield from _causes(cause)
 
 
@@ -141,7 +142,7 @@ def read(status: int, text: bytes | str | None, expected: tuple[str, ...]) -> Re
     plain = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text or ""
     try:
         document = json.loads(plain)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # a proxy's page may be anything
         document = None
     body = document if isinstance(document, dict) else None
     return Response(status=status, expected=expected, body=body, text="" if body else plain[:500])

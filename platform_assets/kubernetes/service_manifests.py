@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import re
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import jinja2
@@ -14,6 +12,7 @@ import jinja2
 from platform_assets.base.accounts import SERVICE
 from platform_assets.base.settings import AUTHORITIES, PRODUCT, STORE_VARIABLES, Settings
 from platform_assets.launch.labels import TEAM, attribution_labels
+from platform_assets.launch.step_profile import IMAGE_BY_DIGEST
 from platform_assets.serving.service_memory import model_bytes, needed_bytes
 from platform_assets.store.artifacts import ArtifactProblem
 from platform_assets.store.product_store import ProductStore
@@ -22,22 +21,14 @@ from platform_assets.store.records.releases import Release
 
 ROOM_BYTES = 2 * 1024**3
 """For the log until it is shipped, and the copy of the last model."""
-DRAIN_S, GOODBYE_S = 5, 60
+DRAIN_S, GOODBYE_S = 5, 60  # for balancers to notice the end, and for a store that is away
 WORTH = 5
 """How many times the product's latency a request may wait: after that its caller has given up."""
 PLATFORM = ("code", "daemon", "exporter", "webserver", "webserver-read-only")
 """Names that the platform's own Deployments have after `driftline-`."""
 NAME_LENGTH = 63
 _TEMPLATE = Path(__file__).with_name("service.yaml.jinja")
-_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 _MEBIBYTE, _GIGABYTE = 1024**2, 1024**3
-
-
-class Store(NamedTuple):
-    """Where the store is reached: the networks, none for any address, and the port."""
-
-    networks: list[str]
-    port: int
 
 
 def name_of(product: str) -> str:
@@ -69,11 +60,26 @@ def manifests(product: ProductStore, replicas: int | None = None) -> str:
             file grants, its name is taken, or no image is set by digest.
     """
     spec, settings = product.spec.pods, product.settings
-    name, image = name_of(product.name), _image(settings)
+    name, image = name_of(product.name), settings.service_image
+    if image is None or not IMAGE_BY_DIGEST.fullmatch(image):
+        state = "not set" if image is None else repr(image)
+        raise ValueError(
+            f"DRIFTLINE_SERVICE_IMAGE is {state}; expected the image of services by its digest, name@sha256:..., as "
+            "`make images` prints it for this machine, and deploy/kubernetes/push.sh writes it for a registry."
+        )
     number, release, service = released(product)
-    _check_memory(product, number, release)
+    # Less would not load the model, or not a newer one of its size next to it.
+    if spec.memory_gb * _GIGABYTE < (needed := needed_bytes(product, release)):
+        raise ValueError(
+            f"Pods.memory_gb of {product.name} is {spec.memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
+            f"the service and the trial of the next model load the model of release {number}, which has "
+            f"{model_bytes(product, release) / _MEBIBYTE:.1f} MiB."
+        )
+    store_networks, store_port = _store(settings)
+    networks = settings.service_networks.split(",") if settings.service_networks else []
     if replicas is None and spec.replicas == spec.replicas_max:
         replicas = spec.replicas
+    # By default a misspelt name would render as nothing.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         product=product.name,
@@ -101,23 +107,13 @@ def manifests(product: ProductStore, replicas: int | None = None) -> str:
         serving_keys=",".join(settings.serving_keys),
         store_variables=STORE_VARIABLES,
         authorities=AUTHORITIES,
-        callers=_parts(settings.service_networks),
+        callers=[str(ipaddress.ip_network(part)) for part in networks],
         scraper_namespace=settings.scraper_namespace,
         scraper_label=settings.scraper_label.split("="),
         dns_port=settings.dns_port,
-        store=_store(settings),
+        store_networks=store_networks,
+        store_port=store_port,
     )
-
-
-def _image(settings: Settings) -> str:
-    image = settings.service_image
-    if image is None or not _BY_DIGEST.fullmatch(image):
-        state = "not set" if image is None else repr(image)
-        raise ValueError(
-            f"DRIFTLINE_SERVICE_IMAGE is {state}; expected the image of services by its digest, name@sha256:..., as "
-            "`make images` prints it for this machine, and deploy/kubernetes/push.sh writes it for a registry."
-        )
-    return image
 
 
 def released(product: ProductStore) -> tuple[int, Release, Service]:
@@ -130,34 +126,16 @@ def released(product: ProductStore) -> tuple[int, Release, Service]:
     if newest is None:
         raise ValueError(f"{product.name} has no release in {product.settings.root}: there is nothing to serve yet.")
     number, release = newest
-    if (service := _bento(product, release)) is None:
-        raise ValueError(
-            f"the Bento of release {number} of {product.name} (cutoff {release.cutoff}) is not in the store: its model "
-            "was released before its service was tested. Train and release a model again."
-        )
-    return number, release, service
-
-
-def _bento(product: ProductStore, release: Release) -> Service | None:
-    """Return the newest Bento of a release's cutoff and contract: a cutoff may be trained again with another one."""
+    # Of its cutoff and contract: a cutoff may be trained again with another one.
     for record in product.tables.versions("service", release.cutoff):
         service, digest = Service.of(record), record.inputs.get("bundle", release.digest)
         with contextlib.suppress(ArtifactProblem):  # an earlier model may be gone
-            is_its = product.artifacts.bundle(digest).manifest.get("contract_sha256") == release.contract_sha256
-            if is_its:
-                return service
-    return None
-
-
-def _check_memory(product: ProductStore, number: int, release: Release) -> None:
-    """Refuse a limit in which the model would not load, or in which no newer model of its size could be tried."""
-    needed = needed_bytes(product, release)
-    if (memory_gb := product.spec.pods.memory_gb) * _GIGABYTE < needed:
-        raise ValueError(
-            f"Pods.memory_gb of {product.name} is {memory_gb:g}; expected at least {needed / _GIGABYTE:.2f}, as "
-            f"the service and the trial of the next model load the model of release {number}, which has "
-            f"{model_bytes(product, release) / _MEBIBYTE:.1f} MiB."
-        )
+            if product.artifacts.bundle(digest).manifest.get("contract_sha256") == release.contract_sha256:
+                return number, release, service
+    raise ValueError(
+        f"the Bento of release {number} of {product.name} (cutoff {release.cutoff}) is not in the store: its model "
+        "was released before its service was tested. Train and release a model again."
+    )
 
 
 def _cores(cores: float) -> str:
@@ -172,18 +150,10 @@ def _memory(gigabytes: float) -> str:
     return f"{mebibytes}Mi" if mebibytes % 1024 else f"{mebibytes // 1024}Gi"
 
 
-def _store(settings: Settings) -> Store:
-    """Return where pods reach the store: what the settings say, or what its address tells."""
+def _store(settings: Settings) -> tuple[list[str], int]:
+    """Return the networks in which pods reach the store, none for any address, and its port."""
     address = urlsplit(dict(settings.store_environment).get("AWS_ENDPOINT_URL", "https://s3.amazonaws.com"))
-    port = address.port or (80 if address.scheme == "http" else 443)
-    networks = _parts(settings.store_networks)
-    if not networks:
-        try:
-            networks = [str(ipaddress.ip_network(address.hostname or ""))]
-        except ValueError:  # a name, whose addresses change
-            networks = []
-    return Store(networks, port)
-
-
-def _parts(networks: str | None) -> list[str]:
-    return [str(ipaddress.ip_network(part)) for part in networks.split(",")] if networks else []
+    networks: list[str] = []
+    with contextlib.suppress(ValueError):  # a name, whose addresses change
+        networks = [str(ipaddress.ip_network(address.hostname or ""))]
+    return networks, address.port or (80 if address.scheme == "http" else 443)

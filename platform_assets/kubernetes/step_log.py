@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Self
 
 from platform_assets.base.wording import one_line
@@ -61,9 +60,7 @@ class StepLog:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._is_over.set()
         observation, log = self._observation, self._log
         until_s, before = time.monotonic() + LONGEST_DRAIN_S, -1
@@ -129,24 +126,38 @@ class StepLog:
                 raise ValueError(f"a line without a time: {stamp} {line}"[:200])
             # Virtual kubelets send everything from the start.
             is_old = past[stamp] > 0 or (since is not None and moment < since)
-            if not is_old and (not is_resumed or (is_next and self._is_skip(moment) and not self._is_kept())):
+            # Too far apart for lines that came faster than they were written.
+            apart_s = (moment - self._newest).total_seconds() if self._newest else 0.0
+            is_skip = apart_s > SKIP_S and time.monotonic() - self._came_s < apart_s - BEHIND_S
+            if not is_old and (not is_resumed or (is_next and is_skip and not self._is_kept())):
                 self._report_gap(f"until {_time(moment)} ")
             is_resumed = True
             if is_old:
                 past[stamp] -= 1
                 continue
             if self._newest is None:
-                self._report_late_start(moment)
+                # This may not be the step's first line: nobody could read for a while before it.
+                if self._empty_until_s is not None:
+                    is_late = self._opened_s - self._empty_until_s > SKIP_S
+                else:
+                    started_at = self._observation.started_at
+                    is_late = started_at is not None and moment - started_at > timedelta(seconds=BEGINS_S)
+                if is_late:
+                    self._log.warning(
+                        f"lines before {_time(moment)} are missing from this log, if the step wrote any: it was not "
+                        "read then, and its node rotates it."
+                    )
             is_next, self._came_s = True, time.monotonic()
-            self._note(stamp, moment)
+            if self._newest is None or moment > self._newest:
+                before, self._newest = self._since(), moment
+                # The stamps of the lines that a resumed stream would begin with, once per second.
+                if (oldest := self._since()) and oldest != before:
+                    kept = {at: count for at, count in self._stamps.items() if (instant(at) or oldest) >= oldest}
+                    self._stamps = Counter(kept)
+            self._stamps[stamp] += 1
             self._observation.add_line(line, self._log)
         if not is_resumed:
             self._report_gap("")
-
-    def _is_skip(self, moment: datetime) -> bool:
-        """Return whether lines may be missing between the newest and one that was written at a moment and came now."""
-        apart_s = (moment - self._newest).total_seconds() if self._newest else 0.0
-        return apart_s > SKIP_S and time.monotonic() - self._came_s < apart_s - BEHIND_S
 
     def _is_kept(self) -> bool:
         """Return whether the file that the node serves now has the newest line; then nothing was skipped after it."""
@@ -162,19 +173,6 @@ class StepLog:
             pass  # told as a gap
         return False
 
-    def _report_late_start(self, moment: datetime) -> None:
-        """Report that the first line may not be the step's first: nobody could read for a while before it."""
-        started_at = self._observation.started_at
-        if self._empty_until_s is not None:
-            is_late = self._opened_s - self._empty_until_s > SKIP_S
-        else:
-            is_late = started_at is not None and moment - started_at > timedelta(seconds=BEGINS_S)
-        if is_late:
-            self._log.warning(
-                f"lines before {_time(moment)} are missing from this log, if the step wrote any: it was not read "
-                "then, and its node rotates it."
-            )
-
     def _report_gap(self, until: str) -> None:
         """Report that a resumed stream did not begin with the newest line: its node does not have that any more."""
         if self._newest and self._reported_after != self._newest:
@@ -183,16 +181,6 @@ class StepLog:
                 f"lines after {_time(self._newest)} {until}are missing from this log: the step's node had rotated "
                 "them away."
             )
-
-    def _note(self, stamp: str, moment: datetime) -> None:
-        """Remember the stamps of the lines that a resumed stream would begin with."""
-        if self._newest is None or moment > self._newest:
-            is_new_second = self._newest is None or moment.replace(microsecond=0) > self._newest.replace(microsecond=0)
-            self._newest = moment
-            if is_new_second and (since := self._since()):
-                kept = {stamp: count for stamp, count in self._stamps.items() if (instant(stamp) or since) >= since}
-                self._stamps = Counter(kept)
-        self._stamps[stamp] += 1
 
 
 def _time(moment: datetime) -> str:

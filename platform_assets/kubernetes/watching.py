@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from platform_assets.base.failures import NODE_LOST
 from platform_assets.base.problems import LedgerProblem
-from platform_assets.base.wording import one_line
 from platform_assets.kubernetes import pods
 from platform_assets.kubernetes.api import Answer, Api
 from platform_assets.kubernetes.evidence import is_marked_unreachable
@@ -35,7 +33,6 @@ from platform_assets.store.records.leases import BEAT_S, TTL_S
 STREAM_S = 60
 """How long a stream lasts; the next one begins after the last known version, so nothing is missed in between."""
 PAUSE_S = 1.0
-TOO_OLD = 410
 LAST_S = 2.0
 """How long the last status of a pod that is gone is waited for."""
 CUT_SHORT = timedelta(seconds=2)
@@ -43,7 +40,6 @@ CUT_SHORT = timedelta(seconds=2)
 FRESH = timedelta(seconds=60)
 """A node that posts its status less often says nothing about when it ended. By default a kubelet posts every 5 minutes
 while nothing changes."""
-KILLING = "Killing"
 PROOF_S = 2 * BEAT_S
 """How long a step has to show by another heartbeat that it is at work: clocks of machines are not compared."""
 HEARTBEAT_S = TTL_S
@@ -59,23 +55,30 @@ def watch(api: Api, launched: Launched, last: Pod | None, *, poll_s: float) -> E
     prepared, observation = launched.prepared, launched.observation
     node: Node | None = None
     stopped: Ending | None = None
-    heartbeats = Heartbeats(prepared)
-    with PodWatch(api, prepared.name) as changes:
+    heartbeats = Heartbeats(launched)
+    # With polls alone, 8 of 9 deletions, drains and taints showed no exit code.
+    with PodWatch(api, {"field_selector": f"metadata.name={prepared.name}"}) as changes:
         while True:
             answer = api.pod(prepared.name)
             if (pod := answer.pod) is None:
-                last = changes.last() or last
+                last = changes.last(prepared.name) or last
             node = _note(api, pod or last, node, launched)
-            ending = _judge(api, launched, answer, node, last)
-            last = pod or last
+            shown = pod or last
+            # Events are many and weak evidence: a step that runs shows enough itself.
+            is_running = pod is not None and pod.has_run and not pod.is_over
+            events = [] if is_running else api.events(prepared.name, shown.node if shown else "")
+            ending = pods.ending(pod, now=answer.now, profile=launched.size, events=events, node=node, last_seen=last)
+            last = shown
             is_lost = ending is not None and ending.failure is NODE_LOST
-            if is_lost and not (pod and pod.is_over) and _outlives(heartbeats, answer, launched):
-                ending, is_lost = None, False
+            # A step given up with its silent node was paid for in part, though its checkpoint was the one in use.
+            if is_lost and not (pod and pod.is_over) and heartbeats.show_work(answer.now):
+                ending, is_lost = None, False  # it goes on without its cluster; its lease is its own
             if stopped and observation.started_at is None and not is_lost:
                 ending = stopped  # what it looks like while it is being stopped counts only if it started meanwhile
             if ending is not None and (pod is None or pod.is_over):
                 return complete(prepared, ending, answer, last, node)
             if ending is not None and pod is not None and (stopped is None or is_lost):
+                # In the judged version: a pod called unschedulable got its GPU, finished, and was recorded at 0 USD.
                 if not api.delete(prepared.name, grace_s=0 if is_lost else None, version=pod.version):
                     continue  # it has changed since it was judged
                 if is_lost:
@@ -83,24 +86,6 @@ def watch(api: Api, launched: Launched, last: Pod | None, *, poll_s: float) -> E
                 stopped = ending
             changes.wait(poll_s)
             launched.request.pause(0)
-
-
-def _judge(api: Api, launched: Launched, answer: Answer, node: Node | None, last: Pod | None) -> Ending | None:
-    """Return how the try ended; None while it goes on."""
-    judge = partial(pods.ending, answer.pod, now=answer.now, profile=launched.size, node=node, last_seen=last)
-    ending, newest = judge(), answer.pod or last
-    if ending is not None or (newest and newest.phase == "Pending"):
-        # Events are many and weak evidence: they are read only where the pod itself may show too little.
-        ending = judge(events=api.events(launched.prepared.name, newest.node if newest else ""))
-    return ending
-
-
-def _outlives(heartbeats: Heartbeats, answer: Answer, launched: Launched) -> bool:
-    """Return whether a step goes on although its cluster has lost it, within its deadline; its lease is its own."""
-    began_at = launched.observation.started_at
-    if began_at is None or (answer.now - began_at).total_seconds() > launched.size.deadline_s:
-        return False
-    return heartbeats.are_fresh()
 
 
 def _note(api: Api, newest: Pod | None, node: Node | None, launched: Launched) -> Node | None:
@@ -111,11 +96,7 @@ def _note(api: Api, newest: Pod | None, node: Node | None, launched: Launched) -
     observation.asked_at = newest.created_at
     if newest.step and newest.step.started_at:
         observation.started_at = newest.step.started_at
-    # Why it has no node is in the run's log as often as the scheduler's reason changes.
-    reason = "" if newest.has_node else one_line(newest.condition("PodScheduled").message)
-    if reason and reason != observation.waits_for:
-        launched.log.info(f"the step waits for a node ({launched.size.name}): {reason}")
-    observation.waits_for = reason
+    launched.note_wait("for a node", "" if newest.has_node else newest.condition("PodScheduled").message)
     if newest.node:
         node = api.node(newest.node)
         zone, data_zone = node.labels.get(ZONE) if node else None, launched.size.data_zone
@@ -177,22 +158,28 @@ def settle(api: Api, prepared: Prepared) -> None:
     ending = pods.ending(None, now=datetime.now(UTC), profile=profile, events=events)
     assert ending is not None, "a pod that is gone has ended"
     seen = [event.last_at for event in events if event.last_at]
-    stopped = [event.last_at + CUT_SHORT for event in events if event.reason == KILLING and event.last_at]
+    stopped = [event.last_at + CUT_SHORT for event in events if event.reason == "Killing" and event.last_at]
     records.settle(prepared, ending, [*seen, *stopped])
 
 
 class Heartbeats:
     """A step's signs of life in the store, which it sends while its cluster has lost contact to it."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
+    def __init__(self, launched: Launched) -> None:
+        self._launched = launched
         self._newest = ""
         self._until_s = 0.0
 
-    def are_fresh(self) -> bool:
-        """Return whether the step is at work, by its own newest record; also while the store cannot be read."""
+    def show_work(self, now: datetime) -> bool:
+        """Return whether the step is at work, by its own newest record, and before its deadline.
+
+        Also while the store cannot be read.
+        """
+        began_at = self._launched.observation.started_at
+        if began_at is None or (now - began_at).total_seconds() > self._launched.size.deadline_s:
+            return False
         try:
-            record = records.own_record(self._prepared)
+            record = records.own_record(self._launched.prepared)
         except LedgerProblem:
             return True
         if record is None or record.reason:
@@ -205,31 +192,26 @@ class Heartbeats:
 
 
 class PodWatch:
-    """The newest status of a pod, as a context: a thread watches it, through streams that break and expire.
+    """The newest statuses of an attempt's pods, as a context: a thread watches them, through streams that break.
 
     Args:
-        version: of the pod, after which it begins; empty for the pod as it is.
+        only: the client's name of a selector, and the selector of the pods.
+        version: of a pod, after which it begins; empty for the pods as they are.
 
     Attributes:
-        newest: None before the first status.
+        statuses: by the pod's name, also the last one of a pod that is gone.
     """
 
-    def __init__(self, api: Api, name: str, version: str = "") -> None:
-        self._api = api
-        self._name = name
-        self._version = version
-        self._changed = threading.Event()
-        self._ended = threading.Event()
-        self._gone = threading.Event()
-        self.newest: Pod | None = None
+    def __init__(self, api: Api, only: Mapping[str, str], version: str = "") -> None:
+        self._api, self._only, self._version = api, only, version
+        self._changed, self._ended, self._gone = threading.Event(), threading.Event(), threading.Event()
+        self.statuses = dict[str, Pod]()
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
 
     def wait(self, timeout_s: float) -> None:
@@ -237,34 +219,30 @@ class PodWatch:
         self._changed.wait(timeout_s)
         self._changed.clear()
 
-    def last(self) -> Pod | None:
+    def last(self, name: str) -> Pod | None:
         """Return the last status of a pod that the API does not have any more."""
-        if not self._gone.is_set() and self.newest is not None:
+        if name in self.statuses:
             self._gone.wait(LAST_S)
-        return self.newest
+        return self.statuses.get(name)
 
     def _watch(self) -> None:
         from urllib3.exceptions import HTTPError
 
-        while not self._ended.is_set() and not self._gone.is_set():
+        while not self._ended.is_set():
             try:
-                self._follow()
+                for kind, pod in self._api.changes(self._only, self._version, timeout_s=STREAM_S):
+                    if self._ended.is_set():
+                        return
+                    self._version = pod.version
+                    if kind == "BOOKMARK":  # it has a version, and no pod
+                        continue
+                    self.statuses[pod.name] = pod
+                    if kind == "DELETED":
+                        self._gone.set()
+                    self._changed.set()
             except ApiTrouble as trouble:
-                if trouble.status == TOO_OLD:
+                if trouble.status == 410:  # it has no changes since that version any more
                     self._version = ""
             except (HTTPError, OSError, ValueError):
                 pass  # cut, perhaps in the middle of a change: begins again after the last whole one
             self._ended.wait(PAUSE_S)
-
-    def _follow(self) -> None:
-        only = {"field_selector": f"metadata.name={self._name}"}
-        for kind, pod in self._api.changes(only, self._version, timeout_s=STREAM_S):
-            if self._ended.is_set():
-                return
-            self._version = pod.version
-            if kind == "BOOKMARK" or pod.name != self._name:
-                continue
-            self.newest = pod
-            if kind == "DELETED":
-                self._gone.set()
-            self._changed.set()

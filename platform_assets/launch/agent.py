@@ -77,11 +77,11 @@ def run(
         rdzv_handler=rendezvous,
         entrypoint=sys.executable,
         args=tuple(arguments),
-        max_restarts=0,
+        max_restarts=0,  # retries are the launcher's
         master_addr=place.address,
         master_port=place.port,
     )
-    agent = Agent(spec, logs, peers=peers, shutdown_timeout=grace_s)
+    agent = Agent(spec, logs, peers=peers, shutdown_timeout=grace_s)  # by default torch kills at 30 s
     try:
         result = agent.run()
     except RuntimeError as problem:  # torch.distributed's errors, of its store

@@ -1,4 +1,4 @@
-"""The states of an attempt at a step, as values: prepared, launched, ended. `tries.py` takes it from one to the next.
+"""The states of an attempt at a step, as values: prepared, launched. `tries.py` takes it from one to the next.
 
 What is known at the start is worked out once, and every later state carries it.
 """
@@ -16,9 +16,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from platform_assets.base.logs import OF_STEP
+from platform_assets.base.wording import one_line
 from platform_assets.engine.outside import Work
-from platform_assets.launch.endings import Ending, Try
-from platform_assets.launch.labels import attribution, label
+from platform_assets.launch.endings import Try
+from platform_assets.launch.labels import PRODUCT, TEAM, label
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch, ProcessLocation
@@ -69,7 +70,7 @@ class Prepared:
         root: of the store that has its records.
         launch: what its record, its step's input and its pod contain from the start.
         work: what it is for; "none" for what a request left out.
-        name: of its pod or container.
+        name: of its pod.
     """
 
     root: str
@@ -94,7 +95,8 @@ class Prepared:
             "app.kubernetes.io/name": "driftline-step",
             "app.kubernetes.io/component": "step",
             "app.kubernetes.io/managed-by": "driftline",
-            **attribution(self.work.product, self.work.owner),
+            PRODUCT: self.work.product,
+            **({} if self.work.owner is None else {TEAM: self.work.owner.removeprefix("team:")}),
             "driftline/step": self.work.step,
             "driftline/cutoff": self.work.cutoff,
             "driftline/fingerprint": self.work.fingerprint,
@@ -106,8 +108,14 @@ class Prepared:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels of its pod or container."""
-        return {key: label(value) for key, value in self.facts.items()} | selector(self.work)
+        """The labels of its pod."""
+        return {key: label(value) for key, value in self.facts.items()} | self.selector
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels that find the pods of all attempts at the same work."""
+        # A fingerprint has 64 characters, and a label's value 63 at most.
+        return {"driftline/fingerprint": label(self.work.fingerprint[:40]), "driftline/step": label(self.work.step)}
 
 
 def begin(work: Work | None, plan: Try, *, run_id: str, launcher: str) -> Launch:
@@ -159,9 +167,10 @@ def prepare(root: str, launch: Launch, owner: str | None = None) -> Prepared:
     return Prepared(root=root, launch=launch, work=work, name=name)
 
 
-def selector(work: Work) -> dict[str, str]:
-    """Return the labels that find the pods and containers of all attempts at the same work."""
-    return {"driftline/fingerprint": label(work.fingerprint[:40]), "driftline/step": label(work.step)}
+def new(root: str, request: StepRequest, launcher: str) -> Prepared:
+    """Return an attempt that starts now, at a request's next try."""
+    launch = begin(request.work, request.plan, run_id=request.context.run.run_id, launcher=launcher)
+    return prepare(root, launch, request.work.owner if request.work else None)
 
 
 @dataclass
@@ -175,7 +184,7 @@ class Observation:
         lines: number of lines it wrote.
         last_lines: the newest of them.
         is_over: whether the run has gone on; a line that arrives later has no log to go to.
-        waits_for: why it has no node, in the scheduler's words; empty once it has one.
+        waits_for: why it has no node, see `Launched.note_wait`; empty once it has one.
     """
 
     location: ProcessLocation = field(default_factory=ProcessLocation)
@@ -227,17 +236,9 @@ class Launched:
         """The log of the run that waits for it."""
         return self.request.context.log
 
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """An attempt whose end is on record.
-
-    Attributes:
-        launched: as it was while it ran.
-        ending: how it ended.
-        result: of its step; None if it failed.
-    """
-
-    launched: Launched
-    ending: Ending
-    result: object
+    def note_wait(self, what: str, message: str) -> None:
+        """Log what the step waits for, in a scheduler's or a queue's words, as often as these change."""
+        reason = one_line(message)
+        if reason and reason != self.observation.waits_for:
+            self.log.info(f"the step waits {what} ({self.size.name}): {reason}")
+        self.observation.waits_for = reason

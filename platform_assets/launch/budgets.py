@@ -19,9 +19,6 @@ class Expected:
     advice: str = ""
 
 
-NOTHING = Expected(usd=0.0)
-
-
 def over_budget(spent_usd: float, following: Expected, budget_usd: float | None) -> str | None:
     """Return a sentence on how far the next training would exceed the month's budget; None if it would not.
 

@@ -106,11 +106,15 @@ def next_try(
     failure = ending.failure
     if failure is None or ending.is_final:
         return None
-    last = _elsewhere(last, ending, failure)
-    on_demand = _on_demand(last)
+    if ending.node and failure.other_node == "required":
+        last = replace(last, forbidden_nodes=tuple(sorted({*last.forbidden_nodes, ending.node})))
+    elif ending.node and failure.other_node:
+        last = replace(last, avoided_nodes=tuple(sorted({*last.avoided_nodes, ending.node})))
+    size = last.profile
+    on_demand = profile(size.on_demand).replace(nodes=size.nodes) if size.is_spot and size.on_demand else None
     if failure.is_loss:
         count = sum(
-            other.failure is not None and other.failure.is_loss and item.profile.is_spot == last.profile.is_spot
+            other.failure is not None and other.failure.is_loss and item.profile.is_spot == size.is_spot
             for item, other in past
         )
         if on_demand is not None and count >= lost.tries:
@@ -125,15 +129,6 @@ def next_try(
     if repeat is not None and failure.is_random_pause:
         repeat = replace(repeat, pause_s=random.uniform(repeat.pause_s, 2 * repeat.pause_s))
     return None if repeat is None else _larger(repeat, ending, failure)
-
-
-def _elsewhere(last: Try, ending: Ending, failure: Failure) -> Try:
-    """Return the try kept away from the node of its ending, if the class asks for another one."""
-    if not ending.node or not failure.other_node:
-        return last
-    if failure.other_node == "required":
-        return replace(last, forbidden_nodes=tuple(sorted({*last.forbidden_nodes, ending.node})))
-    return replace(last, avoided_nodes=tuple(sorted({*last.avoided_nodes, ending.node})))
 
 
 def _larger(repeat: Try, ending: Ending, failure: Failure) -> Try | None:
@@ -159,10 +154,3 @@ def _again(last: Try, budget: Budget, before: int, cause: str, longest_pause_s: 
         return None
     pause_s = min(longest_pause_s, budget.pause_s * 2.0 ** (before - 1))
     return replace(last, pause_s=pause_s, reason=f"retry {before} of {budget.tries} {cause}")
-
-
-def _on_demand(last: Try) -> StepProfile | None:
-    """Return the profile to fall back to from spot nodes, or None when the last try was not on a spot node."""
-    if not last.profile.is_spot or last.profile.on_demand is None:
-        return None
-    return profile(last.profile.on_demand).replace(nodes=last.profile.nodes)

@@ -26,15 +26,6 @@ UNANSWERED = re.compile(
 """What a registry that is busy, broken or away gives. The rest of such a message may name what was asked for."""
 
 
-def step_image(settings: Settings, size: StepProfile) -> str:
-    """Return the image of a step of this size by digest: the profile's own, or the trainer image.
-
-    Raises:
-        SettingsProblem: as `trainer_image`.
-    """
-    return size.image or trainer_image(settings)
-
-
 def trainer_image(settings: Settings) -> str:
     """Return the trainer image by digest: a training's fingerprint contains it, so it must never mean another image.
 

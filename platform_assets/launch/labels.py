@@ -1,4 +1,4 @@
-"""Make label values of pods and containers, and the labels by which cost is attributed to a product and its team."""
+"""Make label values of pods, and the labels by which cost is attributed to a product and its team."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ def label(value: str) -> str:
     return f"{short[: LONGEST - 1 - len(digest)]}-{digest}".lstrip("-")
 
 
-def attribution(product: str, owner: str | None) -> dict[str, str]:
-    """Return a product and its team as they are, by label; without the team where the owner is not known."""
-    return {PRODUCT: product} | ({} if owner is None else {TEAM: owner.removeprefix("team:")})
-
-
 def attribution_labels(product: str, owner: str | None) -> dict[str, str]:
-    """Return the labels of pods that work for a product."""
-    return {key: label(value) for key, value in attribution(product, owner).items()}
+    """Return the labels of pods that work for a product; without a team where its owner is not known."""
+    return {PRODUCT: label(product)} | ({} if owner is None else {TEAM: label(owner.removeprefix("team:"))})

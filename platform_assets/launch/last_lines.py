@@ -21,7 +21,6 @@ from platform_assets.store.objects import open_store
 
 MOST = 50
 """Lines kept per process."""
-CHUNK = 2**16
 
 
 class NodeEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +74,7 @@ class ForwardedLogs(DefaultLogsSpecs):
         rests = dict.fromkeys(self.last_lines, b"")
         while (ready := self._pipes.select(0.1)) or not self._over.is_set():
             for key, _ in ready:
-                *lines, rests[key.data] = (rests[key.data] + os.read(key.fd, CHUNK)).split(b"\n")
+                *lines, rests[key.data] = (rests[key.data] + os.read(key.fd, 2**16)).split(b"\n")
                 self._keep(key.data, lines)
         for here, rest in rests.items():
             self._keep(here, [rest] if rest else [])

@@ -1,7 +1,7 @@
 """Start a step outside the orchestrator and bring its result back: one interface, one launcher per kind of host.
 
-A launcher knows processes, containers and pods, what their end means, and records each try. It knows nothing about
-products: a step gets all of that through Pipes.
+A launcher knows processes and pods, what their end means, and records each try. It knows nothing about products: a
+step gets all of that through Pipes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import importlib
 from collections.abc import Mapping
 
 from platform_assets.base.settings import Settings
-from platform_assets.launch.container import ContainerLauncher
 from platform_assets.launch.local import SubprocessLauncher
 from platform_assets.launch.tries import RESULT, StepFailure, StepLauncher
 
-__all__ = ["KINDS", "RESULT", "ContainerLauncher", "StepFailure", "StepLauncher", "SubprocessLauncher", "launcher"]
+__all__ = ["KINDS", "RESULT", "StepFailure", "StepLauncher", "SubprocessLauncher", "launcher"]
 
 KINDS = {
     "subprocess": "platform_assets.launch.local:SubprocessLauncher",
-    "container": "platform_assets.launch.container:ContainerLauncher",
     "kubernetes": "platform_assets.kubernetes.launcher:KubernetesLauncher",
 }
 """By the setting `launcher`: module and class, which is imported when it is chosen."""

@@ -10,6 +10,7 @@ import polars as pl
 
 from platform_assets.base import naming
 from platform_assets.engine.balance import Balance
+from platform_assets.engine.outside import Budget
 from platform_assets.launch import budgets, costs, prices
 from platform_assets.product.spec import Product
 from platform_assets.store.history.attempts import frame
@@ -17,8 +18,8 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import ATTEMPTS_SO_FAR, OVERSPENDINGS, SO_FAR, AttemptsSoFar, Overspending
 
 
-class MonthlyBudget:
-    """The budget that a product's `Retraining` states, at the list prices of profiles; see `engine.outside.Budget`."""
+class MonthlyBudget(Budget):
+    """The budget that a product's `Retraining` states, at the list prices of profiles."""
 
     def check(self, spec: Product) -> None:
         """Refuse stated hours that exceed the longest possible training."""
@@ -41,6 +42,7 @@ class MonthlyBudget:
             return None
         attempts, month = product.history.attempts(), _month(product, cutoff)
         following = prices.next_training(spec, attempts)
+        # Steps that are under way have cost nothing yet on record.
         spent = costs.spent_usd(spec.grain, attempts, month) + under_way * following.usd
         over = budgets.over_budget(spent, following, limit)
         return None if over is None else f"in {month} {over}"

@@ -78,6 +78,7 @@ class Place:
         from torch.distributed import TCPStore
 
         try:
+            # torch's own server would listen at all addresses.
             listener = socket.create_server((self.address, self.port))
         except OSError as problem:
             reason = os.strerror(problem.errno or 0)  # its own text repeats the address
@@ -89,6 +90,13 @@ class Place:
         return TCPStore(
             address, port, is_master=True, wait_for_workers=False, multi_tenant=True, master_listen_fd=listener.detach()
         )
+
+    def connect(self) -> Store:
+        """Return the first node's store; raise `OSError` until it answers."""
+        from torch.distributed import TCPStore
+
+        with socket.create_connection((self.address, self.port), timeout=BEAT_S):
+            return TCPStore(self.address, self.port, wait_for_workers=False, timeout=timedelta(seconds=SILENT_S))
 
 
 def find(nodes: int, rank: int, host: str, port: int, *, join_s: float) -> Place:
@@ -147,10 +155,17 @@ class Peers:
             PeerLost: one is missing after so many seconds, or has ended.
         """
         place, until_s = self._place, time.monotonic() + join_s
-        if place.rank == 0:
-            self._store = place.serve()
-        else:
-            self._store = _connected(place, join_s)
+        while self._store is None:
+            try:
+                self._store = place.serve() if place.rank == 0 else place.connect()
+            except OSError as problem:
+                # Torch, which would wait for the first node's store too, does not end on SIGTERM.
+                if time.monotonic() > until_s:
+                    raise PeerLost(
+                        f"node {place.rank} of {place.nodes} waited {join_s:g} s for the first one at {place.address}:"
+                        f"{place.port} ({problem}); expected its store. Look at what its pod waits for."
+                    ) from None
+                time.sleep(BEAT_S)
         self._thread.start()
         while not (self._met.wait(BEAT_S) or self.ending or time.monotonic() > until_s):
             pass
@@ -190,7 +205,7 @@ class Peers:
             return  # the store does not answer
         until_s = time.monotonic() + linger_s
         with suppress(RuntimeError):  # the store is gone
-            self._store.add(f"ended/{self._place.rank}", code + 1)
+            self._store.add(f"ended/{self._place.rank}", code + 1)  # 0 is what is read of one at work
             while self._place.rank == 0 and time.monotonic() < until_s:
                 if all(self._store.add(f"ended/{rank}", 0) for rank in self._others):
                     return
@@ -203,6 +218,7 @@ class Peers:
         while not (self._over.wait(BEAT_S) or self.ending):
             try:
                 store.add(f"beats/{self._place.rank}", 1)
+                # Adding nothing reads: `get` would wait for a counter that is not there yet.
                 beats = {rank: store.add(f"beats/{rank}", 0) for rank in self._others}
                 codes = {rank: store.add(f"ended/{rank}", 0) - 1 for rank in self._others}
             except RuntimeError:
@@ -226,21 +242,3 @@ class Peers:
 
     def _end(self, ending: str, after_s: float) -> None:
         self._ended_at_s, self.ending = time.monotonic() + after_s, ending
-
-
-def _connected(place: Place, join_s: float) -> Store:
-    """Return the first node's store once it answers: torch, which would wait too, does not end on SIGTERM."""
-    from torch.distributed import TCPStore
-
-    until_s = time.monotonic() + join_s
-    while True:
-        try:
-            with socket.create_connection((place.address, place.port), timeout=BEAT_S):
-                return TCPStore(place.address, place.port, wait_for_workers=False, timeout=timedelta(seconds=SILENT_S))
-        except OSError as problem:
-            if time.monotonic() > until_s:
-                raise PeerLost(
-                    f"node {place.rank} of {place.nodes} waited {join_s:g} s for the first one at {place.address}:"
-                    f"{place.port} ({problem}); expected its store. Look at what its pod waits for."
-                ) from None
-            time.sleep(BEAT_S)

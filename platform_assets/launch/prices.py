@@ -42,10 +42,22 @@ def next_training(spec: Product, attempts: pl.DataFrame | None = None) -> Expect
         from platform_assets.launch import costs  # polars loads with it
 
         measured = costs.next_usd(attempts, spec.training.profile)
-    stated = _stated(spec)
-    if measured is None:
-        return stated or _most(spec)
-    return stated if stated is not None and stated.usd > measured else Expected(usd=measured)
+    hours, size = spec.retraining.expected_hours, profile(spec.training.profile)
+    price = size.usd_per_hour_in_all
+    if hours is not None and (measured is None or hours * price > measured):
+        return Expected(usd=hours * price, reason=f"Retraining.expected_hours is {hours:g}, at {price:g} USD per hour")
+    if measured is not None:
+        return Expected(usd=measured)
+    tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
+    parts = (
+        f"{tried.usd_per_hour_in_all:g} USD per hour x {tried.deadline_s / 3600:g} h x {counted(count, 'try')}"
+        for tried, count in tries
+    )
+    return Limit(
+        usd=sum(tried.usd_per_hour_in_all * tried.deadline_s / 3600 * count for tried, count in tries),
+        reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
+        advice=f"If it takes less, state Retraining.expected_hours in platform_assets/products/{spec.name}.py.",
+    )
 
 
 def usd_of(cpu_s: float) -> float:
@@ -75,31 +87,8 @@ def paid_tries(size: StepProfile) -> tuple[StepProfile, ...]:
 
     Attempts that end before a process starts (`is_unpaid`) cost nothing.
     """
+    # Seven tries on demand; on spot nodes four, and then seven, because the last attempt moves to the twin on demand.
     on_spot = [size] * LOST.tries if size.is_spot else []
     last = size if size.on_demand is None else profile(size.on_demand)
     others = sum(failure.budget.tries for failure in FAILURES if not failure.is_loss and not failure.is_unpaid)
     return (*on_spot, *[last] * (1 + LOST.tries + others))
-
-
-def _stated(spec: Product) -> Expected | None:
-    hours, size = spec.retraining.expected_hours, profile(spec.training.profile)
-    if hours is None:
-        return None
-    return Expected(
-        usd=hours * size.usd_per_hour_in_all,
-        reason=f"Retraining.expected_hours is {hours:g}, at {size.usd_per_hour_in_all:g} USD per hour",
-    )
-
-
-def _most(spec: Product) -> Expected:
-    size = profile(spec.training.profile)
-    tries = [(tried, len(list(same))) for tried, same in groupby(paid_tries(size))]
-    parts = (
-        f"{tried.usd_per_hour_in_all:g} USD per hour x {tried.deadline_s / 3600:g} h x {counted(count, 'try')}"
-        for tried, count in tries
-    )
-    return Limit(
-        usd=sum(tried.usd_per_hour_in_all * tried.deadline_s / 3600 * count for tried, count in tries),
-        reason=f"at most, as a first one on {size.name}: {' and '.join(parts)}",
-        advice=f"If it takes less, state Retraining.expected_hours in platform_assets/products/{spec.name}.py.",
-    )

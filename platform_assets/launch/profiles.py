@@ -1,4 +1,4 @@
-"""The profiles of this installation: the built-in ones, changed and extended by a file and by environment variables.
+"""The profiles of this installation: the built-in ones, those of `resources/`, and changes by a file and by variables.
 
 A table of the file is a profile, and its keys are the fields of `StepProfile`. See "Profiles" in docs/operate.md.
 """
@@ -9,15 +9,20 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from platform_assets.base.configuration import toml_value
-from platform_assets.base.settings import PROFILE_VARIABLE, profile_variables, profiles_file
+from platform_assets.base.settings import PROFILE_VARIABLE, deployment_profiles, profile_variables, profiles_file
 from platform_assets.launch.step_profile import BUILT_IN, ProfileProblem, StepProfile, Toleration
 
 __all__ = ["PROFILES", "ProfileProblem", "StepProfile", "Toleration", "configured", "named", "profile"]
 
-PRICES = ("usd_per_hour", "on_demand_usd_per_hour")
+
+class Change(NamedTuple):
+    """A value of a field, and the file's place or the variable that it comes from."""
+
+    origin: str
+    value: Any
 
 
 def named(*profiles: StepProfile, fix: str = BUILT_IN) -> dict[str, StepProfile]:
@@ -75,76 +80,60 @@ def configured(
     Raises:
         ProfileProblem: names the file with table and field, or the variable, its value and what was expected.
     """
-    changes: dict[str, dict[str, Any]] = {}
-    origins: dict[tuple[str, str], str] = {}
-    for name, table in (_tables(path) if path is not None else {}).items():
-        for field, value in table.items():
-            changes.setdefault(name, {})[field] = value
-            origins[name, field] = f"{path}, [{name}]: {field}"
+    changes = dict[str, dict[str, Change]]()
+    if path is not None:
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ProfileProblem(f"DRIFTLINE_PROFILES is {str(path)!r}; expected a TOML file that exists.") from None
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ProfileProblem(f"{path} cannot be read ({problem}); expected a TOML file.") from None
+        except (tomllib.TOMLDecodeError, RecursionError) as problem:
+            raise ProfileProblem(f"{path} is not TOML: {problem}.") from None
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise ProfileProblem(
+                    f"{path}: {name} is {table!r}; expected one table per profile, such as [gpu_spot]."
+                )
+            changes[name] = {field: Change(f"{path}, [{name}]: {field}", value) for field, value in table.items()}
     for variable, text in (variables or {}).items():
-        name, field = _target(variable)
-        changes.setdefault(name, {})[field] = toml_value(text)
-        origins[name, field] = variable
+        # A name of a profile may hold two underscores itself.
+        name, _, field = variable.removeprefix(PROFILE_VARIABLE).lower().rpartition("__")
+        if not name or not field:
+            raise ProfileProblem(f"{variable} names no field of a profile; expected {PROFILE_VARIABLE}NAME__FIELD.")
+        changes.setdefault(name, {})[field] = Change(variable, toml_value(text))
     if not changes:
         return dict(built_in)
-    changed = {name: _changed(name, built_in.get(name), values, origins) for name, values in changes.items()}
+    changed = {name: _changed(name, built_in.get(name), fields) for name, fields in changes.items() if fields}
     places = ([str(path)] if path is not None else []) + ["DRIFTLINE_PROFILE__ variables"] * bool(variables)
     return named(*{**built_in, **changed}.values(), fix=f"Profiles were changed by {' and '.join(places)}")
 
 
-def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProfileProblem(f"DRIFTLINE_PROFILES is {str(path)!r}; expected a TOML file that exists.") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ProfileProblem(f"{path} cannot be read ({problem}); expected a TOML file.") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
-        raise ProfileProblem(f"{path} is not TOML: {problem}.") from None
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ProfileProblem(f"{path}: {name} is {table!r}; expected one table per profile, such as [gpu_spot].")
-    return tables
-
-
-def _target(variable: str) -> tuple[str, str]:
-    """Return the profile and the field that a variable sets; a name of a profile may hold two underscores itself."""
-    name, _, field = variable.removeprefix(PROFILE_VARIABLE).lower().rpartition("__")
-    if not name or not field:
-        raise ProfileProblem(f"{variable} names no field of a profile; expected {PROFILE_VARIABLE}NAME__FIELD.")
-    return name, field
-
-
-def _changed(
-    name: str, built_in: StepProfile | None, values: Mapping[str, Any], origins: Mapping[tuple[str, str], str]
-) -> StepProfile:
-    """Return one profile with these values, which come from `origins`; without a built-in one they make a new one."""
-    values = {field: value.isoformat() if type(value) is date else value for field, value in values.items()}
-    for field in PRICES:
+def _changed(name: str, built_in: StepProfile | None, changes: Mapping[str, Change]) -> StepProfile:
+    """Return one profile with these values; without a built-in one they make a new one."""
+    values: dict[str, Any] = {
+        field: change.value.isoformat() if type(change.value) is date else change.value
+        for field, change in changes.items()
+    }
+    for field in ("usd_per_hour", "on_demand_usd_per_hour"):
         if built_in is not None and field in values and "priced_on" not in values:
             raise ProfileProblem(
-                f"{origins[name, field]} is {values[field]!r} without priced_on; expected the new price's date too."
+                f"{changes[field].origin} is {values[field]!r} without priced_on; expected the new price's date too."
             )
     if "name" in values:
-        raise ProfileProblem(f"{origins[name, 'name']} is {values['name']!r}; expected no name: the table has it.")
+        raise ProfileProblem(f"{changes['name'].origin} is {values['name']!r}; expected no name: the table has it.")
     try:
         return built_in.replace(**values) if built_in is not None else StepProfile(name=name, **values)
     except ProfileProblem as problem:
-        # A field that is missing, or wrong only together with another one, is reported with one that was set.
-        origin = origins.get((name, problem.field)) or f"{_location(name, origins)}: {problem.field}"
+        if problem.field in changes:
+            origin = changes[problem.field].origin
+        else:
+            # A field that is missing, or wrong only together with another one, is reported with one that was set.
+            first = next(iter(changes.values())).origin
+            place = first.rpartition(":")[0] or f"profile {name}, changed by {first}"
+            origin = f"{place}: {problem.field}"
         raise ProfileProblem(f"{origin} {problem.text}.", problem.field, problem.text) from None
 
-
-def _location(name: str, origins: Mapping[tuple[str, str], str]) -> str:
-    """Return where a profile is changed: of the fields that are set there, the first."""
-    first = next(origin for (profile, _), origin in origins.items() if profile == name)
-    return first.rpartition(":")[0] or f"profile {name}, changed by {first}"
-
-
-_SPOT_NODES = (("driftline/spot", "true"),)
-"""The label of spot nodes. Without it a spot step could land on an on-demand node, and cost more than recorded."""
-_SPOT_TAINT = Toleration(key="driftline/spot", value="true", effect="NoSchedule")
-_GPU_TAINT = Toleration(key="nvidia.com/gpu", effect="NoSchedule")
 
 BUILT_IN_PROFILES = named(
     StepProfile(name="cpu_small", cores=2, memory_gb=4, at_once=4, usd_per_hour=0.08, priced_on="2026-11-01"),
@@ -157,39 +146,14 @@ BUILT_IN_PROFILES = named(
         usd_per_hour=0.03,
         on_demand_usd_per_hour=0.08,
         priced_on="2026-11-01",
-        node_selector=_SPOT_NODES,
-        tolerations=(_SPOT_TAINT,),
+        # Without it a spot step could land on an on-demand node, and cost more than recorded.
+        node_selector=(("driftline/spot", "true"),),
+        tolerations=(Toleration(key="driftline/spot", value="true", effect="NoSchedule"),),
         on_demand="cpu_small",
-    ),
-    StepProfile(
-        name="gpu",
-        cores=8,
-        memory_gb=32,
-        accelerators=1,
-        at_once=2,
-        usd_per_hour=2.49,
-        priced_on="2026-11-01",
-        tolerations=(_GPU_TAINT,),
-        shm_gb=8,
-    ),
-    StepProfile(
-        name="gpu_spot",
-        cores=8,
-        memory_gb=32,
-        accelerators=1,
-        at_once=4,
-        is_spot=True,
-        usd_per_hour=0.99,
-        on_demand_usd_per_hour=2.49,
-        priced_on="2026-11-01",
-        node_selector=_SPOT_NODES,
-        tolerations=(_GPU_TAINT, _SPOT_TAINT),
-        shm_gb=8,
-        on_demand="gpu",
     ),
 )
 
-PROFILES = configured(BUILT_IN_PROFILES, profiles_file(), profile_variables())
+PROFILES = configured(configured(BUILT_IN_PROFILES, deployment_profiles()), profiles_file(), profile_variables())
 """Read when the module loads: a wrong file or variable stops whatever would have used it."""
 
 

@@ -17,19 +17,11 @@ from platform_assets.engine.outside import Work
 from platform_assets.launch.attempt import Prepared
 from platform_assets.launch.endings import Ending
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.attempts import (
-    ANNOUNCED,
-    ATTEMPTS,
-    LAUNCHER,
-    PROGRESS,
-    Announced,
-    Attempt,
-    Launch,
-    ProcessLocation,
-)
+from platform_assets.store.records import attempts
+from platform_assets.store.records.attempts import Attempt, Launch, ProcessLocation
 from platform_assets.store.records.base import Number, Part, RecordKind
 
-BY = LAUNCHER
+BY = attempts.LAUNCHER
 FINISHED, UNDER_WAY = "finished", "under_way"
 LOOKED_BACK = 4
 """How many of a lease's newest holders are searched for an attempt: the next one may hold the lease already. Also how
@@ -77,7 +69,7 @@ def write(
         LedgerProblem: the store did not accept it.
     """
     record = record_of(prepared.launch, ending, location, started_at, own_record(prepared), result, reason)
-    prepared.ledgers.of(ATTEMPTS).append(record)
+    prepared.ledgers.of(attempts.ATTEMPTS).append(record)
     return record
 
 
@@ -91,13 +83,13 @@ def announce(prepared: Prepared) -> None:
         LedgerProblem: the store did not accept it; then nothing is started.
     """
     launch, ledgers = prepared.launch, prepared.ledgers
-    announced = Announced(id=launch.id, after=ledgers.newest_number(ATTEMPTS.ledger))
+    announced = attempts.Announced(id=launch.id, after=ledgers.newest_number(attempts.ATTEMPTS.ledger))
     ledgers.of(_announced(prepared.work)).append(announced)
     nothing = {"by": BY, "reason": UNDER_WAY, "said": "", "steps_lost": 0}
     times = {"started_at_utc": "", "ended_at_utc": "", "wall_s": 0.0}
     costs = {"cost_usd": 0.0, "on_demand_cost_usd": 0.0}
     document = {**UNKNOWN, **launch.document(), **nothing, **times, **costs}
-    ledgers.of(ATTEMPTS).append(ATTEMPTS.read(document, f"attempt {launch.id}"))
+    ledgers.of(attempts.ATTEMPTS).append(attempts.ATTEMPTS.read(document, f"attempt {launch.id}"))
 
 
 def open_attempts(settings: Settings, work: Work) -> list[Attempt]:
@@ -109,19 +101,19 @@ def open_attempts(settings: Settings, work: Work) -> list[Attempt]:
 
 def longest_save_s(settings: Settings, work: Work) -> float | None:
     """Return the longest save of the newest attempts at the step, of any cutoff; None if none was measured."""
-    newest = Ledgers(settings.root, work.product).of(ATTEMPTS).newest(MEASURED)
+    newest = Ledgers(settings.root, work.product).of(attempts.ATTEMPTS).newest(MEASURED)
     measured = [record.save_s for _, record in newest if record.step == work.step and record.save_s is not None]
     return max(measured, default=None)
 
 
-def _announced(work: Work) -> RecordKind[Announced]:
-    return ANNOUNCED.of(f"{work.step}-{work.fingerprint}")
+def _announced(work: Work) -> RecordKind[attempts.Announced]:
+    return attempts.ANNOUNCED.of(f"{work.step}-{work.fingerprint}")
 
 
-def _last_record(ledgers: Ledgers, announced: Announced) -> Attempt | None:
+def _last_record(ledgers: Ledgers, announced: attempts.Announced) -> Attempt | None:
     """Return a launcher's last record of an announced attempt; None if it was killed before it wrote one."""
     last = None
-    for _, record in ledgers.of(ATTEMPTS).records(announced.after + 1):
+    for _, record in ledgers.of(attempts.ATTEMPTS).records(announced.after + 1):
         if record.id == announced.id and record.by == BY:
             last = record
             if last.reason != UNDER_WAY:
@@ -232,25 +224,18 @@ def record_of(
         "on_demand_cost_usd": wall_s / 3600 * launch.on_demand_usd_per_hour,
         "digest": result.digest if result else None,
     }
-    document |= _crossed(launch, location.zone, document.get("received_bytes"))
-    return ATTEMPTS.read(document, f"attempt {launch.id}")
-
-
-def _crossed(launch: Launch, zone: str | None, received_bytes: int | None) -> dict[str, Number]:
-    """Return the bytes that a step received from the data's zone in another one, and their price, where both are known.
-
-    Both are 0 where the step ran in the data's zone.
-    """
-    if launch.data_zone is None or zone is None or received_bytes is None:
-        return {}
-    crossed = 0 if zone == launch.data_zone else received_bytes
-    price = launch.cross_zone_usd_per_gb
-    return {"cross_zone_bytes": crossed} | ({} if price is None else {"cross_zone_usd": crossed / 1e9 * price})
+    if launch.data_zone is not None and location.zone is not None and document.get("received_bytes") is not None:
+        # Bytes that came from the data's zone into another one, and their price where it is known.
+        crossed = 0 if location.zone == launch.data_zone else document["received_bytes"]
+        document["cross_zone_bytes"] = crossed
+        if (price := launch.cross_zone_usd_per_gb) is not None:
+            document["cross_zone_usd"] = crossed / 1e9 * price
+    return attempts.ATTEMPTS.read(document, f"attempt {launch.id}")
 
 
 def own_record(prepared: Prepared) -> Attempt | None:
     """Return the step's last progress record, or None if it never held the lease."""
-    ledger = prepared.ledgers.of(PROGRESS.of(prepared.work.fingerprint))
+    ledger = prepared.ledgers.of(attempts.PROGRESS.of(prepared.work.fingerprint))
     newest = ledger.newest_number()
     for fence in range(newest, max(0, newest - LOOKED_BACK), -1):
         progress = ledger.read(f"{fence}.progress")

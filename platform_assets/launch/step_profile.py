@@ -37,7 +37,7 @@ _QUALIFIED = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 IMAGE_BY_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
-BUILT_IN = "Profiles are in platform_assets/launch/profiles.py"
+BUILT_IN = "Profiles are in resources/profiles.toml and platform_assets/launch/profiles.py"
 
 
 class ProfileProblem(ConfigurationProblem):
@@ -50,13 +50,10 @@ def _is_positive(number: float) -> bool:
 
 def _is_date(text: str) -> bool:
     try:
+        # It reads 20261101 and 2026-W44-7, too.
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-
-
-def _is_resource(text: str) -> bool:
-    return "/" in text and _QUALIFIED.fullmatch(text) is not None
 
 
 def _pairs(value: object) -> object:
@@ -83,37 +80,42 @@ def _tolerations(value: object) -> object:
     try:
         return tuple(Toleration(**entry) if isinstance(entry, Mapping) else entry for entry in value)
     except ProfileProblem as problem:
+        # Its own text names a taint, and a reader looks for the profile.
         raise Unfit(f"has a toleration whose {problem.field} {problem.text}") from None
 
 
 Gigabytes = Annotated[int | float, expect("a positive number of 10^9 bytes", _is_positive)]
 Seconds = Annotated[float, expect("a positive number of seconds", _is_positive)]
 Price = Annotated[int | float, expect("0 or more US dollars an hour", lambda usd: 0 <= usd < math.inf)]
-OptionalPrice = Annotated[
-    int | float | None, expect("0 or more, or None", lambda usd: usd is None or 0 <= usd < math.inf)
-]
+OptionalPrice = Annotated[int | float | None, expect("0 or more, or None", lambda usd: 0 <= usd < math.inf)]
+OptionalGigabytes = Annotated[int | float | None, expect("a positive number of 10^9 bytes, or None", _is_positive)]
+Flag = Annotated[bool, expect("true or false")]
 
 
 def _name_of_a(kind: str) -> WrapValidator:
     """Return a validator for the name of an object of the cluster, or None."""
-    return expect(f"the name of a {kind}, or None", lambda text: text is None or _SUBDOMAIN.fullmatch(text) is not None)
+    return expect(f"the name of a {kind}, or None", _SUBDOMAIN.fullmatch)
 
 
-class Toleration(Configuration):
-    """A taint of nodes that does not keep a step away."""
+class _Table(Configuration):
+    """What a table of `profiles.toml` holds."""
 
+    # A variable's "2" is a text and true is not a number of nodes: neither is guessed into what was meant.
     model_config = ConfigDict(strict=True)
     problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
+    advice: ClassVar[str] = f" {BUILT_IN}."
+
+
+class Toleration(_Table):
+    """A taint of nodes that does not keep a step away."""
 
     named_by: ClassVar[str] = "key"
-    advice: ClassVar[str] = f" {BUILT_IN}."
 
     key: Annotated[str, expect("a taint's key, such as nvidia.com/gpu", _QUALIFIED.fullmatch)] = Field(
         description="key of the taint"
     )
     value: Annotated[
-        str | None,
-        expect("at most 63 letters, digits, dots, dashes and underscores", lambda text: _VALUE.fullmatch(text or "")),
+        str | None, expect("at most 63 letters, digits, dots, dashes and underscores", _VALUE.fullmatch)
     ] = Field(default=None, description="value of the taint; None for any")
     effect: Annotated[
         Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None,
@@ -121,13 +123,10 @@ class Toleration(Configuration):
     ] = Field(default=None, description="effect of the taint; None for any")
 
 
-class StepProfile(Configuration):
+class StepProfile(_Table):
     """A named step size."""
 
-    model_config = ConfigDict(strict=True)
-    problem: ClassVar[type[ConfigurationProblem]] = ProfileProblem
     named_by: ClassVar[str] = "name"
-    advice: ClassVar[str] = f" {BUILT_IN}."
 
     name: Annotated[str, expect("lower-case letters, digits and underscores, at most 63", _NAME.fullmatch)] = Field(
         description="the name in a product's file, such as `gpu_spot`"
@@ -137,40 +136,35 @@ class StepProfile(Configuration):
     )
     memory_gb: Gigabytes = Field(description="memory that the step may use, in 10^9 bytes; `shm_gb` is part of it")
     cpu_limit: Annotated[
-        int | float | None,
-        expect("a number of processors of at least cores, or None", lambda count: count is None or _is_positive(count)),
+        int | float | None, expect("a number of processors of at least cores, or None", _is_positive)
     ] = Field(
         default=None,
         description="processors that the step is throttled to; None for no limit. A namespace whose quota names "
         "`limits.cpu` admits no pod without one",
     )
-    storage_gb: Annotated[
-        int | float | None,
-        expect("a positive number of 10^9 bytes, or None", lambda size: size is None or _is_positive(size)),
-    ] = Field(
+    storage_gb: OptionalGigabytes = Field(
         default=None,
         description="ephemeral storage in 10^9 bytes, requested and limited: logs, `/tmp`, scratch; None for neither",
     )
     accelerators: Annotated[int, expect("0 or more", lambda count: count >= 0)] = Field(
         default=0, description="GPUs per node"
     )
-    accelerator_resource: Annotated[str, expect("an extended resource, such as nvidia.com/gpu", _is_resource)] = Field(
+    accelerator_resource: Annotated[
+        str,
+        expect("an extended resource, such as nvidia.com/gpu", lambda text: "/" in text and _QUALIFIED.fullmatch(text)),
+    ] = Field(
         default="nvidia.com/gpu",
         description="the name under which the cluster counts them: `nvidia.com/gpu` for whole ones, "
         "`nvidia.com/mig-1g.10gb` for slices by MIG, `nvidia.com/gpu.shared` for shares of a time-sliced one, whose "
         "memory only `gpu_memory_gb` divides",
     )
-    gpu_memory_gb: Annotated[
-        int | float | None,
-        expect("a positive number of 10^9 bytes, or None", lambda size: size is None or _is_positive(size)),
-    ] = Field(
+    gpu_memory_gb: OptionalGigabytes = Field(
         default=None,
         description="what each process may take of its GPU's memory, in 10^9 bytes, such as its part of a shared one: "
         "torch allocates no more, and the driver's own is on top; None for all of it",
     )
-    processes: Annotated[int | None, expect("at least 1, or None", lambda count: count is None or count >= 1)] = Field(
-        default=None,
-        description="processes per node that share a training; None for one per accelerator",
+    processes: Annotated[int | None, expect("at least 1, or None", lambda count: count >= 1)] = Field(
+        default=None, description="processes per node that share a training; None for one per accelerator"
     )
     nodes: Annotated[int, expect("at least 1", lambda count: count >= 1)] = Field(
         default=1, description="nodes of one step, each of this size; only the launcher `kubernetes` has several"
@@ -189,9 +183,7 @@ class StepProfile(Configuration):
     ] = Field(
         default=1, description="how many runs with steps of this size may be in progress: the limit of its Dagster pool"
     )
-    is_spot: Annotated[bool, expect("true or false")] = Field(
-        default=False, description="whether the node may be taken away"
-    )
+    is_spot: Flag = Field(default=False, description="whether the node may be taken away")
     usd_per_hour: Price = Field(description="list price of the share of one node, in US dollars per hour")
     on_demand_usd_per_hour: OptionalPrice = Field(
         default=None, description="price of the same share on demand; None for `usd_per_hour`"
@@ -227,10 +219,7 @@ class StepProfile(Configuration):
         description="whose spot nodes these are; tells how long before the end a step has notice: "
         + ", ".join(f"{name} {seconds:g} s" for name, seconds in CLOUD_NOTICES.items()),
     )
-    notice_s: Annotated[
-        float | None,
-        expect("a positive number of seconds, or None", lambda value: value is None or _is_positive(value)),
-    ] = Field(
+    notice_s: Annotated[float | None, expect("a positive number of seconds, or None", _is_positive)] = Field(
         default=None,
         description="seconds of notice on a spot node; None for the cloud's. A GKE node pool may extend them to 120 s "
         "from 1.35",
@@ -263,16 +252,13 @@ class StepProfile(Configuration):
     )
     data_zone: Annotated[
         str | None,
-        expect(
-            "a zone's name, such as europe-west4-b, or None",
-            lambda text: text is None or (text and _VALUE.fullmatch(text)),
-        ),
+        expect("a zone's name, such as europe-west4-b, or None", lambda text: text and _VALUE.fullmatch(text)),
     ] = Field(
         default=None,
         description="the zone of the data. A node there is preferred; a launch into another zone is recorded with a "
         "warning, and with the bytes that a training received there",
     )
-    data_zone_only: Annotated[bool, expect("true or false")] = Field(
+    data_zone_only: Flag = Field(
         default=False,
         description="whether a node in `data_zone` is required: without a free one the step waits, as for any node",
     )
@@ -285,11 +271,11 @@ class StepProfile(Configuration):
         str | None,
         expect(
             "name@sha256: and 64 hexadecimal digits, because a tag may be another image tomorrow, or None",
-            lambda text: text is None or IMAGE_BY_DIGEST.fullmatch(text) is not None,
+            IMAGE_BY_DIGEST.fullmatch,
         ),
     ] = Field(
         default=None,
-        description="image of steps in containers and pods, by digest; None for `DRIFTLINE_TRAINER_IMAGE`. A step that "
+        description="image of steps in pods, by digest; None for `DRIFTLINE_TRAINER_IMAGE`. A step that "
         "is a process of this machine has none",
     )
     libraries: Annotated[str | None, expect("NAME=VERSION pairs, or None")] = Field(
@@ -306,7 +292,6 @@ class StepProfile(Configuration):
     larger_memory_gb: Annotated[int | float | None, expect("a number of 10^9 bytes, or None")] = Field(
         default=None, description="memory of the one try after out of memory, in 10^9 bytes; None for twice `memory_gb`"
     )
-
     larger_storage_gb: Annotated[int | float | None, expect("a number of 10^9 bytes, or None")] = Field(
         default=None,
         description="ephemeral storage of the one try after the limit was exceeded, in 10^9 bytes; None for twice the "
@@ -358,6 +343,7 @@ class StepProfile(Configuration):
     @property
     def threads(self) -> int:
         """Threads of the pools of each process of a step: its share of the processors, however many its node has."""
+        # Below a whole processor another thread only waits.
         return max(1, int(self.cpu_limit or self.cores) // self.processes_per_node)
 
     @property
@@ -383,6 +369,7 @@ class StepProfile(Configuration):
         self._expect(is_whole, "accelerators", f"0 or 1 of {self.accelerator_resource}: its parts share no work")
         has_gpus = self.accelerators > 0 or self.gpu_memory_gb is None
         self._expect(has_gpus, "gpu_memory_gb", "None, because accelerators is 0")
+        # NCCL refuses two processes on one device.
         is_one_each = not self.accelerators or self.processes in (None, self.accelerators)
         self._expect(is_one_each, "processes", f"one per accelerator, {self.accelerators!r}, or None")
         is_enough = self.cpu_limit is None or self.cpu_limit >= self.cores

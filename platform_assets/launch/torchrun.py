@@ -31,13 +31,12 @@ JOIN_S = 180.0
 """How long to wait for the agents of other nodes, whose pods may wait for an image."""
 LINGER_S = 5.0
 """How long to store last lines, and then to serve the store to other agents: they learn how this one ended."""
-STOPS = (signal.SIGTERM, signal.SIGINT)
 RECORD = "error.json"
 """What torch calls the record of a process's error, in a folder of the process's own."""
 
 
 def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    for number in STOPS:
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
 
 
@@ -92,7 +91,7 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
         os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = device
     peers = Peers(place) if place.nodes > 1 else None
     failed, said, is_finished, is_asked = dict[int, int](), list[str](), False, False
-    before = process.oom_kills()
+    before = process.oom_kills()  # a control group counts over the container's life
     with TemporaryDirectory(prefix="driftline-ranks-") as folder:
         logs = last_lines.ForwardedLogs(folder)
         try:
@@ -117,16 +116,14 @@ def run(processes: int, grace_s: float, module: str, place: Place, *, join_s: fl
             _handle(signal.SIG_IGN)  # what is left to do takes no time
             logs.close()
         errors = {int(path.parent.name): _error(path) for path in Path(folder).rglob(RECORD)}
-    until_s = time.monotonic() + (0.75 * KILL_S if is_asked else LINGER_S)
-    first = place.rank * processes
+    until_s, first = time.monotonic() + (0.75 * KILL_S if is_asked else LINGER_S), place.rank * processes
     # One that left a record may still get the agent's SIGTERM while Python shuts down.
     failed = {rank: 1 if rank - first in errors else code for rank, code in failed.items()}
     said += [f"rank {rank} got {signal.Signals(-code).name}." for rank, code in sorted(failed.items()) if code < 0]
     if count := process.oom_kills() - before:
         said.append(f"The kernel killed for memory, in this container: {count} processes.")
-    is_shared = peers is not None
-    code = exit_code(list(failed.values()), list(errors.values()), is_asked=is_asked, is_shared=is_shared)
-    code = 0 if is_finished else code
+    codes, is_shared = list(failed.values()), peers is not None
+    code = 0 if is_finished else exit_code(codes, list(errors.values()), is_asked=is_asked, is_shared=is_shared)
     if process.EXIT_HUNG in (code, peers and peers.code):
         mute = [first + here for here in range(processes) if here not in errors]
         said += [f"rank {rank} did not end by itself: it was stopped, or stuck outside Python." for rank in mute]

@@ -15,7 +15,7 @@ from platform_assets.product.learner import TrainingProblem
 from platform_assets.product.spec import Product
 from platform_assets.product.tasks import Task
 from platform_assets.store.records.base import Number
-from platform_assets.training import rare
+from platform_assets.training import rare_classes
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.steps import instructions, process
 from platform_assets.training.steps.jobs import Job
@@ -33,7 +33,7 @@ def training(spec: Product, job: Job, settings: Settings, **more: Any) -> Traini
 
 def quality(labels: NDArray[Any], answers: NDArray[Any], task: Task) -> dict[str, Number | None]:
     """Measure answers [N] or [N, P] against labels [N]: by the task's measures, and as a rare class where it is one."""
-    return {**rare.quality(labels, answers, task), **measures_of(task).quality(labels, answers)}
+    return {**rare_classes.quality(labels, answers, task), **measures_of(task).quality(labels, answers)}
 
 
 def main(group: ProcessGroup | None = None) -> None:

@@ -1,15 +1,14 @@
 """Try a step until it succeeds or another try is useless, and leave one record per try.
 
-This is what all launchers share. `try_until_done` prepares each attempt; `attempt` takes it through `launch`, the
-launcher's own `run_to_end` and `conclude`. `endings.py` decides about the next try.
+This is what all launchers share, from top to bottom: `run`, `run_step`, and `attempt`, which calls the launcher's own
+`run_to_end`. `endings.py` decides about the next try.
 """
 
 from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import ClassVar
 
@@ -21,7 +20,7 @@ from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
 from platform_assets.launch import pipes, profiles, records
-from platform_assets.launch.attempt import Ended, Launched, Observation, Prepared, StepRequest, begin, prepare
+from platform_assets.launch.attempt import Launched, Observation, Prepared, StepRequest, new
 from platform_assets.launch.endings import LONGEST_PAUSE_S, Ending, Try, first_try, next_try
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.records.attempts import EXPORT, TRIAL
@@ -57,7 +56,7 @@ class StepFailure(dg.Failure):
                 "tries": tries,
                 "last_lines": dg.MetadataValue.md(f"```\n{text}\n```"),
             },
-            allow_retries=False,
+            allow_retries=False,  # the budgets are used up; Dagster would begin anew
         )
 
 
@@ -156,82 +155,79 @@ class TryingLauncher(StepLauncher):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    def attempt(self, request: StepRequest, prepared: Prepared) -> Ended:
-        """Take one attempt from its launch to its record."""
-        with self.launch(request, prepared) as launched:
-            ending = self.run_to_end(launched)
-        return self.conclude(launched, ending)
-
     @abstractmethod
-    def run_to_end(self, launched: Launched) -> Ending:
-        """Start the step, wait for it and return how it ended; leave nothing running, even on an exception."""
+    def run_to_end(self, launched: Launched) -> AbstractContextManager[Ending]:
+        """Start the step, wait for it and yield how it ended; leave nothing running, even on an exception.
 
-    def check(self, request: StepRequest) -> None:
-        """Raise if no try at a step can be made here; called before the first of them is on record."""
+        Once the attempt is on record the block ends, and what is left of it is deleted.
+        """
+
+    def find(self, request: StepRequest, prepared: Prepared) -> tuple[StepRequest, Prepared]:
+        """Return an attempt at the step that outlived its run, with the request in its size.
+
+        If there is none, return the prepared one, or raise where no try can be made here: nothing is on record yet.
+        """
+        return request, prepared
 
     def run_step(self, request: StepRequest) -> object:
-        self.check(request)
-        return self.try_until_done(request)
-
-    def try_until_done(self, request: StepRequest, prepared: Prepared | None = None) -> object:
-        """Make attempts until one has a result or another one is useless.
-
-        Args:
-            prepared: the first of them, if it outlived the run that started it.
-        """
+        """Make attempts until one has a result or another one is useless."""
         context, past = request.context, list[tuple[Try, Ending]]()
+        request.pause(request.plan.pause_s)
+        request, prepared = self.find(request, new(self.settings.root, request, self.name))
         while True:
-            request.pause(request.plan.pause_s)
-            if prepared is None:
-                if request.work is not None:
-                    report_save_time(context.log, self.settings, request.work, request.plan.profile)
-                launch = begin(request.work, request.plan, run_id=context.run.run_id, launcher=self.name)
-                prepared = prepare(self.settings.root, launch, request.work.owner if request.work else None)
-            ended = self.attempt(request, prepared)
-            if ended.result is not None:
-                return ended.result
-            past.append((request.plan, ended.ending))
-            last_lines = list(ended.launched.observation.last_lines)
-            failure = StepFailure(request.module, ended.ending, last_lines, len(past))
+            if request.work is not None and prepared.messages is None:
+                report_save_time(context.log, self.settings, request.work, request.plan.profile)
+            observation, ending, result = self.attempt(request, prepared)
+            if result is not None:
+                return result
+            past.append((request.plan, ending))
+            failure = StepFailure(request.module, ending, list(observation.last_lines), len(past))
             following = next_try(past, lost=self.lost, longest_pause_s=self.longest_pause_s)
             if following is None:
                 raise failure
-            request, prepared = replace(request, plan=following), None
             context.log.warning(f"{failure.description}\nTrying again: {following.reason}.")
+            request = replace(request, plan=following)
+            request.pause(following.pause_s)
+            prepared = new(self.settings.root, request, self.name)
 
-    @contextmanager
-    def launch(self, request: StepRequest, prepared: Prepared) -> Iterator[Launched]:
-        """Open the session of an attempt; one that ends with an exception is on record as cancelled.
+    def attempt(self, request: StepRequest, prepared: Prepared) -> tuple[Observation, Ending, object]:
+        """Take one attempt from its launch to its record; return both, and its step's result, None if it failed.
 
-        Unless it is `Unattended`: then it goes on.
+        One that ends with an exception is on record as cancelled, unless it is `Unattended`: then it goes on.
         """
         observation = Observation()
-        try:
-            with pipes.session(request, prepared, self.settings, is_lasting=self.outlives_runs) as session:
-                yield Launched(prepared=prepared, request=request, session=session, observation=observation)
-        except Unattended:
-            raise
-        except BaseException as error:
-            # Including Dagster's own interruption: the step has ended and must be paid for.
-            ending = Ending(
-                failure=None, evidence=_describe(error), asked_at=observation.asked_at, ended_at=observation.ended_at
-            )
-            _record(request, prepared, observation, ending, reason="cancelled")
-            raise
-
-    def conclude(self, launched: Launched, ending: Ending) -> Ended:
-        """Record how an attempt ended, with the result that its step reported. Call it once the session is closed."""
-        # A loss does not undo a result that was reported before it, or within the grace period; nor does anything
-        # that only others say of a process that ended with 0.
-        has_worked = ending.failure is None or ending.failure.is_loss or ending.exit_code == 0
-        messages = launched.session.message_handler.get_custom_messages()
-        result = result_of(messages) if has_worked else None
-        if result is not None and ending.failure is not None:
-            ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step had reported its result")
-        if ending.failure is None and result is None:
-            ending = replace(ending, failure=CODE, evidence="it ended without an error and reported no result")
-        _record(launched.request, launched.prepared, launched.observation, ending, result=result)
-        return Ended(launched=launched, ending=ending, result=result)
+        if self.outlives_runs and request.work is not None and prepared.messages is None:
+            records.announce(prepared)  # this process may be killed before the step ends
+        with ExitStack() as until_recorded:
+            try:
+                with pipes.session(request, prepared, self.settings, is_lasting=self.outlives_runs) as session:
+                    launched = Launched(prepared=prepared, request=request, session=session, observation=observation)
+                    ending = until_recorded.enter_context(self.run_to_end(launched))
+            except Unattended:
+                raise
+            except BaseException as error:
+                # Including Dagster's own interruption: the step has ended and must be paid for.
+                is_interruption = isinstance(error, KeyboardInterrupt | dg.DagsterExecutionInterruptedError)
+                reason = f"the run failed: {(str(error) or type(error).__name__).splitlines()[0]}"
+                ending = Ending(
+                    failure=None,
+                    evidence="the run was interrupted" if is_interruption else reason,
+                    asked_at=observation.asked_at,
+                    ended_at=observation.ended_at,
+                )
+                _record(request, prepared, observation, ending, reason="cancelled")
+                raise
+            # The session is closed, so all messages are here. A loss does not undo a result that was reported before
+            # it, or within the grace period; nor does anything that only others say of a process that ended with 0.
+            has_worked = ending.failure is None or ending.failure.is_loss or ending.exit_code == 0
+            messages = reversed(session.message_handler.get_custom_messages()) if has_worked else ()
+            result: object = next((message for message in messages if text(message, "kind") == RESULT), None)
+            if result is not None and ending.failure is not None:
+                ending = replace(ending, failure=None, evidence=f"{ending.evidence}; the step had reported its result")
+            if ending.failure is None and result is None:
+                ending = replace(ending, failure=CODE, evidence="it ended without an error and reported no result")
+            _record(request, prepared, observation, ending, result=result)
+        return observation, ending, result
 
 
 def _record(
@@ -271,14 +267,3 @@ def report_save_time(log: dg.DagsterLogManager, settings: Settings, work: Work, 
             "for one when the step is stopped: the work since the save before will be lost. Use nodes with a longer "
             f"notice, or on demand{'' if size.save_s < size.grace_s else ', or raise the grace_s of the profile'}."
         )
-
-
-def result_of(messages: Sequence[object]) -> object:
-    """Return the last of a step's custom messages that is a result, or None."""
-    return next((message for message in reversed(messages) if text(message, "kind") == RESULT), None)
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
-        return "the run was interrupted"
-    return f"the run failed: {(str(error) or type(error).__name__).splitlines()[0]}"

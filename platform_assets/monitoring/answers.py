@@ -59,15 +59,12 @@ def select(served: Rows, ours: Rows | None, fields: Sequence[Field], *, is_compa
         is_checked = is_compared and classes["is_logged"].any()
         rows = rows.filter(classes["is_equal" if is_checked else "is_known"])
     identity = ["entity"] if ours is None else list(skew.WHO)
+    # Otherwise whoever asks a thousand times about one entity shifts what is measured.
     return rows.sort(FIRST).unique(identity, keep="first", maintain_order=True).sort(_POSITION).drop(_POSITION)
 
 
 def join(
-    predictions: pl.DataFrame,
-    outcomes: pl.DataFrame | None,
-    ours: Rows | None,
-    sliced: Sequence[str],
-    task: Task,
+    predictions: pl.DataFrame, outcomes: pl.DataFrame | None, ours: Rows | None, sliced: Sequence[str], task: Task
 ) -> pl.DataFrame:
     """Return one row per prediction with its label, in the order of predictions.
 

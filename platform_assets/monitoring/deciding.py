@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.base.wording import counted
 from platform_assets.monitoring import policy, recent_latency
 from platform_assets.monitoring.decision_facts import DecisionFacts
-from platform_assets.store.history.decisions import Decisions
-from platform_assets.store.history.faults import Faults
-from platform_assets.store.history.releases import Releases
-from platform_assets.store.history.requests import Requests
+from platform_assets.store.history.reader import Decisions, Faults, Releases, Requests
 from platform_assets.store.records.decisions import Decision, Measured
 
 if TYPE_CHECKING:
@@ -32,13 +28,27 @@ class Deciding:
         self._product, self._facts = product, DecisionFacts(product, keys, budget, measuring)
 
     def decide(self, key: str, judged: PartitionRecord) -> Decision:
-        """Return the decision on a key.
+        """Return the decision on a key, after recording which labels are given up.
+
+        Labels are given up when they are late by `label_patience` keys, or when a training has waited for any labels
+        that long.
 
         Args:
             judged: the key's record of stage `drift`.
         """
-        product, now = self._product, self._product.now
-        facts, decision = self._decided(key, judged, now)
+        product, records, now = self._product, self._facts, self._product.now
+        patience = product.spec.label_patience
+        reason = f"its labels were due {counted(patience, 'key')} ago or earlier."
+        # Without it one file of labels that never comes would end retraining for ever.
+        records.give_up(key, records.overdue(key), reason, now=now)
+        facts = records.at(key, judged, now=now)
+        decision = policy.decide(facts, product.spec.retraining, now)
+        # Without this no training would ever start where some label is always late.
+        if decision.numbers.awaits_labels and facts.waited_keys >= patience:
+            reason = f"a training has waited for labels for {counted(facts.waited_keys, 'key')}."
+            records.give_up(key, facts.unlabelled, reason, now=now)
+            facts = records.at(key, judged, now=now)
+            decision = policy.decide(facts, product.spec.retraining, now)
         return Decision(
             product=product.name,
             key=key,
@@ -56,21 +66,3 @@ class Deciding:
                 latency=recent_latency.recent_latency(product, key),
             ),
         )
-
-    def _decided(self, key: str, judged: PartitionRecord, now: datetime) -> tuple[policy.Facts, policy.Decision]:
-        """Decide, after recording which labels are given up.
-
-        Labels are given up when they are late by `label_patience` keys, or when a training has waited for any labels
-        that long: if some label is always late, no training would ever start otherwise.
-        """
-        spec, records, patience = self._product.spec, self._facts, self._product.spec.label_patience
-        reason = f"its labels were due {counted(patience, 'key')} ago or earlier."
-        records.give_up(key, records.overdue(key), reason, now=now)
-        facts = records.at(key, judged, now=now)
-        decision = policy.decide(facts, spec.retraining, now)
-        if decision.numbers.awaits_labels and facts.waited_keys >= patience:
-            reason = f"a training has waited for labels for {counted(facts.waited_keys, 'key')}."
-            records.give_up(key, facts.unlabelled, reason, now=now)
-            facts = records.at(key, judged, now=now)
-            decision = policy.decide(facts, spec.retraining, now)
-        return facts, decision

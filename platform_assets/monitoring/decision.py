@@ -8,6 +8,7 @@ act on it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -30,9 +31,9 @@ STAGE = "decision"
 NEWEST_SHOWN = 14
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's decision asset."""
-    return Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's decision stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -42,51 +43,38 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         run=_DecisionRun,
         outside=outside,
         deps=[dep(spec, "drift"), dep(spec, "performance")],
-    ).assets()
+    )
 
 
 class _DecisionRun(KeyedRun[None]):
     def work(self) -> Iterator[dg.MaterializeResult]:
         """Decide key by key, because a decision depends on earlier ones."""
-        self._judged = require(self.tables, "drift", self.keys)
+        judged, history = require(self.tables, "drift", self.keys), self.product.history
         recorded = self.tables.records(STAGE, self.keys)
         measuring = Measuring.for_product(self.spec, measures_of(self.spec.task))
-        self._deciding = deciding.Deciding(self.product, self.keys, self.stage.outside.budget, measuring)
-        decisions = {}
+        maker = deciding.Deciding(self.product, self.keys, self.stage.outside.budget, measuring)
+        decisions = dict[str, Decision]()
         for key in self.keys:
-            decisions[key] = self._decision(key)
-            if key not in recorded:
-                self._record(key, decisions[key])
+            decision = history.decision(key)
+            if decision is None:
+                decision = maker.decide(key, judged[key])
+                try:
+                    # Before the partition record: a run that is killed in between finds it and makes no other.
+                    self.product.ledgers.of(DECISIONS).create(key, decision)
+                except RecordExists:
+                    decision = history.decision(key)
+                    assert decision is not None  # records are never removed
+            decisions[key] = decision
+            if key not in recorded:  # Dagster's freshness is read from a partition record
+                digest, notes = sha256(canonical(decision.document())), {"action": decision.action}
+                self.tables.record(STAGE, key, content_digest=digest, inputs={}, code=self.code, notes=notes)
         newest = decisions[last := self.keys[-1]]
         self.context.log.info(f"{last}: {newest.action}. {' '.join(newest.reasons)}")
         rows = [
             {"key": key, "action": decisions[key].action, "why": " ".join(decisions[key].reasons)}
             for key in reversed(self.keys[-NEWEST_SHOWN:])
         ]
-        run: Metadata = {
-            "newest_key": last,
-            "newest_action": newest.action,
-            "decisions": metadata.table(rows),
-        }
+        run: Metadata = {"newest_key": last, "newest_action": newest.action, "decisions": metadata.table(rows)}
         for key in self.keys:
             self.add_metadata({**self.page(decisions[key]), **run}, key)
         yield dg.MaterializeResult(asset_key=self.stage.key())
-
-    def _decision(self, key: str) -> Decision:
-        """Return the recorded decision on a key, or make and record it."""
-        existing = self.product.history.decision(key)
-        if existing is not None:
-            return existing
-        record = self._deciding.decide(key, self._judged[key])
-        try:
-            self.product.ledgers.of(DECISIONS).create(key, record)
-        except RecordExists:
-            existing = self.product.history.decision(key)
-            assert existing is not None  # records are never removed
-            return existing
-        return record
-
-    def _record(self, key: str, decided: Decision) -> None:
-        """Record the decision as a partition record too, from which Dagster's freshness is read."""
-        digest, notes = sha256(canonical(decided.document())), {"action": decided.action}
-        self.tables.record(STAGE, key, content_digest=digest, inputs={}, code=self.code, notes=notes)

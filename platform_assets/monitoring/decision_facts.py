@@ -11,13 +11,11 @@ from platform_assets.data import unlabelled
 from platform_assets.engine.outside import Budget
 from platform_assets.monitoring import performance_policy, policy, skew
 from platform_assets.monitoring.performance_maker import Measuring
-from platform_assets.store.history.faults import judgement
-from platform_assets.store.history.holds import Hold
-from platform_assets.store.history.performance import measured
-from platform_assets.store.history.reader import History
+from platform_assets.store.history.reader import History, judgement
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.decisions import DecidedFault, Decision
-from platform_assets.store.records.faults import Fault
+from platform_assets.store.records.faults import Fault, Hold
+from platform_assets.store.records.notes import measured
 from platform_assets.store.records.requests import DecisionRequest
 from platform_assets.store.tables import PartitionRecord
 
@@ -57,8 +55,16 @@ class DecisionFacts:
         """
         spec, grain = self._spec, self._spec.grain
         index, cutoff = grain.index(key), self._cutoff(key)
-        earlier = _earlier(self._product, index)
+        rules, history = spec.retraining, self._history
+        # As far back as a decision may depend on earlier ones, the newest first.
+        reach = max(rules.cooldown, 2 * rules.decide_every, rules.decide_every + spec.label_patience, 1)
+        before = range(index - 1, max(-1, index - 1 - reach), -1)
+        decisions = ((position, history.decision(grain.key_at(position))) for position in before)
+        earlier = {at: record for at, record in takewhile(lambda item: item[1] is not None, decisions) if record}
         trained = [position for position in self._trained if position <= index + 1]
+        judged_cutoffs = {grain.key_at(position) for position in trained}
+        # Of recent decisions only: an older training without a verdict was given up.
+        decided = (record.cutoff for record in earlier.values() if record.action == policy.RETRAIN)
         window = self._window.get(cutoff, ()) if cutoff is not None else ()
         notes = self._given_up
         given_up = [
@@ -77,14 +83,14 @@ class DecisionFacts:
             cutoff=cutoff,
             superseded_at=None if cutoff is None else grain.instant_after(cutoff),
             has_newer=not is_newest,
-            anchor=0 if spec.retraining.anchor is None else grain.index(spec.retraining.anchor),
+            anchor=0 if rules.anchor is None else grain.index(rules.anchor),
             last_judged=next(
                 (position for position, record in earlier.items() if record.is_free), min(earlier, default=None)
             ),
             live_cutoff=None if self._live is None else grain.index(self._live[1].cutoff),
             live_digest=None if self._live is None else self._live[1].digest,
             last_trained=max(trained, default=None),
-            pending_cutoff=_pending(earlier, {grain.key_at(position) for position in trained}),
+            pending_cutoff=next((cutoff for cutoff in decided if cutoff not in judged_cutoffs), None),
             usable_keys=sum(item in self._labelled for item in usable),
             min_keys=spec.min_keys,
             unlabelled=tuple(item for item in usable if item not in self._labelled),
@@ -95,13 +101,13 @@ class DecisionFacts:
             label_delay=spec.label_delay,
             fresh_keys=self._fresh(usable, max(trained, default=None)),
             held=tuple(item for item in window if item in self._excluded and self._excluded[item].is_held),
-            health=_health(judged, self._history.hold(key)),
+            health=_health(judged, history.hold(key)),
             performance=self._performance(key) if is_newest else None,
             skew=skew.judge(
                 measured(self._measured[key]).skew or None if key in self._measured else None,
                 spec.monitors.min_equal_share,
             ),
-            request=_request(self._history, earlier),
+            request=_request(history, earlier),
             balance=self._budget.balance(spec, self._attempts, f"{now:%Y-%m}"),
         )
 
@@ -165,22 +171,6 @@ class DecisionFacts:
             return None
         promised = self._measuring.of_model(self._tables, key, digest)
         return None if promised is None else performance_policy.judge(promised, self._spec.retraining)
-
-
-def _earlier(product: ProductStore, index: int) -> dict[int, Decision]:
-    """Return earlier decisions, the newest first, as far back as a decision may depend on them."""
-    spec = product.spec
-    policy = spec.retraining
-    reach = max(policy.cooldown, 2 * policy.decide_every, policy.decide_every + spec.label_patience, 1)
-    indexes = range(index - 1, max(-1, index - 1 - reach), -1)
-    decisions = ((at, product.history.decision(spec.grain.key_at(at))) for at in indexes)
-    return {at: record for at, record in takewhile(lambda item: item[1] is not None, decisions) if record is not None}
-
-
-def _pending(earlier: Mapping[int, Decision], trained: set[str]) -> str | None:
-    """Return the cutoff of a recently decided training without a verdict; older ones were given up."""
-    decided = (record.cutoff for record in earlier.values() if record.action == policy.RETRAIN)
-    return next((cutoff for cutoff in decided if cutoff not in trained), None)
 
 
 def _waited(earlier: Mapping[int, Decision], index: int) -> int:

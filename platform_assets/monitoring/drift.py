@@ -9,8 +9,9 @@ change: late labels are judged when they land, against the same model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -26,10 +27,9 @@ from platform_assets.engine.stage import Stage, dep
 from platform_assets.monitoring import fault_sentences
 from platform_assets.monitoring.drift_maker import COLUMNS, TYPES, Judging
 from platform_assets.product.spec import Product
-from platform_assets.store.history.faults import judgement
-from platform_assets.store.history.holds import Hold
 from platform_assets.store.records import notes
-from platform_assets.store.records.judgements import Judgement
+from platform_assets.store.records.faults import Hold, Judgement
+from platform_assets.store.records.notes import judgement
 
 STAGE = "drift"
 CHECK = "no_faults"
@@ -41,19 +41,17 @@ class Seen:
 
     Attributes:
         hold: of a faulty key: its newest fault record.
-        before: judgements up to the newest key of the run, in order; only of that one.
-        rows: likewise, the drift of each field.
+        rows: of the newest key of the run, the drift of each field.
     """
 
     judged: Judgement
     hold: Hold | None = None
-    before: Mapping[str, Judgement] | None = None
     rows: pl.DataFrame | None = None
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's drift asset."""
-    return Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's drift stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -69,7 +67,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         ],
         metadata=metadata.column_schema({name: str(dtype) for name, dtype in TYPES.items()}, COLUMNS),
         checks={CHECK: "The key has no fault. Blocks nothing: a faulty key is held."},
-    ).assets()
+    )
 
 
 class _DriftRun(KeyedRun[Judging]):
@@ -90,43 +88,25 @@ class _DriftRun(KeyedRun[Judging]):
         )
 
     def describe(self, done: Advance) -> Report:
-        """Return how each key was judged, with its check, and what surrounds the newest key if it is new."""
-        newest, tables = self.keys[-1], self.tables
+        """Return how each key was judged, with its check, and the fields of the newest key if it is new."""
+        newest = self.keys[-1]
         judged = {key: judgement(record) for key, record in done.records[STAGE].items()}
         faulty = [key for key, item in judged.items() if item.is_faulty]
         holds = self.product.history.holds(faulty) if faulty else {}
         facts = {key: Seen(judged=item, hold=holds.get(key)) for key, item in judged.items()}
-        self._observe({key: facts[key] for key in faulty})
-        if newest not in done.memoised:
-            recent = tables.records(STAGE, self.spec.grain.with_lookback((newest,), self.spec.monitors.record_keys))
-            before = {key: judgement(record) for key, record in recent.items()}
-            facts[newest] = replace(facts[newest], before=before, rows=tables.read(STAGE, [newest]))
-        return Report(facts=facts, checks={CHECK: {key: _check(key, item) for key, item in judged.items()}})
-
-    def _observe(self, faulty: Mapping[str, Seen]) -> None:
-        """Report the fault of each key on its data too, whose own result counts rows and cannot know of it.
-
-        Dagster's page of a key shows the metadata of a later observation in place of the materialization's.
-        """
         sources = {source.name for source in self.spec.sources}
-        for key, judged_key in faulty.items():
-            if primary := judged_key.judged.primary:
-                readable = metadata.readable(self.view(facts=judged_key)[0], {"fault": fault_sentences.clause(primary)})
-                source = primary.source
-                blamed = [(stage, source) for stage in ("raw", "validated")] if source in sources else []
+        checks = {key: KeyCheck(passed=True, description=f"{key} has no fault.") for key in judged}
+        for key in faulty:
+            # Dagster's page of a key shows a later observation's metadata in place of the materialization's, whose rows
+            # cannot know of the fault.
+            if primary := judged[key].primary:
+                clause = fault_sentences.clause(primary)
+                checks[key] = KeyCheck(passed=False, description=f"{clause} ({key}).", metadata=primary.document())
+                readable = metadata.readable(self.view(facts=facts[key])[0], {"fault": clause})
+                blamed = [("raw", primary.source), ("validated", primary.source)] if primary.source in sources else []
                 for stage, name in (*blamed, ("features", None)):
-                    self.context.log_event(
-                        dg.AssetObservation(
-                            dg.AssetKey(naming.asset_key(self.spec.name, stage, name)),
-                            partition=key,
-                            metadata=readable,
-                        )
-                    )
-
-
-def _check(key: str, judged: Judgement) -> KeyCheck:
-    """Return a key's check: a failure begins with the source that is at fault."""
-    if not judged.primary:
-        return KeyCheck(passed=True, description=f"{key} has no fault.")
-    clause = fault_sentences.clause(judged.primary)
-    return KeyCheck(passed=False, description=f"{clause} ({key}).", metadata=judged.primary.document())
+                    asset = dg.AssetKey(naming.asset_key(self.spec.name, stage, name))
+                    self.context.log_event(dg.AssetObservation(asset, partition=key, metadata=readable))
+        if newest not in done.memoised:
+            facts[newest] = replace(facts[newest], rows=self.tables.read(STAGE, [newest]))
+        return Report(facts=facts, checks={CHECK: checks})

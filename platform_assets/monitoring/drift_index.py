@@ -141,6 +141,7 @@ def index(
         if observed.shape != counts.shape[1:]:
             raise ValueError(f"field {name!r} has {observed.shape[0]} bins; the reference has {counts.shape[1]}.")
         fields[name] = float(psi(observed, counts.sum(axis=0)))
+        # Few answers are far from the training windows by chance alone.
         floors.append(by_chance(observed, counts.sum(axis=0), limit) if is_floored else 0.0)
     mean_psi = float(np.mean(list(fields.values())))
     return Index(

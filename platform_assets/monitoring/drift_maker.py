@@ -10,12 +10,9 @@ import polars as pl
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring.judged_product import JudgedProduct
 from platform_assets.monitoring.judgement import Judge
-from platform_assets.store.history.faults import Faults
-from platform_assets.store.history.releases import Releases
-from platform_assets.store.history.requests import Requests
+from platform_assets.store.history.reader import Faults, Releases, Requests
 
 if TYPE_CHECKING:
-    from platform_assets.monitoring.judged import Judgement
     from platform_assets.product.spec import Product
     from platform_assets.store.product_store import ProductStore
 
@@ -58,22 +55,17 @@ class Judging(JudgedProduct):
         return Judge(self, product, keys)
 
     def make(self, judge: Judge, keys: tuple[str, ...]) -> StageOutput:
-        """Judge keys and return their rows and notes."""
+        """Judge keys and return their notes and rows: failing checks first, then the fields of each index by PSI."""
         judgements = judge.judge(keys)
-        return StageOutput(
-            frames={key: _rows(judgement) for key, (judgement, _) in judgements.items()},
-            notes={key: notes.document() for key, (_, notes) in judgements.items()},
-        )
-
-
-def _rows(judgement: Judgement) -> pl.DataFrame:
-    """Return one row per check and one per field of each drift index: failing checks and largest PSI first."""
-    rows: list[tuple[str | bool | float | None, ...]] = [
-        (check.check, check.source, check.column, check.is_failing, check.came, check.expected, None)
-        for check in judgement.checks
-    ]
-    for source, index in (("answers", judgement.mix), ("features", judgement.index)):
-        if index is not None:
-            farthest = sorted(index.fields.items(), key=lambda item: (-item[1], item[0]))
-            rows += [(PSI, source, field, False, None, None, value) for field, value in farthest]
-    return pl.DataFrame(rows, schema=TYPES, orient="row")
+        frames = {}
+        for key, (judgement, _) in judgements.items():
+            rows: list[tuple[str | bool | float | None, ...]] = [
+                (check.check, check.source, check.column, check.is_failing, check.came, check.expected, None)
+                for check in judgement.checks
+            ]
+            for source, index in (("answers", judgement.mix), ("features", judgement.index)):
+                if index is not None:
+                    farthest = sorted(index.fields.items(), key=lambda item: (-item[1], item[0]))
+                    rows += [(PSI, source, field, False, None, None, value) for field, value in farthest]
+            frames[key] = pl.DataFrame(rows, schema=TYPES, orient="row")
+        return StageOutput(frames=frames, notes={key: notes.document() for key, (_, notes) in judgements.items()})

@@ -1,6 +1,6 @@
 """Write the platform's own fault records: a fault, its repair, and the fallback when nobody reacts (null or drop).
 
-People's records are written by `intervention.py`; what a record means is `store.history.faults`.
+People's records are written by `intervention.py`; what a record means is `store.records.faults.Hold`.
 Every write first compares with the ledger, so a run that was killed and restarted adds nothing.
 """
 
@@ -18,7 +18,6 @@ from platform_assets.data.declared import THE_FEATURES
 from platform_assets.monitoring.faults import AWAITED, UNREADABLE, Check
 from platform_assets.product.windows import Window
 from platform_assets.store.history import snapshots
-from platform_assets.store.history.holds import Hold
 from platform_assets.store.records.faults import (
     FAULTS,
     Accepted,
@@ -26,6 +25,7 @@ from platform_assets.store.records.faults import (
     FailedCheck,
     Fault,
     FaultRecord,
+    Hold,
     Nulled,
     Repair,
     Repaired,
@@ -88,8 +88,29 @@ class FaultRecords:
             if hold is not None and not isinstance(hold.record, Accepted | Repaired):
                 reason = "the key was judged again and no check fails."
                 self._append(key, Repaired(why=reason, **self._signature(key)))
-        else:
-            self._fault(key, hold, failing, digests, newest)
+            return
+        label, first, index = self._spec.label_source.name, failing[0], self._spec.grain.index(key)
+        before = self._spec.grain.key_at(index - 1) if index else None
+        earlier = self._written(before) if before in self.holds and before is not None else None
+        # An episode is the contiguous keys with the same fault, or those that wait for an unreadable delivery.
+        waits = first.check == AWAITED and earlier and earlier.check == UNREADABLE
+        goes_on = earlier and earlier.source == first.source and (earlier.check == first.check or waits)
+        fault = Fault(
+            **asdict(first.to_record()),
+            checks=tuple(FailedCheck(**asdict(check.to_record()), digest=digests[check.source]) for check in failing),
+            labels_are_broken=any(check.source == label for check in failing),
+            why=f"{first.check} of {first.source}: {first.came}; expected {first.expected}.",
+            episode=earlier.episode if earlier and goes_on else key,
+            since=newest,
+            **self._signature(key),
+        )
+        if hold is not None:
+            written = self._written(key)
+            if isinstance(hold.record, Fault) and _lasting(hold.record) == _lasting(fault):
+                return
+            if isinstance(hold.record, Accepted | Nulled) and written and _facts(fault) <= _facts(written):
+                return
+        self._append(key, fault)
 
     def settle(self, key: str, before: Sequence[str], *, newest: str) -> None:
         """Stop waiting for a person on faults that are `repair_within` keys older than `key`.
@@ -106,8 +127,19 @@ class FaultRecords:
                 continue
             if all(check.check == AWAITED for check in hold.record.checks):
                 continue  # settled with the key that it waits for
-            if grain.index(key) - grain.index(hold.record.since) >= patience:
-                self._give_up(earlier, hold.number, hold.record.checks, newest)
+            if grain.index(key) - grain.index(hold.record.since) < patience:
+                continue
+            source, reason = self._choice(earlier, hold.record.checks)
+            opening = f"nobody reacted within {patience} keys, and {reason}"
+            about = self._signature(earlier)
+            if source is None:
+                sentence = f"{opening}: the key is dropped permanently."
+                self._append(earlier, Dropped(fault=hold.number, why=sentence, **about))
+            else:
+                sentence = f"{opening}: {source} is left out and the rows stay."
+                self._append(earlier, Nulled(fault=hold.number, source=source, why=sentence, **about))
+            if source is not None or any(check.check == UNREADABLE for check in hold.record.checks):
+                self.request_advance(earlier, newest=newest)
 
     def request_advance(self, key: str, *, newest: str) -> None:
         """Request one new advance of the keys that look back on a key that was given up."""
@@ -129,51 +161,6 @@ class FaultRecords:
         ):
             self._ledgers.of(REQUESTS).append(request)
 
-    def _fault(
-        self, key: str, hold: Hold | None, failing: Sequence[Check], digests: Mapping[str, str], newest: str
-    ) -> None:
-        label, first = self._spec.label_source.name, failing[0]
-        fault = Fault(
-            **asdict(first.to_record()),
-            checks=tuple(FailedCheck(**asdict(check.to_record()), digest=digests[check.source]) for check in failing),
-            labels_are_broken=any(check.source == label for check in failing),
-            why=f"{first.check} of {first.source}: {first.came}; expected {first.expected}.",
-            episode=self._episode(key, first),
-            since=newest,
-            **self._signature(key),
-        )
-        if hold is not None:
-            written = self._written(key)
-            if isinstance(hold.record, Fault) and _lasting(hold.record) == _lasting(fault):
-                return
-            if isinstance(hold.record, Accepted | Nulled) and written and _facts(fault) <= _facts(written):
-                return
-        self._append(key, fault)
-
-    def _episode(self, key: str, primary: Check) -> str:
-        """Return the first of the contiguous keys with the same fault."""
-        index = self._spec.grain.index(key)
-        before = self._spec.grain.key_at(index - 1) if index else None
-        written = self._written(before) if before in self.holds and before is not None else None
-        waits = primary.check == AWAITED and written and written.check == UNREADABLE
-        if written and written.source == primary.source and (written.check == primary.check or waits):
-            return written.episode
-        return key
-
-    def _give_up(self, key: str, fault: int, checks: Sequence[FailedCheck], newest: str) -> None:
-        source, reason = self._choice(key, checks)
-        opening = f"nobody reacted within {self._spec.monitors.repair_within} keys, and {reason}"
-        if source is None:
-            self._append(
-                key, Dropped(fault=fault, why=f"{opening}: the key is dropped permanently.", **self._signature(key))
-            )
-            if any(check.check == UNREADABLE for check in checks):
-                self.request_advance(key, newest=newest)
-        else:
-            sentence = f"{opening}: {source} is left out and the rows stay."
-            self._append(key, Nulled(fault=fault, source=source, why=sentence, **self._signature(key)))
-            self.request_advance(key, newest=newest)
-
     def _choice(self, key: str, checks: Sequence[FailedCheck]) -> tuple[str | None, str]:
         """Return the source to leave out (None to drop the key), and the reason."""
         faulty = sorted({check.source for check in checks if check.check != AWAITED})
@@ -183,17 +170,13 @@ class FaultRecords:
             return None, "no source is known to be the cause"
         if len(faulty) > 1:
             return None, f"{' and '.join(faulty)} are faulty, but only one can be left out"
-        if not self._rows_without(key, faulty[0]):
+        spec, validated = self._spec, self._validated
+        tables = {source.name: validated(source.name, source.is_slow, key) for source in spec.feature_sources}
+        tables[faulty[0]] = tables[faulty[0]].filter(pl.col("key") != key)
+        built = spec.features(tables, Window(grain=spec.grain, keys=(key,)))
+        if not declared.split(built, spec.fields)[0].height:
             return None, f"without {faulty[0]} there are no rows"
         return faulty[0], "its labels are not known to be broken"
-
-    def _rows_without(self, key: str, source: str) -> int:
-        """Count the feature rows a key would have without one source's rows of it."""
-        spec = self._spec
-        tables = {other.name: self._validated(other.name, other.is_slow, key) for other in spec.feature_sources}
-        tables[source] = tables[source].filter(pl.col("key") != key)
-        built = spec.features(tables, Window(grain=spec.grain, keys=(key,)))
-        return declared.split(built, spec.fields)[0].height
 
     def _written(self, key: str) -> Fault | None:
         """Return the newest fault on record."""
@@ -231,12 +214,6 @@ def _lasting(fault: Fault) -> Fault:
 def _facts(fault: Fault) -> set[tuple[str | None, ...]]:
     """Identify each failing check by source, check, column and data; a cross rule also by its sentence."""
     return {
-        (
-            check.source,
-            check.check,
-            check.column,
-            check.digest,
-            check.expected if check.check == "cross_rule" else None,
-        )
-        for check in fault.checks
+        (item.source, item.check, item.column, item.digest, item.expected if item.check == "cross_rule" else None)
+        for item in fault.checks
     }

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from platform_assets.monitoring import held_faults
-from platform_assets.store.history.holds import Hold
-from platform_assets.store.records.faults import Accepted, Dropped, Fault, FaultRecord, Nulled, Repair, Repaired
-from platform_assets.store.records.judgements import Primary
+from platform_assets.store.records.faults import (
+    Accepted,
+    Dropped,
+    Fault,
+    FaultRecord,
+    Hold,
+    Nulled,
+    Primary,
+    Repair,
+    Repaired,
+)
 
 SETTLED: Mapping[type[FaultRecord], str] = {
     Accepted: "accepted",

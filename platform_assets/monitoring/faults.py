@@ -9,7 +9,7 @@ The module is over 300 lines so that whoever is alerted by a check finds all che
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from platform_assets.monitoring.overlaps import repeat
-from platform_assets.store.records.judgements import Primary
+from platform_assets.store.records.faults import Primary
 
 if TYPE_CHECKING:
     from platform_assets.product.monitoring import CrossRule, Monitors
@@ -120,23 +120,32 @@ def check(
         checks += _delivered(source, current, [earlier for _, earlier in history])
         if not current.rows:
             continue
-        checks += [_quarantined(source, current, monitors), _repeated(source, current, monitors)]
+        checks += _unusable(source, current, monitors)
         accepted = [earlier for _, earlier in history if earlier.good]
         if not monitors.is_comparing or len(history) < monitors.min_record_keys or not accepted or not current.good:
             continue
         checks += _vanished(source, current, accepted, monitors) + _unknown(source, current, accepted)
         checks.append(_frozen(source, current, accepted, monitors))
+        # No sound batch comes near half a single row's spread, and a turned, blurred or inverted one exceeds it.
         checks += _shifted(source, current, accepted, monitors)
-        checks += _volume(
-            source, current, [earlier for earlier_phase, earlier in history if earlier_phase == phase], monitors
-        )
-        checks += _overlap(
-            source,
-            current,
-            before,
-            [(earlier_phase, earlier) for earlier_phase, earlier in history if earlier.good],
-            monitors,
-        )
+        alike = [earlier for earlier_phase, earlier in history if earlier_phase == phase]
+        checks += _volume(source, current, alike, monitors)
+        # All recent keys, not only the one before: a file of a week ago would pass.
+        landed = enumerate((sketches.get(source) for sketches in reversed(before)), start=1)
+        contents = {back: sketch.content for back, sketch in landed if sketch is not None}
+        samples = [(earlier_phase, earlier.content) for earlier_phase, earlier in history if earlier.good]
+        repetition = repeat(current.content, contents, samples, monitors)
+        if repetition is not None:
+            where = "the previous key" if repetition.keys_back == 1 else f"the key {repetition.keys_back} keys back"
+            checks.append(
+                Check(
+                    source=source,
+                    check="overlap",
+                    is_failing=repetition.is_stale,
+                    came=f"{repetition.share:.0%} of the rows' content was already in {where}",
+                    expected=f"at most {repetition.limit:.0%}",
+                )
+            )
     return _ranked(checks)
 
 
@@ -223,126 +232,84 @@ def _delivered(source: str, current: SourceSketch, past: Sequence[SourceSketch])
     ]
 
 
-def _quarantined(source: str, current: SourceSketch, monitors: Monitors) -> Check:
+def _unusable(source: str, current: SourceSketch, monitors: Monitors) -> list[Check]:
     bad = current.quarantined - current.repeated
-    share = bad / current.rows
-    return Check(
-        source=source,
-        check="quarantined_share",
-        is_failing=share > monitors.max_quarantined_share,
-        came=f"{bad:,} of {current.rows:,} rows in quarantine ({share:.1%}), not counting repeated rows",
-        expected=f"at most {monitors.max_quarantined_share:.1%}",
-    )
-
-
-def _repeated(source: str, current: SourceSketch, monitors: Monitors) -> Check:
-    share = current.repeated / current.rows
-    return Check(
-        source=source,
-        check="repeated_rows",
-        is_failing=share > monitors.max_repeated_share,
-        came=f"{current.repeated:,} of {current.rows:,} rows repeat another row of the delivery ({share:.1%})",
-        expected=f"at most {monitors.max_repeated_share:.1%}",
-    )
-
-
-def _overlap(
-    source: str,
-    current: SourceSketch,
-    before: Sequence[Mapping[str, SourceSketch]],
-    accepted: Sequence[tuple[int, SourceSketch]],
-    monitors: Monitors,
-) -> list[Check]:
-    earlier = {
-        back: sketches[source].content for back, sketches in enumerate(reversed(before), start=1) if source in sketches
-    }
-    repetition = repeat(current.content, earlier, [(phase, earlier.content) for phase, earlier in accepted], monitors)
-    if repetition is None:
-        return []
-    where = "the previous key" if repetition.keys_back == 1 else f"the key {repetition.keys_back} keys back"
+    bad_share, repeated_share = bad / current.rows, current.repeated / current.rows
     return [
         Check(
             source=source,
-            check="overlap",
-            is_failing=repetition.is_stale,
-            came=f"{repetition.share:.0%} of the rows' content was already in {where}",
-            expected=f"at most {repetition.limit:.0%}",
-        )
+            check="quarantined_share",
+            is_failing=bad_share > monitors.max_quarantined_share,
+            came=f"{bad:,} of {current.rows:,} rows in quarantine ({bad_share:.1%}), not counting repeated rows",
+            expected=f"at most {monitors.max_quarantined_share:.1%}",
+        ),
+        Check(
+            source=source,
+            check="repeated_rows",
+            is_failing=repeated_share > monitors.max_repeated_share,
+            came=f"{current.repeated:,} of {current.rows:,} rows repeat another row of the delivery "
+            f"({repeated_share:.1%})",
+            expected=f"at most {monitors.max_repeated_share:.1%}",
+        ),
     ]
 
 
 def _vanished(source: str, current: SourceSketch, accepted: Sequence[SourceSketch], monitors: Monitors) -> list[Check]:
     refused = (current.quarantined - current.repeated) / current.rows
-
-    def gone(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
+    checks = []
+    for column, counts, past in _categories(current, accepted):
         shares = {
             value: min(earlier.get(value, 0) / sketch.good for earlier, sketch in zip(past, accepted, strict=True))
             for value in past[-1]
         }
         usual = {value: share for value, share in shares.items() if share >= STRANGE_SHARE}
         lost = [value for value in usual if value not in counts]
-        shares_text = ", ".join(f"{value!r} ({usual[value]:.1%} or more of the rows)" for value in lost)
-        return (
-            lost,
-            f"no row with {', '.join(map(repr, lost))}" if lost else f"all {len(usual)} usual values",
-            (
-                f"{shares_text}, as in each of {len(accepted)} keys"
-                if lost
-                else f"the values that each of {len(accepted)} keys had"
-            ),
-            # The margin allows for a share somewhat below the smallest one of the keys before it.
-            bool(lost) and monitors.margin * refused >= sum(usual[value] for value in lost),
+        lost_shares = ", ".join(f"{value!r} ({usual[value]:.1%} or more of the rows)" for value in lost)
+        each = f"each of {len(accepted)} keys"
+        checks.append(
+            Check(
+                source=source,
+                check="vanished_categories",
+                column=column,
+                is_failing=bool(lost),
+                came=f"no row with {', '.join(map(repr, lost))}" if lost else f"all {len(usual)} usual values",
+                expected=f"{lost_shares}, as in {each}" if lost else f"the values that {each} had",
+                # The margin allows for a share somewhat below the smallest one of the keys before it.
+                is_in_quarantine=bool(lost) and monitors.margin * refused >= sum(usual[value] for value in lost),
+            )
         )
-
-    return _by_category(source, "vanished_categories", current, accepted, gone)
+    return checks
 
 
 def _unknown(source: str, current: SourceSketch, accepted: Sequence[SourceSketch]) -> list[Check]:
-    def new(counts: _Categories, past: Sequence[_Categories]) -> _Judged:
+    checks = []
+    for column, counts, past in _categories(current, accepted):
         usual = {value for earlier in past for value in earlier}
         strange = sorted((value for value in counts if value not in usual), key=lambda value: -counts[value])
         share = sum(counts[value] for value in strange) / current.good
         examples = ", ".join(f"{value!r}" for value in strange[:5])
-        text = f"{share:.1%} of the rows have new values" + (f": {examples}" if strange else "")
-        expected = f"at most {STRANGE_SHARE:.0%} outside the {len(usual)} values of {len(accepted)} keys"
-        return strange if share > STRANGE_SHARE else [], text, expected, False
-
-    return _by_category(source, "unknown_categories", current, accepted, new)
-
-
-_Judged = tuple[list[str], str, str, bool]
-"""The strange values, the observed and the expected sentence, and whether quarantined rows may hold the values."""
-_Categories = Mapping[str, int]
-"""Rows by value, with every value counted."""
-_Judge = Callable[[_Categories, Sequence[_Categories]], _Judged]
-
-
-def _by_category(
-    source: str, name: str, current: SourceSketch, accepted: Sequence[SourceSketch], judge: _Judge
-) -> list[Check]:
-    """Judge each column whose values are all counted, now and in every accepted key; columns of names are not."""
-    checks = []
-    for column, column_sketch in current.columns.items():
-        past = [
-            counts
-            for earlier in accepted
-            if column in earlier.columns and (counts := earlier.columns[column].categories) is not None
-        ]
-        if not column_sketch.categories or len(past) < len(accepted):
-            continue
-        values, text, expected, is_in_quarantine = judge(column_sketch.categories, past)
         checks.append(
             Check(
                 source=source,
-                check=name,
+                check="unknown_categories",
                 column=column,
-                is_failing=bool(values),
-                came=text,
-                expected=expected,
-                is_in_quarantine=is_in_quarantine,
+                is_failing=share > STRANGE_SHARE,
+                came=f"{share:.1%} of the rows have new values" + (f": {examples}" if strange else ""),
+                expected=f"at most {STRANGE_SHARE:.0%} outside the {len(usual)} values of {len(accepted)} keys",
             )
         )
     return checks
+
+
+def _categories(
+    current: SourceSketch, accepted: Sequence[SourceSketch]
+) -> Iterator[tuple[str, dict[str, int], list[dict[str, int]]]]:
+    """Yield each column whose values are all counted, with the rows by value of the key and of every accepted key."""
+    for column, sketch in current.columns.items():
+        columns = [earlier.columns[column] for earlier in accepted if column in earlier.columns]
+        past = [counts for earlier in columns if (counts := earlier.categories) is not None]
+        if sketch.categories and len(past) == len(accepted):
+            yield column, sketch.categories, past
 
 
 def _frozen(source: str, current: SourceSketch, accepted: Sequence[SourceSketch], monitors: Monitors) -> Check:

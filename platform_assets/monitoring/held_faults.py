@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from platform_assets.store.history.holds import Hold
+from platform_assets.base.keys import Grain
+from platform_assets.monitoring.alert_kinds import episode_id
+from platform_assets.store.history.reader import History
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.faults import Fault
+from platform_assets.store.records.faults import Fault, Hold
 
 JUDGED = "drift"
 RECORDS_READ = 20
@@ -38,3 +40,20 @@ def read(product: ProductStore) -> Faults:
 def held(faults: Faults) -> dict[str, Fault]:
     """Return those of keys that wait for a person."""
     return {key: fault for key, (fault, hold) in faults.items() if hold.is_held}
+
+
+def going_on(history: History, grain: Grain, episodes: Mapping[str, str], last: str) -> Collection[str]:
+    """Return the ids of the alerts about faults whose keys are held still.
+
+    Args:
+        episodes: by the id of its alert, the first key of each episode; at least one.
+        last: the last key to look at.
+    """
+    first = min(episodes.values(), key=grain.index)
+    records = [hold.record for hold in history.holds(grain.span(first, last)).values() if hold.is_held]
+    # A key that was delivered again and is not judged yet may be of any of them.
+    faults = [record for record in records if isinstance(record, Fault)]
+    if len(faults) < len(records):
+        return episodes.keys()
+    parts = [("fault", fault.episode, fault.source, fault.check) for fault in faults]
+    return {episode_id(*part[:count]) for part in parts for count in (2, 4)}  # a decision may know the episode only

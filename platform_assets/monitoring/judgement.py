@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -14,13 +15,13 @@ from platform_assets.base import naming
 from platform_assets.data import declared, stage_inputs
 from platform_assets.data.rows import Rows
 from platform_assets.engine.outputs import by_key
-from platform_assets.monitoring import counted_answers, drift_index, faults, put_aside, sketch
+from platform_assets.monitoring import counted_answers, drift_index, faults, sketch, undeclared_values
 from platform_assets.monitoring.fault_records import FaultRecords
-from platform_assets.monitoring.judged import Judgement
 from platform_assets.store.artifacts import ArtifactProblem
 from platform_assets.store.content import type_of
-from platform_assets.store.history.holds import REQUEST_INPUT
+from platform_assets.store.records import faults as noted_faults
 from platform_assets.store.records import notes
+from platform_assets.store.records.faults import REQUEST_INPUT
 from platform_assets.store.records.sketches import Answered, KeySketch, SourceSketch
 from platform_assets.training import reference
 from platform_assets.training.histograms import histograms
@@ -29,8 +30,6 @@ from platform_assets.training.reference import MIX, Counts, Model, Reference
 if TYPE_CHECKING:
     from platform_assets.monitoring.judged_product import JudgedProduct
     from platform_assets.store.product_store import ProductStore
-    from platform_assets.store.records import judgements
-    from platform_assets.store.records.performance import Compared
     from platform_assets.store.tables import PartitionRecord
 
 STAGE = "drift"
@@ -38,6 +37,51 @@ FEATURES = "features"
 PREDICTIONS = "predictions"
 _HELD_BACK = 2
 """Look back this many window widths, so that held keys can be skipped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The judgement of one key.
+
+    Attributes:
+        checks: every check, failing ones first.
+        index: drift index of the features; None without a model, for a faulty key, or with too few keys.
+        mix: drift index of the served answers; None in the same cases.
+        model: the model whose training rows the index compares with.
+    """
+
+    checks: tuple[faults.Check, ...]
+    index: drift_index.Index | None
+    mix: drift_index.Index | None
+    model: Model | None
+
+    @property
+    def failing(self) -> tuple[faults.Check, ...]:
+        """The failing checks, primary first."""
+        return faults.failing(self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict. A fault outranks drift: broken data says nothing about the world."""
+        if self.failing:
+            return "alert_fault"
+        return "drift" if any(index is not None and index.is_drift for index in (self.index, self.mix)) else "fine"
+
+    def notes(self, sketch_digest: str, *, was_faulty: bool) -> noted_faults.Judgement:
+        """Return the notes of the key's record."""
+        failing = self.failing
+        return noted_faults.Judgement(
+            verdict=self.verdict,
+            is_faulty=bool(failing),
+            was_faulty=was_faulty or bool(failing),
+            faults=len(failing),
+            primary=failing[0].to_record() if failing else None,
+            index=msgspec.convert(self.index, noted_faults.Indexed | None, from_attributes=True),
+            mix=msgspec.convert(self.mix, noted_faults.Indexed | None, from_attributes=True),
+            reference=self.model.digest if self.model else None,
+            sketch=sketch_digest,
+            bins=self.model.bins if self.model else None,
+        )
 
 
 class Judge:
@@ -56,14 +100,18 @@ class Judge:
         self.faults = FaultRecords(spec, product, around)
         self._sketches: dict[str, KeySketch] = {}
         self._models: dict[str, Model | None] = {}
-        self._sources = [source for source in spec.sources if not source.is_slow]
         self._validated = {
             source.name: self._tables.records(_stage(source.name), keys)
             if source.is_label
             else stage_inputs.require(self._tables, _stage(source.name), keys)
-            for source in self._sources
+            for source in spec.sources
+            if not source.is_slow
         }
-        self._unread = {source.name: self._unreadable(source.name) for source in self._sources}
+        self._unread: dict[str, dict[str, PartitionRecord]] = {}
+        for name, records in self._validated.items():
+            empty = [key for key, record in records.items() if not notes.Validated.of(record).rows_in]
+            raw = self._tables.records(naming.stage("raw", name), empty) if empty else {}
+            self._unread[name] = {key: record for key, record in raw.items() if notes.Raw.of(record).unreadable}
         self._features = stage_inputs.require(self._tables, FEATURES, keys)
         self._answered = self._tables.records(PREDICTIONS, around)
         self._newest = max((*self._judged, *keys), key=spec.grain.index)
@@ -82,9 +130,13 @@ class Judge:
             **({REQUEST_INPUT: str(request)} if request else {}),
         }
 
-    def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, judgements.Judgement]]:
+    def judge(self, keys: tuple[str, ...]) -> dict[str, tuple[Judgement, noted_faults.Judgement]]:
         """Judge keys, record their faults, and return each judgement with its notes."""
-        rows = self._rows(keys)
+        rows = dict[str, dict[str, pl.DataFrame]]()  # labels only where they have landed
+        for name, records in self._validated.items():
+            digests = {key: records[key].content_digest for key in keys if key in records}
+            if digests:
+                rows[name] = by_key(self._tables.read_exact(_stage(name), digests), tuple(digests), _stage(name))
         features = self._features_of(keys)
         results = {}
         for key in keys:
@@ -98,20 +150,12 @@ class Judge:
             self._sketches[key] = key_sketch
             digests = {**self._digests(key), declared.THE_FEATURES: self._features[key].content_digest}
             self.faults.judge(key, failing, digests, newest=self._newest)
-            is_ranked = model is not None and not failing
-            judgement = Judgement(
-                checks=checks,
-                index=self._index(key, model) if is_ranked and model else None,
-                mix=self._mix_index(key, model) if is_ranked and model else None,
-                model=model,
+            index, mix = (
+                (self._index(key, model), self._mix_index(key, model)) if model and not failing else (None, None)
             )
-            was_faulty = key in self.faults.holds
-            results[key] = (
-                judgement,
-                judgement.notes(
-                    self._artifacts.put_json(key_sketch.document(), compressed=True), was_faulty=was_faulty
-                ),
-            )
+            judgement = Judgement(checks=checks, index=index, mix=mix, model=model)
+            sketch_digest = self._artifacts.put_json(key_sketch.document(), compressed=True)
+            results[key] = judgement, judgement.notes(sketch_digest, was_faulty=key in self.faults.holds)
             self.faults.settle(key, self._before(key, self._spec.monitors.record_keys), newest=self._newest)
         return results
 
@@ -124,23 +168,6 @@ class Judge:
 
     def _digests(self, key: str) -> dict[str, str]:
         return {name: records[key].content_digest for name, records in self._validated.items() if key in records}
-
-    def _unreadable(self, source: str) -> dict[str, PartitionRecord]:
-        """Return the records of `raw` of the keys whose delivery cannot be read."""
-        validated = self._validated[source].items()
-        empty = [key for key, record in validated if not notes.Validated.of(record).rows_in]
-        records = self._tables.records(naming.stage("raw", source), empty) if empty else {}
-        return {key: record for key, record in records.items() if notes.Raw.of(record).unreadable}
-
-    def _rows(self, keys: tuple[str, ...]) -> dict[str, dict[str, pl.DataFrame]]:
-        """Return the validated rows by source and key; labels only where they have landed."""
-        rows = {}
-        for name, records in self._validated.items():
-            digests = {key: records[key].content_digest for key in keys if key in records}
-            if digests:
-                frame = self._tables.read_exact(_stage(name), digests)
-                rows[name] = by_key(frame, tuple(digests), _stage(name))
-        return rows
 
     def _sketch(self, key: str, rows: Mapping[str, pl.DataFrame]) -> KeySketch:
         sources: dict[str, SourceSketch] = {}
@@ -165,49 +192,51 @@ class Judge:
 
     def _check(self, key: str, key_sketch: KeySketch, rows: int) -> tuple[faults.Check, ...]:
         """Check a key's sources, and its features only if no source is broken: they would just inherit the damage."""
-        monitors, index = self._spec.monitors, self._spec.grain.index(key)
+        monitors, grain = self._spec.monitors, self._spec.grain
+        past: list[faults.Past] = []  # the last accepted keys before this one
+        for earlier in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
+            accepted = None if self.faults.is_excluded(earlier) else self._sketch_of(earlier)
+            if accepted is not None:
+                hold = self.faults.holds.get(earlier)
+                nulled = hold.nulled_source if hold else None
+                sound = {name: item for name, item in accepted.sources.items() if name != nulled}
+                past.append(faults.Past(phase=grain.index(earlier) % monitors.season, sources=sound))
+            if len(past) == monitors.record_keys:
+                break
         before = [self._sketch_of(earlier) for earlier in self._before(key, monitors.record_keys)]
         checks = faults.check(
             key_sketch.sources,
             key_sketch.rules,
-            phase=index % monitors.season,
-            record=self._record(key),
+            phase=grain.index(key) % monitors.season,
+            record=past[::-1],
             before=[{} if earlier is None else earlier.sources for earlier in before],
             monitors=monitors,
         )
         put = cast("declared.PutAside", self._features[key].notes)
         awaits = notes.Features.of(self._features[key]).awaits
         awaits = {name: others for name, keys in awaits.items() if (others := [item for item in keys if item != key])}
-        aside = put_aside.check_share(rows, put, monitors.max_quarantined_share)
+        aside = undeclared_values.check(rows, put, monitors.max_quarantined_share)
         if aside is not None and not faults.failing(checks):
             checks = (aside, *checks)
         failing = faults.failing(checks)
         return (*failing, *faults.awaited(awaits), *(check for check in checks if not check.is_failing))
 
-    def _record(self, key: str) -> list[faults.Past]:
-        """Return the last accepted keys before this one, oldest first."""
-        monitors = self._spec.monitors
-        past: list[faults.Past] = []
-        for earlier in reversed(self._before(key, _HELD_BACK * monitors.record_keys)):
-            key_sketch = None if self.faults.is_excluded(earlier) else self._sketch_of(earlier)
-            if key_sketch is not None:
-                hold = self.faults.holds.get(earlier)
-                sound = {
-                    name: source_sketch
-                    for name, source_sketch in key_sketch.sources.items()
-                    if not hold or hold.nulled_source != name
-                }
-                past.append(faults.Past(phase=self._spec.grain.index(earlier) % monitors.season, sources=sound))
-            if len(past) == monitors.record_keys:
-                break
-        return past[::-1]
-
     def _index(self, key: str, model: Model) -> drift_index.Index | None:
-        """Rank the features of the newest usable keys up to this one; see `_ranked`."""
+        """Rank the features of the newest usable keys up to this one; see `_ranked`.
+
+        A key's histograms on the model's bins come from the bundle or from its sketch, or are computed now.
+        """
 
         def counts(candidate: str) -> Counts | None:
-            newest = self._sketches[key] if candidate == key else None
-            return newest.histograms if newest else self._histograms(candidate, model)
+            if candidate == key:
+                return self._sketches[key].histograms
+            if candidate in model.reference.keys:
+                return model.reference.histograms_of(candidate)
+            stored = self._sketch_of(candidate)
+            if stored is not None and stored.bins == model.bins:
+                return stored.histograms
+            record = self._tables.records(FEATURES, [candidate]).get(candidate)
+            return None if record is None else histograms(self._feature_rows(record), model.learned)
 
         return self._ranked(key, model.reference, counts)
 
@@ -225,12 +254,7 @@ class Judge:
         return None if mix is None or counts(key) is None else self._ranked(key, mix, counts, is_floored=True)
 
     def _ranked(
-        self,
-        key: str,
-        training: Reference,
-        counts_of: Callable[[str], Counts | None],
-        *,
-        is_floored: bool = False,
+        self, key: str, training: Reference, counts_of: Callable[[str], Counts | None], *, is_floored: bool = False
     ) -> drift_index.Index | None:
         """Rank the newest usable keys up to this one; None with too few keys now or in training."""
         monitors = self._spec.monitors
@@ -249,16 +273,6 @@ class Judge:
         return drift_index.index(
             window, training, limit=monitors.drift_limit, margin=monitors.margin, is_floored=is_floored
         )
-
-    def _histograms(self, key: str, model: Model) -> Counts | None:
-        """Return a key's histograms on the model's bins: from the bundle, from its sketch, or computed now."""
-        if key in model.reference.keys:
-            return model.reference.histograms_of(key)
-        stored = self._sketch_of(key)
-        if stored is not None and stored.bins == model.bins:
-            return stored.histograms
-        record = self._tables.records(FEATURES, [key]).get(key)
-        return None if record is None else histograms(self._feature_rows(record), model.learned)
 
     def _features_of(self, keys: tuple[str, ...]) -> dict[str, Rows]:
         """Return the features of keys: of all that can be held by one read."""
@@ -288,16 +302,13 @@ class Judge:
         if set(columns) - set(record.columns):
             return None
         built = self._features.get(key) or self._tables.records(FEATURES, [key]).get(key)
-        rows, compared = self._counted(record, built)
+        fields, limit = self._spec.fields, self._spec.monitors.min_equal_share
+        _, _, rows, compared = counted_answers.choose(self._tables, record, built, fields, task, limit=limit)
         rows = rows.filter(pl.col("digest") == model.digest)
         if rows.is_empty() or compared.is_skewed:
             return None
         counts = task.mix(task.answers_of(rows), training.answer_edges)
         return Answered(model=model.digest, of=self._answered_rows(key), counts=counts)
-
-    def _counted(self, record: PartitionRecord, built: PartitionRecord | None) -> tuple[pl.DataFrame, Compared]:
-        rows = counted_answers.read(self._tables, record, built, self._spec.fields, self._spec.task)
-        return counted_answers.choose(*rows, self._spec.fields, limit=self._spec.monitors.min_equal_share)
 
     def _model_of(self, key: str) -> Model | None:
         """Return the model of the key's earlier judgement if the features are unchanged, otherwise the live one."""
@@ -307,13 +318,9 @@ class Judge:
         else:
             live = self._history.live()
             digest = None if live is None else live[1].channels.live.digest
-        return None if digest is None else self._model(digest)
-
-    def _model(self, digest: str) -> Model | None:
-        """Load a bundle's reference; None for a bundle sealed without one."""
-        if digest not in self._models:
-            self._models[digest] = reference.read(self._artifacts, digest)
-        return self._models[digest]
+        if digest is not None and digest not in self._models:
+            self._models[digest] = reference.read(self._artifacts, digest)  # None for one sealed without a reference
+        return None if digest is None else self._models[digest]
 
     def _sketch_of(self, key: str) -> KeySketch | None:
         """Return a judged key's sketch; None for a key that is not judged."""

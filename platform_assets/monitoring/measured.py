@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from platform_assets.evaluation import paired, slices
 from platform_assets.monitoring import answers
-from platform_assets.store.records.performance import Interval, Measured, Promised, Tested, Window
+from platform_assets.store.records.performance import Interval, Measured, Promised, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,16 @@ def measure(rows: pl.DataFrame, measures: Measures) -> Measured:
     """Return the numbers of one key, without its window and its comparison of features."""
     labelled = answers.labelled(rows)
     main = answers.main_rows(rows)
+    models: list[base.Row] = []
+    for digest in rows["digest"].unique(maintain_order=True):
+        part = rows.filter(pl.col("digest") == digest)
+        known = answers.labelled(part)
+        quality = measures.quality(*_pairs(known, measures)) if known.height else {}
+        short = {name: quality.get(name) for name in (measures.headline.name, "log_loss")}
+        models.append(
+            {"digest": digest, "rows": part.height, "labelled": known.height, **short}
+            | {"expected_log_loss": _promise(known, measures)[0]}
+        )
     expected, excess = _promise(main, measures)
     return Measured(
         rows=rows.height,
@@ -43,11 +53,7 @@ def measure(rows: pl.DataFrame, measures: Measures) -> Measured:
         decided=cast("base.Decided", measures.decided(*_pairs(main, measures))) if main.height else None,
         expected_log_loss=expected,
         excess_log_loss=excess,
-        models=[
-            {"digest": digest, "rows": part.height, **_short(part, measures)}
-            for digest in rows["digest"].unique(maintain_order=True)
-            for part in [rows.filter(pl.col("digest") == digest)]
-        ],
+        models=models,
     )
 
 
@@ -67,6 +73,7 @@ def window(
     rows, keys = answers.stacked(labelled_by_key)
     label, answer = _pairs(rows, measures)
     values: dict[str, Interval | None] = {}
+    # Rows of one key are not independent, so one key gives no interval.
     if len(labelled_by_key) < paired.FEWEST_KEYS:
         for measure in measures.every:
             value = measure.value(*measures.task.checked(label, answer))
@@ -125,7 +132,7 @@ def assess_answers(
         expected_log_loss=expected,
         excess=losses - expected,
         p_value=tests["log_loss"].p_value if tests else None,
-        tests=msgspec.convert(tests, dict[str, Tested], from_attributes=True),
+        tests=tests,
     )
 
 
@@ -158,14 +165,3 @@ def _promise(rows: pl.DataFrame, measures: Measures) -> tuple[float, float] | tu
     label, answer = _pairs(rows, measures)
     expected = float(measures.entropies(answer).mean())
     return expected, float(measures.task.losses(label, answer).mean()) - expected
-
-
-def _short(rows: pl.DataFrame, measures: Measures) -> dict[str, float | None]:
-    labelled = answers.labelled(rows)
-    names = (measures.headline.name, "log_loss")
-    quality = measures.quality(*_pairs(labelled, measures)) if labelled.height else {}
-    return {
-        "labelled": labelled.height,
-        **{name: quality.get(name) for name in names},
-        "expected_log_loss": _promise(labelled, measures)[0],
-    }

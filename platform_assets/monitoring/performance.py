@@ -16,8 +16,9 @@ the key's rows are its bundles' answers to the platform's own features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -33,8 +34,8 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring.performance_inputs import INPUT_STAGES, KeyRecords
 from platform_assets.monitoring.performance_maker import Measuring
 from platform_assets.product.spec import Product
-from platform_assets.store.history.performance import measured
-from platform_assets.store.records.performance import Compared, Measured
+from platform_assets.store.records.notes import measured
+from platform_assets.store.records.performance import Measured
 
 STAGE = "performance"
 CHECK = "served_features_equal"
@@ -62,11 +63,11 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's performance asset."""
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's performance stage."""
     maker = Measuring.for_product(spec, measures_of(spec.task))
     sliced = {item.name: item.description for item in spec.fields if item.name in spec.slices}
-    return Stage(
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -81,7 +82,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
             CHECK: f"At least {LEAST_EQUAL:.1%} of the entities were served with the features that the platform has "
             f"for the same moment. An error below {spec.monitors.min_equal_share:.1%} of a key."
         },
-    ).assets()
+    )
 
 
 class _PerformanceRun(KeyedRun[Measuring]):
@@ -105,31 +106,28 @@ class _PerformanceRun(KeyedRun[Measuring]):
 
     def describe(self, done: Advance) -> Report:
         """Return what surrounds the newest recomputed key, with a check of each key."""
-        records = done.records[STAGE]
-        facts = {} if self._newest is None else {self._newest: Newest(before=self._before(), by_key=self._by_key)}
-        checks = {key: _check(key, skew) for key, record in records.items() if (skew := measured(record).skew)}
+        facts, newest = dict[str, Newest](), self._newest
+        if newest is not None:
+            before = self.tables.records(STAGE, (*self.maker.keys_before(newest), newest))
+            numbers = {key: measured(record) for key, record in before.items()}
+            facts[newest] = Newest(before=numbers, by_key=self._by_key)
+        checks = {}
+        for key, record in done.records[STAGE].items():
+            if compared := measured(record).skew:
+                share, is_skewed = compared.share, compared.is_skewed
+                equal = f"{compared.rows_equal:,} of {compared.rows:,} entities of {key}"
+                checks[key] = KeyCheck(
+                    passed=share is None or (share >= LEAST_EQUAL and not is_skewed),
+                    is_warning=not is_skewed,
+                    description=f"No entity of {key} could be compared; nothing was judged."
+                    if share is None
+                    else f"{equal} were served with the platform's own features ({share:.2%})"
+                    + ("; the key is measured by answers to those." if is_skewed else "."),
+                    metadata={
+                        **compared.members(("rows", "rows_equal", "rows_unknown")),
+                        **({} if share is None else {"share": round(share, 6)}),
+                        "differing": metadata.table([item.document() for item in compared.fields]),
+                        **({"not_compared": compared.not_compared} if compared.not_compared else {}),
+                    },
+                )
         return Report(facts=facts, checks={CHECK: checks})
-
-    def _before(self) -> dict[str, Measured]:
-        """Return the numbers of the newest key and of earlier keys that its window may include, oldest first."""
-        keys = () if self._newest is None else (*self.maker.keys_before(self._newest), self._newest)
-        return {key: measured(record) for key, record in self.tables.records(STAGE, keys).items()} if keys else {}
-
-
-def _check(key: str, compared: Compared) -> KeyCheck:
-    share, is_skewed = compared.share, compared.is_skewed
-    equal = f"{compared.rows_equal:,} of {compared.rows:,} entities of {key}"
-    return KeyCheck(
-        passed=share is None or (share >= LEAST_EQUAL and not is_skewed),
-        is_warning=not is_skewed,
-        description=f"No entity of {key} could be compared; nothing was judged."
-        if share is None
-        else f"{equal} were served with the platform's own features ({share:.2%})"
-        + ("; the key is measured by answers to those." if is_skewed else "."),
-        metadata={
-            **compared.members(("rows", "rows_equal", "rows_unknown")),
-            **({} if share is None else {"share": round(share, 6)}),
-            "differing": metadata.table([item.document() for item in compared.fields]),
-            **({"not_compared": compared.not_compared} if compared.not_compared else {}),
-        },
-    )

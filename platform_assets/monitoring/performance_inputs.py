@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from platform_assets.store.artifacts import canonical, sha256
-from platform_assets.store.history.holds import Hold
-from platform_assets.store.records.faults import Fault, Nulled, Repair, Repaired
+from platform_assets.store.records.faults import Fault, Hold, Nulled, Repair, Repaired
 
 if TYPE_CHECKING:
     from platform_assets.monitoring.measured_product import MeasuredProduct
-    from platform_assets.store.history.faults import Faults
+    from platform_assets.store.history.reader import Faults
     from platform_assets.store.tables import PartitionRecord, TableStore
 
 PERFORMANCE = "performance"
@@ -67,14 +66,15 @@ class KeyRecords:
         digests = self.digests(key)
         if digests is None:
             return None
-        before = self.spec.keys_before(key)
-        window = [[name, self._standing(name), name in self.out] for name in before]
-        reason = self.not_compared(key)
-        return {
-            **digests,
-            "window": sha256(canonical([window, key in self.out])),
-            "compared": sha256(canonical(reason)),
-        }
+        window = list[list[object]]()
+        for name in self.spec.keys_before(key):
+            # What this run recomputes, from the run itself; the others as they were measured.
+            standing = self.digests(name) if name in self.run else None
+            if name not in self.run and (record := self.records[PERFORMANCE].get(name)) is not None:
+                standing = {stage: record.inputs[stage] for stage in INPUT_STAGES if stage in record.inputs}
+            window.append([name, standing, name in self.out])
+        compared = sha256(canonical(self.not_compared(key)))
+        return {**digests, "window": sha256(canonical([window, key in self.out])), "compared": compared}
 
     def not_compared(self, key: str) -> str | None:
         """Return the reason a key's served features cannot be compared with ours; None when they can."""
@@ -82,13 +82,6 @@ class KeyRecords:
             return f"the features of {key} have not been built."
         back = self.spec.grain.with_lookback((key,), self.spec.lookback)
         return next((self.changed[name] for name in back if name in self.changed), None)
-
-    def _standing(self, key: str) -> dict[str, str] | None:
-        """Return the digests of a window's key: from this run if it recomputes the key, otherwise from its record."""
-        if key in self.run:
-            return self.digests(key)
-        record = self.records[PERFORMANCE].get(key)
-        return None if record is None else {name: record.inputs[name] for name in INPUT_STAGES if name in record.inputs}
 
 
 def _change(spec: MeasuredProduct, history: Faults, key: str, hold: Hold) -> str | None:

@@ -10,21 +10,21 @@ import polars as pl
 from msgspec.structs import replace
 
 from platform_assets.data import answer_rows
-from platform_assets.data.rows import Rows, about
+from platform_assets.data.rows import about
 from platform_assets.data.stage_inputs import read
 from platform_assets.engine.outputs import StageOutput
 from platform_assets.monitoring import answers, counted_answers
 from platform_assets.monitoring.measured_product import MeasuredProduct
 from platform_assets.monitoring.own_answers import OwnAnswers
 from platform_assets.monitoring.performance_inputs import PERFORMANCE, KeyRecords
-from platform_assets.store.history.faults import Faults
-from platform_assets.store.history.performance import measured
+from platform_assets.store.history.reader import Faults
+from platform_assets.store.records.notes import measured
 
 if TYPE_CHECKING:
     from platform_assets.evaluation.measures.base import Measures
     from platform_assets.product.spec import Product
     from platform_assets.store.artifacts import ArtifactStore
-    from platform_assets.store.records.performance import Compared, Promised
+    from platform_assets.store.records.performance import Promised
     from platform_assets.store.tables import PartitionRecord, TableStore
 
 
@@ -66,10 +66,27 @@ class Measuring(MeasuredProduct):
         """Return the joined rows and numbers of stale keys, and the rows of the newest key's window by key."""
         from platform_assets.monitoring import measured as computed
 
-        joined, compared = {}, {}
+        joined, compared = dict[str, pl.DataFrame](), {}
         labels = {"entity": pl.String(), "label": self.task.label_type()}
         for key in stale:
-            rows, ours, compared[key] = self._measured_rows(tables, key_records, key, scorer)
+            answered, built = key_records.records["predictions"][key], key_records.records["features"].get(key)
+            served, ours, rows, compared[key] = counted_answers.choose(
+                tables,
+                answered,
+                built,
+                self.fields,
+                self.task,
+                limit=self.min_equal_share,
+                slices=self.slices,
+                not_compared=key_records.not_compared(key),
+            )
+            if ours is not None and compared[key].is_skewed:
+                at_our_moments = answers.select(served, ours, self.fields, is_compared=False)
+                digests = answers.digests(at_our_moments) or answers.digests(about(served))
+                scored, left_out = scorer.score(ours.select(ours.columns), digests)
+                usable = [digest for digest in digests if digest not in left_out]
+                compared[key] = replace(compared[key], own_answers=usable, not_scored=list(left_out.values()))
+                rows = scored if scored.height else rows
             record = key_records.records["outcomes"].get(key)
             outcomes = None if record is None else read(tables, "outcomes", {key: record}, labels)[key]
             joined[key] = answers.join(rows, outcomes, ours, self.slices, self.task)
@@ -103,25 +120,6 @@ class Measuring(MeasuredProduct):
         """Load joined rows by key, without answers of another kind (the product's task may have changed)."""
         frames = read(tables, PERFORMANCE, records, self.columns)
         return {key: rows.drop_nulls(list(self.task.answer_types())) for key, rows in frames.items()}
-
-    def _measured_rows(
-        self, tables: TableStore, key_records: KeyRecords, key: str, scorer: OwnAnswers
-    ) -> tuple[pl.DataFrame, Rows | None, Compared]:
-        """Return the answers a key is measured by, our features, and the comparison of served features with ours."""
-        answered, built = key_records.records["predictions"][key], key_records.records["features"].get(key)
-        served, ours = counted_answers.read(tables, answered, built, self.fields, self.task, self.slices)
-        reason = key_records.not_compared(key)
-        rows, comparison = counted_answers.choose(
-            served, ours, self.fields, limit=self.min_equal_share, not_compared=reason
-        )
-        if ours is None or not comparison.is_skewed:
-            return rows, ours, comparison
-        at_our_moments = answers.select(served, ours, self.fields, is_compared=False)
-        digests = answers.digests(at_our_moments) or answers.digests(about(served))
-        scored, left_out = scorer.score(ours.select(ours.columns), digests)
-        usable = [digest for digest in digests if digest not in left_out]
-        comparison = replace(comparison, own_answers=usable, not_scored=list(left_out.values()))
-        return (scored if scored.height else rows), ours, comparison
 
     def _window_keys(self, key_records: KeyRecords, key: str, joined: Mapping[str, pl.DataFrame]) -> list[str]:
         """Return the last labelled, unheld keys up to this one, oldest first."""

@@ -1,7 +1,7 @@
 """Decide for one product at one key: retrain, wait or alert, each with its numbers.
 
 `decide` is pure; the facts are gathered by `monitoring.decision`, and decisions are carried out by
-`platform_assets.automation.sensors.retrain`.
+`platform_assets.sensors.retrain`.
 
 The order: a fault first, because nothing can be concluded from broken data; then whether there is a model at all; then
 whether this is the moment (newest key, no training under way, decision key, cooldown); then the reasons to train,
@@ -163,8 +163,12 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
         return decided(
             WAIT, f"{facts.usable_keys} labelled keys are usable, {len(facts.held)} are held; {facts.min_keys} needed."
         )
-    if blocked := _too_early(facts, policy):
-        return decided(WAIT, blocked)
+    age_keys = age(facts)
+    if age_keys is not None and facts.live_cutoff is not None:
+        if not is_decision_key(facts, policy) and facts.request is None:
+            return decided(WAIT, f"{facts.key} is not a decision key (one key in {policy.decide_every} is).")
+        if age_keys < policy.cooldown:
+            return decided(WAIT, f"the last training is {age_keys} keys old; cooldown is {policy.cooldown}.")
     reasons = _reasons(facts, policy)
     if not reasons:
         return decided(WAIT, _all_well(facts, policy))
@@ -178,6 +182,7 @@ def decide(facts: Facts, policy: Retraining, clock: datetime) -> Decision:
             "them, or drop the key."
         )
         return decided(WAIT, awaited, *reasons, is_free=False, awaits_labels=True)
+    # Before the launch, because a limit that is checked afterwards limits nothing.
     if facts.balance.over is not None:
         return decided(WAIT, facts.balance.over, *reasons)
     return decided(RETRAIN, *reasons)
@@ -212,17 +217,6 @@ def is_decision_key(facts: Facts, policy: Retraining) -> bool:
     return turn > (facts.last_judged - facts.anchor) // policy.decide_every
 
 
-def _too_early(facts: Facts, policy: Retraining) -> str | None:
-    age_keys = age(facts)
-    if age_keys is None or facts.live_cutoff is None:
-        return None
-    if not is_decision_key(facts, policy) and facts.request is None:
-        return f"{facts.key} is not a decision key (one key in {policy.decide_every} is)."
-    if age_keys < policy.cooldown:
-        return f"the last training is {age_keys} keys old; cooldown is {policy.cooldown}."
-    return None
-
-
 def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     age_keys = age(facts)
     if facts.live_cutoff is None:
@@ -236,6 +230,7 @@ def _reasons(facts: Facts, policy: Retraining) -> list[str]:
     performance = facts.performance
     if performance is not None and performance.failing:
         sentences.append(f"over {performance.keys} keys {describe(performance.tests or {}, policy)}.")
+    # Not by default: in row Q2 drift lost to an even calendar of as many trainings.
     if policy.is_drift_enough and facts.health.verdict == "drift":
         percentiles = {"features": facts.health.percentile, "answers": facts.health.answers_percentile}
         parts = [f"{name} at percentile {value:.3f}" for name, value in percentiles.items() if value is not None]
@@ -255,25 +250,16 @@ def _all_well(facts: Facts, policy: Retraining) -> str:
 
 
 def _numbers(facts: Facts, policy: Retraining, *, is_newest: bool, overdue_keys: int | None) -> Numbers:
+    # What the facts have under the same name; a number that neither gives is an error.
+    shared = {name: getattr(facts, name) for name in Numbers.__struct_fields__ if hasattr(facts, name)}
     return Numbers(
+        **shared,
         is_decision_key=is_decision_key(facts, policy),
         decide_every=policy.decide_every,
         model_age_keys=None if facts.live_cutoff is None else facts.index + 1 - facts.live_cutoff,
         training_age_keys=age(facts),
-        live_digest=facts.live_digest,
         max_age_keys=policy.max_age,
         cooldown_keys=policy.cooldown,
-        usable_keys=facts.usable_keys,
-        min_keys=facts.min_keys,
-        unlabelled=facts.unlabelled,
-        given_up=facts.given_up,
-        given_up_now=facts.given_up_now,
-        lacks_newest=facts.lacks_newest,
-        waited_keys=facts.waited_keys,
-        fresh_keys=facts.fresh_keys,
-        held=facts.held,
-        performance=facts.performance,
-        skew=facts.skew,
         min_excess_loss=policy.min_excess_loss,
         confidence=policy.confidence,
         verdict=facts.health.verdict,

@@ -7,7 +7,7 @@ Features are counted by the bins of a model's training rows: `training.histogram
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -50,13 +50,35 @@ def of_source(
         statistics: per row, numbers of columns that are neither number nor text; None if the source has none.
     """
     names = [name for name in frame.columns if name not in BOOKKEEPING]
+    schema, expressions = frame.schema, list[pl.Expr]()
+    for name in names:
+        column = pl.col(name)
+        expressions += [
+            column.null_count().alias(f"{name}.nulls"),
+            # n_unique() counts null as a value.
+            (column.n_unique() - column.has_nulls().cast(pl.UInt32)).alias(f"{name}.distinct"),
+        ]
+        if schema[name].is_numeric():
+            exact = column.cast(pl.Float64)
+            expressions += [getattr(exact, number)().alias(f"{name}.{number}") for number in ("min", "max", "mean")]
+    values = frame.select(expressions).row(0, named=True) if frame.height else {}
+    columns: dict[str, sketches.Column] = {}
+    for name in names:
+        sketched = sketches.Column(nulls=values.get(f"{name}.nulls", 0), distinct=values.get(f"{name}.distinct", 0))
+        if schema[name].is_numeric():
+            low, high, mean = (values.get(f"{name}.{number}") for number in ("min", "max", "mean"))
+            sketched = replace(sketched, low=low, high=high, mean=mean)
+        elif schema[name] in (pl.String, pl.Boolean) and (name not in unique or len(unique) > 1):
+            counts, other = _counts(frame.get_column(name))
+            sketched = replace(sketched, counts=counts, other=other)
+        columns[name] = sketched
     content_columns = [name for name in names if name not in unique] if content is None else list(content)
     return sketches.SourceSketch(
         rows=frame.height + quarantined,
         good=frame.height,
         quarantined=quarantined,
         repeated=repeated,
-        columns=_columns(frame, names, set(unique) if len(unique) == 1 else set()),
+        columns=columns,
         content=_content(frame, content_columns),
         statistics={} if statistics is None else _moments(statistics),
     )
@@ -111,33 +133,6 @@ def overlap(current: Sample, before: Sample) -> float | None:
     return len(current.hashes & before.hashes) / rows if rows and before.content.distinct else None
 
 
-def _columns(frame: pl.DataFrame, names: Sequence[str], ids: Collection[str]) -> dict[str, sketches.Column]:
-    schema, expressions = frame.schema, list[pl.Expr]()
-    for name in names:
-        column, dtype = pl.col(name), schema[name]
-        expressions += [
-            column.null_count().alias(f"{name}.nulls"),
-            (column.n_unique() - column.has_nulls().cast(pl.UInt32)).alias(f"{name}.distinct"),
-        ]
-        if dtype.is_numeric():
-            expressions += [
-                getattr(column.cast(pl.Float64), statistic)().alias(f"{name}.{statistic}")
-                for statistic in ("min", "max", "mean")
-            ]
-    values = frame.select(expressions).row(0, named=True) if frame.height else {}
-    columns: dict[str, sketches.Column] = {}
-    for name in names:
-        sketched = sketches.Column(nulls=values.get(f"{name}.nulls", 0), distinct=values.get(f"{name}.distinct", 0))
-        if schema[name].is_numeric():
-            low, high, mean = (values.get(f"{name}.{statistic}") for statistic in ("min", "max", "mean"))
-            sketched = replace(sketched, low=low, high=high, mean=mean)
-        elif schema[name] in (pl.String, pl.Boolean) and name not in ids:
-            counts, other = _counts(frame.get_column(name))
-            sketched = replace(sketched, counts=counts, other=other)
-        columns[name] = sketched
-    return columns
-
-
 def _counts(column: pl.Series) -> tuple[dict[str, int], int]:
     """Return the rows of the most frequent values, and how many rows have another value."""
     counts = column.drop_nulls().cast(pl.String).value_counts(name="_rows")
@@ -175,6 +170,7 @@ def _content(frame: pl.DataFrame, names: Sequence[str]) -> sketches.Content | No
     texts = frame.filter(pl.any_horizontal(pl.col(names).is_not_null())).select(
         pl.concat_str(cells, separator=_SEPARATOR).unique()
     )
+    # Not polars' hash_rows(), which differs between its versions: these are compared with those of earlier keys.
     hashes = sorted(
         int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") for text in texts.to_series().to_list()
     )

@@ -96,6 +96,24 @@ def compare(served: Rows, ours: Rows, fields: Sequence[Field]) -> Compared:
         ValueError: as `classify`.
     """
     rows = _joined(served, ours, fields)
+    is_compared = rows.is_logged & rows.is_known
+    counts = {column.name: rows.entities(column & is_compared) for column in rows.differs.get_columns()}
+    known, differing = rows.entities(is_compared), list[Differing]()
+    for name in sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))[:MOST_FIELDS]:
+        place = (rows.differs[name] & is_compared).arg_max()
+        assert place is not None
+        entity, asked_at = rows.who.row(place)
+        differing.append(
+            Differing(
+                field=name,
+                rows=counts[name],
+                share=counts[name] / known,
+                entity=entity,
+                asked_at=asked_at.isoformat(),
+                served=_plain(served.get_column(name)[place]),
+                ours=_plain(ours.get_column(name)[rows.places[place]]),
+            )
+        )
     entities = rows.entities(rows.is_logged)
     equal = entities - rows.entities(rows.is_logged & ~rows.is_equal)
     return Compared(
@@ -103,7 +121,7 @@ def compare(served: Rows, ours: Rows, fields: Sequence[Field]) -> Compared:
         rows_equal=equal,
         rows_unknown=rows.entities(rows.is_logged & ~rows.is_known),
         share=equal / entities if entities else None,
-        fields=_by_field(rows, served, ours),
+        fields=differing,
     )
 
 
@@ -150,30 +168,6 @@ def _as_seen(item: Field, name: str) -> pl.Expr:
         text = pl.col(name).cast(pl.String)
         return pl.when(text != "").then(text)
     return pl.col(name).cast(pl.Float32).fill_nan(None)
-
-
-def _by_field(rows: _Joined, served: Rows, ours: Rows) -> list[Differing]:
-    is_compared = rows.is_logged & rows.is_known
-    counts = {column.name: rows.entities(column & is_compared) for column in rows.differs.get_columns()}
-    ranked = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
-    entities = rows.entities(is_compared)
-    result = []
-    for name in ranked[:MOST_FIELDS]:
-        place = (rows.differs[name] & is_compared).arg_max()
-        assert place is not None
-        entity, asked_at = rows.who.row(place)
-        result.append(
-            Differing(
-                field=name,
-                rows=counts[name],
-                share=counts[name] / entities,
-                entity=entity,
-                asked_at=asked_at.isoformat(),
-                served=_plain(served.get_column(name)[place]),
-                ours=_plain(ours.get_column(name)[rows.places[place]]),
-            )
-        )
-    return result
 
 
 def _plain(value: bytes | Value) -> Value:

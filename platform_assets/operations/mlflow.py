@@ -202,14 +202,8 @@ def _export(server: Server, product: str, record: Training, usd: float | None) -
     if before is not None:
         server.post("runs/delete", run_id=before.run_id)
     end_ms = round(datetime.fromisoformat(record.at_utc).timestamp() * 1000)
-    tags = {
-        "driftline.product": product,
-        "driftline.purpose": record.purpose,
-        "driftline.code": record.code,
-        "driftline.data": record.data,
-        CHECKPOINT: record.checkpoint,
-        FINGERPRINT: record.fingerprint,
-    }
+    about = ("purpose", "code", "data", "checkpoint", "fingerprint")
+    tags = {"driftline.product": product, **{f"driftline.{name}": getattr(record, name) for name in about}}
     created = server.post(
         "runs/create",
         experiment_id=experiment,

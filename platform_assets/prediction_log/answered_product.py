@@ -52,6 +52,7 @@ class AnsweredProduct:
 
     def notes(self, rows: pl.DataFrame) -> Notes:
         """Return the notes of a key's record."""
+        # Sorted: polars counts in no fixed order, and two replays must write equal records.
         models = dict(rows["digest"].value_counts().sort("digest").iter_rows())
         requests = count_requests(rows, self.latency_ms)
         return {"models": models, "late": int(rows[answer_rows.LATE].sum()), "measured": {"latency": requests}}

@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace as replace_members
 
 from platform_assets.base import clock
 from platform_assets.base.problems import RecordExists
-from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, Listed, pages
+from platform_assets.prediction_log.segments import HEAD_BYTES, OVERLAP_MS, pages
 from platform_assets.prediction_log.waiting import SILENCE, Process, Span, incomplete, wrong_clocks
 from platform_assets.store import segments
 from platform_assets.store.objects import open_store
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.attendance import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
+from platform_assets.store.records.prediction_log import ATTENDANCE, KEY_ENDS, Attendance, KeyEnd
 from platform_assets.store.segments import CLOCK_LIMIT_S, GOODBYE, SegmentProblem
 
 FIRST_KEY = timedelta(hours=1)
@@ -46,50 +46,42 @@ class Listener:
 
     def processes(self, since: datetime) -> list[Process]:
         """Return the processes that sent a segment since a moment."""
+        import obstore
+
         since_ms = round(since.timestamp() * 1000)
         with self._lock:
             if self._until_ms < 0 or since_ms < self._since_ms:
                 self._since_ms, self._until_ms, self._newest, self._processes = since_ms, since_ms, {}, {}
             for page in pages(self._store, self._product, max(since_ms, self._until_ms - OVERLAP_MS)):
                 for item in page:
-                    self._note(item)
-            self._read_headers()
+                    self._until_ms = max(self._until_ms, item.time_ms)
+                    if item.name is None:
+                        continue
+                    name, at = item.name.process, datetime.fromtimestamp(item.time_ms / 1000, UTC)
+                    known = self._processes.get(name) or Process(
+                        name=name, first=at, last=at, covers_until=_NEVER, has_left=False, clock_offset_s=None
+                    )
+                    # A folder lists in no order, so an item may be older than the one before.
+                    self._processes[name] = replace(known, first=min(known.first, at), last=max(known.last, at))
+                    if at >= known.last:
+                        self._newest[name] = item.path
+            for name, path in self._newest.items():
+                # One that cannot be read says nothing; the next one will.
+                with contextlib.suppress(SegmentProblem, FileNotFoundError):
+                    head = bytes(obstore.get_range(self._store, path, start=0, length=HEAD_BYTES))
+                    header = segments.read_header(path, head, self._product)
+                    process, offset = self._processes[name], timedelta(seconds=header.clock_offset_s or 0)
+                    self._processes[name] = replace(
+                        process,
+                        covers_until=max(process.covers_until, header.covers_until_utc + offset),
+                        has_left=process.has_left or header.kind == GOODBYE,
+                        clock_offset_s=header.clock_offset_s,
+                        kind=header.kind,
+                        release=header.release,
+                    )
+            self._newest = {}
             self._processes = {name: process for name, process in self._processes.items() if process.last >= since}
             return list(self._processes.values())
-
-    def _note(self, item: Listed) -> None:
-        self._until_ms = max(self._until_ms, item.time_ms)
-        if item.name is None:
-            return
-        name, at = item.name.process, datetime.fromtimestamp(item.time_ms / 1000, UTC)
-        process = self._processes.get(name)
-        if process is None:
-            process = Process(name=name, first=at, last=at, covers_until=_NEVER, has_left=False, clock_offset_s=None)
-        self._processes[name] = replace(process, first=min(process.first, at), last=max(process.last, at))
-        if at >= process.last:
-            self._newest[name] = item.path
-
-    def _read_headers(self) -> None:
-        """Read the newest segment of each process. One that cannot be read says nothing; the next one will."""
-        import obstore
-
-        for name, path in self._newest.items():
-            try:
-                head = bytes(obstore.get_range(self._store, path, start=0, length=HEAD_BYTES))
-                header = segments.read_header(path, head, self._product)
-            except (SegmentProblem, FileNotFoundError):
-                continue
-            offset = timedelta(seconds=header.clock_offset_s or 0)
-            process = self._processes[name]
-            self._processes[name] = replace(
-                process,
-                covers_until=max(process.covers_until, header.covers_until_utc + offset),
-                has_left=process.has_left or header.kind == GOODBYE,
-                clock_offset_s=header.clock_offset_s,
-                kind=header.kind,
-                release=header.release,
-            )
-        self._newest = {}
 
 
 _listeners: dict[tuple[str, str], Listener] = {}
@@ -103,24 +95,15 @@ def listener(product: ProductStore) -> Listener:
         return _listeners.setdefault((root, name), Listener(root, name))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """What a key still waits for.
+def look(product: ProductStore, key: str, listener: Listener) -> tuple[Attendance | None, str]:
+    """Return what would be recorded if a key were measured now, and a clause: what it waits for, empty for nothing.
 
-    Attributes:
-        attendance: what would be recorded if it were measured now.
-        reason: a clause; empty if nothing is waited for.
+    None is recorded while the end of the key is unknown; then the clause says why it is.
     """
-
-    attendance: Attendance
-    reason: str
-
-
-def look(product: ProductStore, key: str, listener: Listener) -> Waiting | str:
-    """Return what a key waits for, or why its end is unknown."""
     span = span_of(product, key)
     if isinstance(span, str):
-        return span
+        return None, span
+    # The wall clock for recordings too: services stamp segments by it, a recording's own clock is replayed.
     now = clock.now(product.settings, product.name, is_live=True)
     processes = [process for process in listener.processes(span.start - SILENCE) if process.is_alive_in(span)]
     missing = incomplete(processes, span)
@@ -137,10 +120,10 @@ def look(product: ProductStore, key: str, listener: Listener) -> Waiting | str:
     until = span.end + product.spec.service.answers_patience
     awaited = ", ".join(missing) if missing else "any process of the service" if is_silent else ""
     if now < span.end:
-        return Waiting(attendance=attendance, reason=f"{key} ends at {span.end.isoformat()}")
+        return attendance, f"{key} ends at {span.end.isoformat()}"
     if awaited and now < until:
-        return Waiting(attendance=attendance, reason=f"{key} waits until {until.isoformat()} for answers of {awaited}")
-    return Waiting(attendance=attendance, reason="")
+        return attendance, f"{key} waits until {until.isoformat()} for answers of {awaited}"
+    return attendance, ""
 
 
 def reason_to_wait(product: ProductStore, key: str) -> str:
@@ -152,8 +135,7 @@ def reason_to_wait(product: ProductStore, key: str) -> str:
     now = clock.now(product.settings, product.name, is_live=True)
     if now >= span.end + product.spec.service.answers_patience:
         return ""
-    waiting = look(product, key, listener(product))
-    return waiting if isinstance(waiting, str) else waiting.reason
+    return look(product, key, listener(product))[1]
 
 
 def attend(product: ProductStore, keys: Iterable[str]) -> dict[str, Attendance]:
@@ -164,7 +146,7 @@ def attend(product: ProductStore, keys: Iterable[str]) -> dict[str, Attendance]:
     listener = Listener(product.settings.root, product.name)
     unrecorded = [key for key in keys if product.history.attendance(key) is None]
     looks = {key: look(product, key, listener) for key in unrecorded}
-    return {key: seen.attendance for key, seen in looks.items() if isinstance(seen, Waiting) and not seen.reason}
+    return {key: attendance for key, (attendance, reason) in looks.items() if attendance is not None and not reason}
 
 
 def record(
@@ -177,9 +159,11 @@ def record(
         answers: by key, their number.
     """
     for key, attendance in attended.items():
+        # Attendance was taken before the ingestion, when nobody knew yet whether there are answers.
         answered = replace_members(attendance, case="answers") if answers[key] else attendance
         with contextlib.suppress(RecordExists):  # another run was quicker
             product.ledgers.of(ATTENDANCE).create(key, answered)
+    # Read again: where another run was quicker, its record counts.
     return {key: recorded for key in answers if (recorded := product.history.attendance(key)) is not None}
 
 

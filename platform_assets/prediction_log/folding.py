@@ -66,7 +66,17 @@ class Answers:
     @cached_property
     def _scans(self) -> list[pl.LazyFrame]:
         """One per file, with exactly the product's columns."""
-        return [_scan(file, self.maker) for file in self.files]
+        scans = []
+        for file in self.files:
+            # polars would take brackets in a folder's name for a pattern, and find no file.
+            rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+            present = rows.collect_schema()
+            columns = [  # as `answer_rows.align` does
+                pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype=dtype).alias(name)
+                for name, dtype in self.maker.columns.items()
+            ]
+            scans.append(rows.select(columns))
+        return scans
 
     @cached_property
     def _layout(self) -> tuple[Positions, Positions]:
@@ -78,7 +88,14 @@ class Answers:
         parts = self._read(answer_rows.DECISIVE)
         heights = [part.height for part in parts]
         starts = np.concatenate([[0], np.cumsum(heights)[:-1]]).astype(np.int64)
-        return _order(pl.concat(parts)).astype(np.int64), starts
+        numbered = pl.concat(parts).with_row_index("_at")
+        is_repeated = numbered["prediction_id"].is_duplicated()
+        if is_repeated.any():  # the order of `answer_rows.first_given`, with fewer copies
+            first = answer_rows.first_given(numbered.filter(is_repeated))
+            numbered = pl.concat([numbered.filter(~is_repeated), first])
+        # Positions instead of sorted rows, which would be another copy of them.
+        order = numbered.select(pl.arg_sort_by(*answer_rows.ORDER)).to_series()
+        return numbered["_at"].gather(order).to_numpy().astype(np.int64), starts
 
     @property
     def _chosen(self) -> Positions:
@@ -95,36 +112,23 @@ class Answers:
         return [scan.select(names).collect() for scan in self._scans]
 
     def _batches(self) -> Iterator[pl.DataFrame]:
-        """Yield the rows that count, some at a time."""
-        if not len(self._chosen):
-            yield self.maker.empty()
-        for start in range(0, len(self._chosen), ROWS_PER_BATCH):
-            yield self._rows(self._chosen[start : start + ROWS_PER_BATCH])
-
-    def _rows(self, positions: Positions) -> pl.DataFrame:
-        """Return the rows at some positions, in this order; reads the part of each file between its first and last."""
+        """Yield the rows that count, some at a time; reads the part of each file between a batch's first and last."""
         import numpy as np
 
-        starts = self._layout[1]
-        files = np.searchsorted(starts, positions, side="right") - 1
-        by_file = np.argsort(files, kind="stable")
-        parts = []
-        for number in np.unique(files):
-            within = positions[by_file[files[by_file] == number]] - starts[number]
-            first, last = int(within.min()), int(within.max())
-            parts.append(self._scans[number].slice(first, last - first + 1).collect()[within - first])
-        return pl.concat(parts)[np.argsort(by_file)]
-
-
-def _order(rows: pl.DataFrame) -> Positions:
-    """Return the positions of the rows that count, in order: those of `answer_rows.first_given`, with fewer copies."""
-    numbered = rows.with_row_index("_at")
-    is_repeated = numbered["prediction_id"].is_duplicated()
-    if is_repeated.any():
-        first = answer_rows.first_given(numbered.filter(is_repeated))
-        numbered = pl.concat([numbered.filter(~is_repeated), first])
-    order = numbered.select(pl.arg_sort_by(*answer_rows.ORDER)).to_series()
-    return numbered["_at"].gather(order).to_numpy()
+        if not len(self._chosen):
+            yield self.maker.empty()
+        chosen, starts = self._layout
+        for start in range(0, len(chosen), ROWS_PER_BATCH):
+            positions = chosen[start : start + ROWS_PER_BATCH]
+            files = np.searchsorted(starts, positions, side="right") - 1
+            by_file = np.argsort(files, kind="stable")
+            parts = []
+            for number in np.unique(files):
+                within = positions[by_file[files[by_file] == number]] - starts[number]
+                first, last = int(within.min()), int(within.max())
+                parts.append(self._scans[number].slice(first, last - first + 1).collect()[within - first])
+            # The argsort of a permutation is its inverse: from the order of files back to that of asking.
+            yield pl.concat(parts)[np.argsort(by_file)]
 
 
 class Folder:
@@ -147,6 +151,7 @@ class Folder:
             TableProblem: storage failed, or others kept writing the key.
         """
         for attempt in range(delta.COMMIT_ATTEMPTS):
+            # Random, or two runs that fold one key would collide again.
             time.sleep(random.uniform(0, 1) * min(delta.LONGEST_WAIT_S, 0.01 * 2**attempt) if attempt else 0)
             record = self._record(key)
             if record is not None and Predictions.of(record).folded >= claim:
@@ -173,13 +178,3 @@ def finished(history: History) -> int:
     """Return the number of the newest claim whose rows are all stored, 0 for none."""
     newest = history.ingested()
     return 0 if newest is None else newest[1].claim
-
-
-def _scan(file: str, maker: AnsweredProduct) -> pl.LazyFrame:
-    """Return a file's rows with exactly the product's columns, as `answer_rows.align` does."""
-    rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-    present = rows.collect_schema()
-    return rows.select(
-        pl.col(name).cast(dtype) if name in present else pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in maker.columns.items()
-    )

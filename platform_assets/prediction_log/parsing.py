@@ -27,17 +27,11 @@ MOST_NAMED = 20
 def arrivals(product: ProductStore) -> Mapping[str, datetime]:
     """Return when the last row of each batch was known, over the sources that the model reads."""
     latest: dict[str, datetime] = {}
-    for stage, known_at in (
-        (naming.stage("validated", source.name), source.known_at) for source in product.spec.feature_sources
-    ):
-        keys = [] if known_at is None else list(product.tables.records(stage))
-        if known_at is not None and keys:
-            rows = (
-                product.tables.read(stage, keys, columns=[known_at])
-                .drop_nulls()
-                .group_by("key")
-                .agg(pl.col(known_at).max())
-            )
+    for source in product.spec.feature_sources:
+        stage, known_at = naming.stage("validated", source.name), source.known_at
+        if known_at is not None and (keys := list(product.tables.records(stage))):
+            moments = product.tables.read(stage, keys, columns=[known_at]).drop_nulls()
+            rows = moments.group_by("key").agg(pl.col(known_at).max())
             latest |= {key: max(moment, latest.get(key, moment)) for key, moment in rows.iter_rows()}
     return latest
 
@@ -49,28 +43,21 @@ def new_lines(folder: Path, offsets: Mapping[str, int]) -> Iterator[list[tuple[s
         offset = offsets.get(path.name, 0)
         if path.stat().st_size == offset:
             continue
-        start, data = _new_lines(path, offset)
+        with path.open("rb") as file:
+            if offset:
+                file.seek(offset - 1)
+                # On a full disk a service truncates a half-written request: a file may be shorter than what was read of
+                # it, or have continued from there. Then the last byte read is not a line end, and it is read again.
+                if file.read(1) != b"\n":
+                    offset = 0
+                    file.seek(0)
+            content = file.read()
+        data = content[: answer_rows.whole_lines(content)]
         if not data:
             continue
-        batch.append((path.name, start, data))
+        batch.append((path.name, offset, data))
         if sum(len(data) for _, _, data in batch) >= BATCH_BYTES:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-def _new_lines(path: Path, offset: int) -> tuple[int, bytes]:
-    """Return the offset to continue at, and the whole lines from there.
-
-    On a full disk a service truncates a half-written request: a file may be shorter than what was read of it, or have
-    continued from there. Then the last byte read is no longer a line end, and the file is read again.
-    """
-    with path.open("rb") as file:
-        if offset:
-            file.seek(offset - 1)
-            if file.read(1) != b"\n":
-                offset = 0
-                file.seek(0)
-        data = file.read()
-    return offset, data[: answer_rows.whole_lines(data)]

@@ -20,10 +20,8 @@ from platform_assets.prediction_log.parsing import MOST_NAMED, STAGE
 from platform_assets.prediction_log.predictions_maker import Ingesting
 from platform_assets.store import durable
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records import ingested
-from platform_assets.store.records.attendance import Attendance
-from platform_assets.store.records.claims import Remark, Skipped
-from platform_assets.store.records.ingested import INGESTED
+from platform_assets.store.records import prediction_log as log_records
+from platform_assets.store.records.prediction_log import INGESTED, Attendance, Remark, Skipped
 from platform_assets.store.tables import PartitionRecord, TableStore
 
 Records = dict[str, PartitionRecord]
@@ -85,12 +83,14 @@ def ingest_log(product: ProductStore, folder: Path, code: str) -> Ingested:
         frame, left_out = predictions_maker.classify(product, maker, parsed)
         frames = predictions_maker.merged(maker, tables, frame)
         rows = sum(new for _, new in frames.values())
+        # Before the record of the offsets: after a kill in between the lines are read again, and their ids count once.
         records = replace(maker, tables, code, {key: merged for key, (merged, _) in frames.items()})
         offsets |= {name: start + len(data) for name, start, data in batch}
         number += 1
         ledgers.of(INGESTED).create_number(
             number,
-            ingested.Ingested(
+            log_records.Ingested(
+                # Without files that are gone, or each record would name every file there ever was.
                 offsets={name: read for name, read in offsets.items() if (folder / name).exists()},
                 rows=rows,
                 keys=sorted(records),
@@ -120,6 +120,7 @@ def ingest_segments(product: ProductStore, code: str, keys: Sequence[str]) -> tu
     """Ingest the segments in the store; return what was done, and the records of the keys."""
     claiming = Claiming(product, code)
     before = product.tables.records(STAGE, keys)
+    # Before the ingestion, so that what attendance calls complete has been ingested.
     attended = barrier.attend(product, keys)
     claiming.take_in()
     records = claiming.fold(keys)

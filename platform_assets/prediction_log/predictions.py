@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -48,13 +49,13 @@ ABOUT_A_ROW = {
 }
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's predictions asset."""
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's predictions stage."""
     maker = Ingesting.for_product(spec)
     descriptions = ABOUT_A_ROW | spec.task.about() | {item.name: item.description for item in spec.fields}
     # The batch of an answer follows from when its rows arrived; a timed key follows from the moment alone.
     keyed = [] if maker.is_timed else [source.name for source in spec.feature_sources if not source.is_slow]
-    return Stage(
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.MONITORING,
@@ -65,7 +66,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         outside=outside,
         deps=[dep(spec, "release"), *(dep(spec, "validated", name) for name in keyed)],
         metadata=metadata.column_schema(maker.columns, descriptions),
-    ).assets()
+    )
 
 
 class _PredictionsRun(KeyedRun[Ingesting]):
@@ -86,20 +87,15 @@ class _PredictionsRun(KeyedRun[Ingesting]):
             "run_lines_left_out": done.left_out_lines,
             "run_keys_elsewhere": elsewhere,
         }
-        if done.named:
-            about["left_out"] = metadata.table([line.document() for line in done.named])
-        if done.skipped:
-            about["segments_skipped"] = metadata.table([item.document() for item in done.skipped[:MOST_NAMED]])
-        if done.remarks:
-            about["segments_remarked"] = metadata.table([item.document() for item in done.remarks[:MOST_NAMED]])
-        if done.waiting:
-            about["segments_for_newer_code"] = metadata.table([{"segment": path} for path in done.waiting[:MOST_NAMED]])
-        advance = Advance(
-            keys=keys,
-            records={STAGE: records},
-            memoised=done.memoised,
-            wall_s=time.perf_counter() - started,
-        )
+        named = {
+            "left_out": [line.document() for line in done.named],
+            "segments_skipped": [item.document() for item in done.skipped[:MOST_NAMED]],
+            "segments_remarked": [item.document() for item in done.remarks[:MOST_NAMED]],
+            "segments_for_newer_code": [{"segment": path} for path in done.waiting[:MOST_NAMED]],
+        }
+        about |= {name: metadata.table(rows) for name, rows in named.items() if rows}
+        wall_s = time.perf_counter() - started
+        advance = Advance(keys=keys, records={STAGE: records}, memoised=done.memoised, wall_s=wall_s)
         notes = {
             key: {**records[key].notes, "attendance": attendance.document()}
             for key, attendance in done.attendance.items()

@@ -17,7 +17,7 @@ from platform_assets.prediction_log import parsing
 from platform_assets.prediction_log.answered_product import AnsweredProduct
 from platform_assets.prediction_log.folding import Answers
 from platform_assets.store.content import content_digest
-from platform_assets.store.history.decisions import Decisions
+from platform_assets.store.history.reader import Decisions
 
 if TYPE_CHECKING:
     from platform_assets.product.spec import Product
@@ -59,6 +59,7 @@ def merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[st
     frames = {}
     for key, part in sorted(touched.items()):
         rows = maker.merge(existing.get(key), part)
+        # Lines that a killed run had ingested already change nothing, so nothing is written.
         if key not in records or content_digest(rows) != records[key].content_digest:
             frames[key] = (rows, rows.height - (existing[key].height if key in existing else 0))
     return frames
@@ -68,6 +69,7 @@ def merged(maker: Ingesting, tables: TableStore, fresh: pl.DataFrame) -> dict[st
 class Ingesting(AnsweredProduct):
     """Ingests a product's answers."""
 
+    # What brings rows or reads history outside of the maker: its code digest covers these too.
     CARRIERS: ClassVar[tuple[object, ...]] = (parsing.new_lines, classify, merged, Answers, Decisions)
 
     @staticmethod
@@ -100,7 +102,11 @@ class Ingesting(AnsweredProduct):
         """
         rows = pl.concat([part.rows for part in parsed])
         locations = [location for part in parsed for location in part.locations]
-        keys = self._keys(rows, arrivals)
+        if isinstance(self.grain, DailyGrain | HourlyGrain):
+            keys = validation.key_column("service_time", partial(answer_rows.key_of, self.grain.key_of))(rows)
+        else:
+            by_arrival = answer_rows.keys_by_arrival(self.grain, rows["service_time"].to_list(), arrivals)
+            keys = pl.Series(by_arrival, dtype=pl.String)
         is_ours = [key is not None and self.grain.contains(key) for key in keys]
         strangers = [
             answer_rows.LeftOut(
@@ -124,6 +130,7 @@ class Ingesting(AnsweredProduct):
         Args:
             closed: when each key's decision was made; keys without one are open.
         """
+        # Without `return_dtype` an empty mapping gives a column of type Null.
         closed_at = pl.col("key").replace_strict(dict(closed), default=None, return_dtype=answer_rows.MOMENT)
         is_late = pl.col("answered_at_utc") > closed_at if self.is_live else closed_at.is_not_null()
         return rows.with_columns(is_late.fill_null(value=False).alias(answer_rows.LATE))
@@ -131,9 +138,3 @@ class Ingesting(AnsweredProduct):
     def merge(self, stored: pl.DataFrame | None, fresh: pl.DataFrame) -> pl.DataFrame:
         """Merge a key's stored and fresh answers; each appears once."""
         return answer_rows.merge(self.empty() if stored is None else stored, fresh)
-
-    def _keys(self, rows: pl.DataFrame, arrivals: Mapping[str, datetime]) -> pl.Series:
-        if isinstance(self.grain, DailyGrain | HourlyGrain):
-            return validation.key_column("service_time", partial(answer_rows.key_of, self.grain.key_of))(rows)
-        keys = answer_rows.keys_by_arrival(self.grain, rows["service_time"].to_list(), arrivals)
-        return pl.Series(keys, dtype=pl.String)

@@ -12,7 +12,7 @@ from platform_assets.prediction_log.parsing import STAGE
 from platform_assets.store import objects
 from platform_assets.store.parts import Parts
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.claims import PRUNED, Pruned
+from platform_assets.store.records.prediction_log import PRUNED, Pruned
 from platform_assets.store.upkeep import Removed
 
 RETENTION_DAYS = 30
@@ -36,18 +36,22 @@ def prune(product: ProductStore, *, now: datetime, dry_run: bool, retention_days
     before_ms = (now - timedelta(days=retention_days)).timestamp() * 1000
     store, removed = objects.open_store(product.settings.root), Removed()
     newest = product.history.claim()
+    # Parts of a finished claim may not be folded yet: until then they alone hold its answers.
     until = 0 if newest is None else min(finished(product.history), newest[1].folded)
     last = first = product.history.pruned()
     for number in range(first + 1, until + 1):
         claim = product.history.claim_at(number)
+        # Cursors never go back, so all later claims are newer.
         if claim is None or claim.cursor_ms >= before_ms:
             break
         for path in claim.segments:
             size = objects.size(store, path)
+            # S3 deletes what is not there without an error, so only what has a size is counted.
             if size is not None and (dry_run or objects.remove(store, path)):
                 removed += Removed(1, size)
         last = number
     if last > first and not dry_run:
+        # Before the record: a run that is killed here starts at the same claim again.
         Parts(product.settings.root, product.name, STAGE).remove(last)
         product.ledgers.of(PRUNED).overwrite(PRUNED.ledger, Pruned(claim=last))
     return removed

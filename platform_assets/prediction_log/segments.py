@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from platform_assets.store import segments
 from platform_assets.store.history.reader import History
-from platform_assets.store.records.claims import Skipped
-from platform_assets.store.segments import Name, NewerSegment, SegmentProblem, SwollenSegment
+from platform_assets.store.records.prediction_log import Skipped
+from platform_assets.store.segments import Name, NewerSegment, Segment, SegmentProblem, SwollenSegment
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -49,15 +49,6 @@ class Listed:
         return self.modified_ms if self.name is None else min(self.name.shipped_ms, self.modified_ms)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Body:
-    """The answers of one segment: whole lines of a stream, and where they start in it."""
-
-    stream: str
-    first: int
-    data: bytes
-
-
 def pages(store: ObjectStore, product: str, after_ms: int | None) -> Iterator[list[Listed]]:
     """Yield a product's segments whose names' times are at or after a moment, all of them for None.
 
@@ -67,6 +58,7 @@ def pages(store: ObjectStore, product: str, after_ms: int | None) -> Iterator[li
     import obstore
 
     offset = None if after_ms is None else segments.start_after(product, max(0, after_ms))
+    # S3 lists at most 1,000 names per request.
     for batch in obstore.list(store, f"{segments.folder(product)}/", offset=offset, chunk_size=1000):
         yield [
             Listed(
@@ -90,6 +82,7 @@ def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed
 
     number, claim = history.claim() or (0, None)
     after_ms = None if claim is None else claim.cursor_ms - OVERLAP_MS
+    # These may be listed again although the claims that name them lie before what the loop reads.
     claimed = set[str]() if claim is None else {*claim.ahead, *claim.waiting}
     while claim is not None and after_ms is not None and claim.cursor_ms >= after_ms:
         claimed |= {*claim.segments, *(item.segment for item in claim.skipped)}
@@ -98,12 +91,13 @@ def unclaimed(store: ObjectStore, product: str, history: History) -> list[Listed
     listed = list[Listed]()
     for page in pages(store, product, after_ms):
         listed += [item for item in page if item.path not in claimed]
+        # A folder lists in no order: the first of many may be anywhere in it.
         if len(listed) >= MOST_LISTED and not isinstance(store, obstore.store.LocalStore):
             break
     return sorted(listed, key=lambda item: item.path)
 
 
-def read(store: ObjectStore, product: str, path: str, size: int | None = None) -> Body:
+def read(store: ObjectStore, product: str, path: str, size: int | None = None) -> Segment:
     """Read a segment.
 
     Args:
@@ -115,14 +109,14 @@ def read(store: ObjectStore, product: str, path: str, size: int | None = None) -
     """
     import obstore
 
+    # Whoever may write to the bucket may put anything there: it is judged before it is held in memory.
     if size is not None and size > segments.OBJECT_BYTES_MAX:
         raise SwollenSegment(f"{path} has {size} bytes; a segment has at most {segments.OBJECT_BYTES_MAX}.")
     try:
         data = bytes(obstore.get(store, path).bytes())
     except FileNotFoundError:
         raise SegmentProblem(f"{path} is gone; something other than Driftline deleted it.") from None
-    segment = segments.decode(path, data, product)
-    return Body(stream=segment.header.stream, first=segment.header.first, data=segment.body)
+    return segments.decode(path, data, product)
 
 
 def is_newer(store: ObjectStore, product: str, path: str) -> bool:

@@ -19,16 +19,13 @@ Between = TypedDict("Between", {"from": str, "before": str})
 """Bounds of a moment; the later one is excluded."""
 
 
-class Bounds(TypedDict):
-    """The bounds of a request's moments, and their distance from the server's clock; None for a recording."""
+class ContractDocument(TypedDict):
+    """A contract as it is stored; `fields` have the members of `Field`.
 
-    service_time: Between
-    asked_at: Between
-    clock_within_s: float | None
-
-
-class ContractDocument(Bounds):
-    """A contract as it is stored; `fields` have the members of `Field`."""
+    Attributes:
+        service_time, asked_at: bounds of a request's moments.
+        clock_within_s: how far they may be from the server's clock; None for a recording.
+    """
 
     format: int
     product: str
@@ -39,34 +36,20 @@ class ContractDocument(Bounds):
     max_rows: int
     max_body_bytes: int
     logs_features: bool
+    service_time: Between
+    asked_at: Between
+    clock_within_s: float | None
 
 
 def contract_of(spec: Product) -> ContractDocument:
     """Return the contract as plain JSON values.
 
     The serving side reads nothing else about a product. `fields` keeps the spec's order: the columns of the graph's
-    input `numeric` are the fields that are not categories, in this order; those of `categorical` are the rest.
-    """
-    return {
-        "format": FORMAT,
-        "product": spec.name,
-        "title": spec.title,
-        "task": spec.task.document(),
-        "entity": spec.entity,
-        "fields": [asdict(item) for item in spec.fields],
-        "max_rows": spec.service.max_rows,
-        "max_body_bytes": spec.service.max_body_bytes,
-        "logs_features": spec.service.logs_features,
-        **_bounds(spec),
-    }
-
-
-def _bounds(spec: Product) -> Bounds:
-    """Return the bounds of a request's moments: the span of the grain's keys, by which a log can be read.
-
-    Numbered batches have no period: each moment belongs to some batch, so they have the widest bounds.
+    input `numeric` are the fields that are not categories, in this order; those of `categorical` are the rest. Moments
+    lie in the span of the grain's keys, by which a log can be read.
     """
     grain, service = spec.grain, spec.service
+    # Numbered batches have no period: each moment belongs to some batch, so they have the widest bounds.
     begins, ends, period = EARLIEST, LATEST, None
     if (first_over := grain.instant_after(grain.first)) is not None:
         begins, period = grain.instant(grain.first), first_over - grain.instant(grain.first)
@@ -78,6 +61,15 @@ def _bounds(spec: Product) -> Bounds:
         near = max(timedelta(days=7), (spec.lookback + spec.label_delay + 1) * period)
     near = service.clock_within or near
     return {
+        "format": FORMAT,
+        "product": spec.name,
+        "title": spec.title,
+        "task": spec.task.document(),
+        "entity": spec.entity,
+        "fields": [asdict(item) for item in spec.fields],
+        "max_rows": service.max_rows,
+        "max_body_bytes": service.max_body_bytes,
+        "logs_features": service.logs_features,
         "service_time": _between(begins, ends),
         "asked_at": _between(begins - around, ends + around),
         "clock_within_s": near.total_seconds() if spec.is_live else None,

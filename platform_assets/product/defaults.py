@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,12 +12,12 @@ from typing import Any, Generic, TypeVar
 
 from platform_assets.base.keys import Grain
 from platform_assets.base.wording import in_words
+from platform_assets.product.channel_sites import SitedChannel
 from platform_assets.product.channels import Channel
 from platform_assets.product.derived import Kind, LabelColumn, LenientCells, RowsAsDelivered, SomeColumns, TypedColumns
 from platform_assets.product.fields import Field
-from platform_assets.product.later import LATER
+from platform_assets.product.left_out import LATER
 from platform_assets.product.monitoring import of_grain
-from platform_assets.product.sited import SitedChannel
 from platform_assets.product.sources import Source
 
 Product = Any
@@ -25,6 +26,11 @@ Accepted = TypeVar("Accepted")
 Kept = TypeVar("Kept")
 LABELS = "labels"
 """Name of the source that brings the labels of a column."""
+public: Callable[[str], Any] | None = None
+"""Return what `driftline` has by this name: a learner and a reader of rows, which rooms above this one define.
+
+The door sets it when it hands out `Product`, as a code location hands views to stages.
+"""
 _OF_LABELS: dict[str, Kind] = {"binary": "bool", "multi_class": "category", "regression": "float"}
 
 
@@ -113,8 +119,15 @@ REASONS_OF_SOURCES: Mapping[str, str] = {
 def fill(product: Product) -> None:
     """Fill in what a product's file left out, where the rest has the right types; `kinds.check` refuses the others."""
     _fill(product, "title", "description")
-    _set(product, "fields", _fields(product.name, product.fields))
-    _set(product, "sources", _sources(product.sources))
+    if isinstance(product.fields, Mapping):
+        try:
+            _set(product, "fields", tuple(Field(name=name, dtype=dtype) for name, dtype in product.fields.items()))
+        except ValueError as problem:
+            raise ValueError(f"{product.name}: fields has a mistake: {problem}") from None
+    if isinstance(channel := product.sources, Channel):
+        stem = Path(str(getattr(channel, "path", ""))).stem.lower()
+        name = stem if re.fullmatch("[a-z][a-z0-9_]*", stem) else "rows"
+        _set(product, "sources", (Source(name=name, channel=channel),))
     if not (isinstance(product.grain, Grain) and _are(product.sources, Source) and _are(product.fields, Field)):
         return
     _fill(product, "label_delay", "holdout", "min_keys", "model", "is_live")
@@ -164,28 +177,16 @@ def _is_live(product: Product) -> bool:
 
 def _boosted_trees(product: Product) -> Any:
     """Return trees for few rows: with LightGBM's own numbers they learn a thousand rows by heart."""
-    from driftline import LightGbm  # by its public name, because this room imports no learner
-
     counts = (product.min_keys, product.holdout)
     judging = (counts[0] - counts[1]) // 3 if all(type(count) is int for count in counts) else 0
     few: dict[str, Any] = {"validation_keys": judging, "patience": 30} if judging > 0 else {}
-    return LightGbm(settings={"num_leaves": 15, "learning_rate": 0.05}, **few)
+    return _public("LightGbm")(settings={"num_leaves": 15, "learning_rate": 0.05}, **few)
 
 
-def _fields(product: str, given: Any) -> Any:
-    if not isinstance(given, Mapping):
-        return given
-    try:
-        return tuple(Field(name=name, dtype=dtype) for name, dtype in given.items())
-    except ValueError as problem:
-        raise ValueError(f"{product}: fields has a mistake: {problem}") from None
-
-
-def _sources(given: Any) -> Any:
-    if not isinstance(given, Channel):
-        return given
-    stem = Path(str(getattr(given, "path", ""))).stem.lower()
-    return (Source(name=stem if re.fullmatch("[a-z][a-z0-9_]*", stem) else "rows", channel=given),)
+def _public(name: str) -> Any:
+    if public is None:
+        raise ValueError(f"a default needs {name}, which driftline defines; import Product from driftline.")
+    return public(name)
 
 
 def _take_label(product: Product, column: str) -> None:
@@ -218,14 +219,19 @@ def _take_label(product: Product, column: str) -> None:
 
 def _source_of_labels(product: Product, source: Source, column: str) -> Source:
     """Return the source that reads the labels from another one's deliveries, with nothing else of them."""
-    columns = _read_of(source, column)
+    named = (source.entity, source.partition_by, source.known_at, column)
+    columns = tuple(dict.fromkeys(name for name in named if name is not None))
+    channel, first = source.channel, product.grain.first
+    if isinstance(channel, SitedChannel) and (end := product.grain.instant_after(first)) is not None:
+        # A key comes when its labels are known, for rows whose label is filled in later.
+        channel = channel.lagging((end - product.grain.instant(first)) * product.label_delay)
     return replace(
         source,
         name=LABELS,
         description=f"The column {column} of {source.name}.",
         schema=source.schema if source.schema is LATER else SomeColumns(schema=source.schema, only=columns),
         landing=product.landing_of(source) if source.is_landed else None,
-        channel=_until_labelled(product, source.channel),
+        channel=channel,
         unique=source.unique if {*source.unique} <= {*columns} else (),
         content=None,
         known_at_of=None,
@@ -234,15 +240,6 @@ def _source_of_labels(product: Product, source: Source, column: str) -> Source:
         partial_columns=tuple(item for item in source.partial_columns if item.name in columns),
         is_label=True,
     )
-
-
-def _until_labelled(product: Product, channel: Channel | None) -> Channel | None:
-    """Return a channel that delivers a key when its labels are known, for rows whose label is filled in later."""
-    first = product.grain.first
-    end, delay = product.grain.instant_after(first), product.label_delay
-    if end is None or not isinstance(channel, SitedChannel):
-        return channel
-    return channel.lagging((end - product.grain.instant(first)) * delay)
 
 
 def _typed(product: Product, source: Source, label: object) -> Source:
@@ -273,13 +270,9 @@ def _typed(product: Product, source: Source, label: object) -> Source:
     ranges = tuple((item.name, item.low, item.high) for item in inputs if (item.low, item.high) != (None, None))
     typed = replace(source, schema=TypedColumns(columns=columns, ranges=ranges))
     own = () if isinstance(source.channel, SitedChannel) else source.multiline  # such a channel cuts lines itself
-    read = LenientCells(read=typed.read, multiline=own, flags=of_kind["bool"], moments=of_kind["moment"])
+    given = typed.read or functools.partial(_public("read_csv"), multiline=own)
+    read = LenientCells(read=given, flags=of_kind["bool"], moments=of_kind["moment"])
     return replace(typed, read=read, multiline=() if own else source.multiline)
-
-
-def _read_of(source: Source, column: str) -> tuple[str, ...]:
-    named = (source.entity, source.partition_by, source.known_at, column)
-    return tuple(dict.fromkeys(name for name in named if name is not None))
 
 
 def _rows_as_delivered(product: Product) -> RowsAsDelivered:
@@ -289,20 +282,16 @@ def _rows_as_delivered(product: Product) -> RowsAsDelivered:
             f"{product.name}: features is left out, and its rows come from {len(sources)} sources; expected a "
             "function, or exactly one source besides that of the labels, whose rows state when they were known."
         )
-    source = sources[0]
+    source, frame = sources[0], sys._getframe()
+    # The module that makes the product is the nearest caller outside of this room.
+    inside = re.compile(r"platform_assets\.product\.|dataclasses$")
+    while frame.f_back is not None and inside.match(frame.f_globals["__name__"]):
+        frame = frame.f_back
+    given, module = product.features, str(frame.f_globals["__name__"])
     return RowsAsDelivered(
-        module=given.module if isinstance(given := product.features, RowsAsDelivered) else _module_of_file(),
+        module=given.module if isinstance(given, RowsAsDelivered) else module,
         source=source.name,
         time=str(source.known_at),
         entity=source.entity,
         fields=tuple(item.name for item in product.fields),
     )
-
-
-def _module_of_file() -> str:
-    """Return the name of the module that makes the product: the nearest caller outside of this room."""
-    frame = sys._getframe()
-    inside = re.compile(r"platform_assets\.product\.|dataclasses$")
-    while frame.f_back is not None and inside.match(frame.f_globals["__name__"]):
-        frame = frame.f_back
-    return str(frame.f_globals["__name__"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from platform_assets.product.moments import moments_of, moments_or_text
+from platform_assets.product.parsed_moments import moments_of, moments_or_text
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -62,13 +62,11 @@ class LenientCells:
     """A reader for a schema of `TypedColumns`: yes, 1 and True are true, and a moment without a zone is in UTC.
 
     Attributes:
-        read: of the source; None for CSV.
-        multiline: as `Source.multiline`.
+        read: of the source, or of CSV.
         flags, moments: names of columns.
     """
 
-    read: Callable[[bytes], pl.DataFrame] | None
-    multiline: tuple[str, ...]
+    read: Callable[[bytes], pl.DataFrame]
     flags: tuple[str, ...]
     moments: tuple[str, ...]
 
@@ -76,9 +74,7 @@ class LenientCells:
         """Return the rows of a delivery; a cell that says neither stays as it came."""
         import polars as pl
 
-        from driftline import read_csv  # by its public name, because this room reads no rows
-
-        rows = read_csv(data, multiline=self.multiline) if self.read is None else self.read(data)
+        rows = self.read(data)
         texts = [name for name, dtype in rows.schema.items() if dtype == pl.String]
         return rows.with_columns(
             *(_flag(name) for name in self.flags if name in texts),
@@ -199,6 +195,7 @@ class LabelColumn:
 
         grain = self.grain.endless
         ends = {key: grain.instant_after(grain.shift(key, self.delay)) for key in keys}
+        # What is known at the instant of a cutoff is not used by it, and these labels are to be.
         known = {key: end - timedelta(microseconds=1) for key, end in ends.items() if end is not None}
         if len(known) < len(keys):
             return pl.col(self.known_at)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from platform_assets.base import kinds, naming, wording
 from platform_assets.base.naming import RESERVED
-from platform_assets.product.later import LATER
+from platform_assets.product.left_out import LATER
 
 MOST_FIELDS = 1_000
 """Per product. More fields are an image, or a table that nobody has reviewed; both have better representations."""

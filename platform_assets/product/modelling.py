@@ -60,6 +60,7 @@ class Training:
 
     def judged_of(self, rows: int) -> int:
         """Return how many of the newest rows choose the epoch to keep; 0 keeps the last one."""
+        # Of 3,500 flights 1,000 steps gave a log loss of 1.70, 56 steps .527, a constant .554, a chosen epoch .544.
         return 0 if self.epochs is not None or rows < LEAST_ROWS else rows // 10
 
 
@@ -109,6 +110,7 @@ class Service:
     logs_features: bool = True
     asked_within: timedelta | None = None
     clock_within: timedelta | None = None
+    # Not forever, because what a process had not sent when its node died never comes.
     answers_patience: timedelta = timedelta(minutes=15)
 
     def __post_init__(self) -> None:

@@ -90,8 +90,10 @@ class Monitors:
     """
 
     rules: tuple[CrossRule, ...] = ()
+    # Thresholds were chosen with a look at the year of flights on which false alarms are counted, which flatters them.
     max_quarantined_share: float = 0.01
     is_comparing: bool = True
+    # Not eight weeks of hours, because each key reads as many sketches.
     record_keys: int = _by_grain(days=56, hours=504, batches=56)
     min_record_keys: int = _by_grain(days=14, hours=336, batches=14)
     season: int = _by_grain(days=7, hours=168, batches=7)
@@ -155,11 +157,13 @@ class Retraining:
     label_patience: int | None = None
     performance_window: int = _by_grain(days=14, hours=336, batches=14)
     min_excess_loss: float = 0.01
+    # A model of March that is too low by 1 in log odds in July reaches p = .03 in a fortnight: max_age trains it.
     confidence: float = 0.99
     is_drift_enough: bool = False
     max_attempts: int = 3
     monthly_budget_usd: float | None = None
     rebuild_usd: float | None = None
+    # Counts where it is above what was measured, too: a person knows first of growing epochs or rows.
     expected_hours: float | None = None
 
     def __post_init__(self) -> None:
@@ -177,12 +181,10 @@ class Retraining:
                 f"Retraining.label_patience is {self.label_patience!r}; expected a number of keys, at least 0, or None "
                 "for the grain's."
             )
-        budget = self.monthly_budget_usd
-        if budget is not None and not 0 <= budget < math.inf:
-            raise ValueError(f"Retraining.monthly_budget_usd is {budget!r}; expected a number, at least 0, or None.")
-        rebuild = self.rebuild_usd
-        if rebuild is not None and not 0 <= rebuild < math.inf:
-            raise ValueError(f"Retraining.rebuild_usd is {rebuild!r}; expected a number, at least 0, or None.")
+        for name in ("monthly_budget_usd", "rebuild_usd"):
+            usd = getattr(self, name)
+            if usd is not None and not 0 <= usd < math.inf:  # NaN fails it too
+                raise ValueError(f"Retraining.{name} is {usd!r}; expected a number, at least 0, or None.")
         hours = self.expected_hours
         if hours is not None and not 0 < hours < math.inf:
             raise ValueError(f"Retraining.expected_hours is {hours!r}; expected a number above 0, or None.")

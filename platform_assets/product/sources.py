@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, get_args
 
 from platform_assets.base import kinds, naming, wording
+from platform_assets.product.channel_sites import SitedChannel
 from platform_assets.product.channels import Channel
 from platform_assets.product.fields import Field
 from platform_assets.product.host_assets import HostAsset, asset_of, rows_of
-from platform_assets.product.later import LATER
-from platform_assets.product.sited import SitedChannel
+from platform_assets.product.left_out import LATER
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -125,25 +125,33 @@ class Source:
 
     name: str
     description: str = LATER
+    # What a row is.
     schema: Callable[[], pa.DataFrameSchema] = LATER
     entity: str | None = None
     fields: tuple[Field, ...] | None = None
     schema_version: int = 1
+    # When it was known, and which key it belongs to.
     known_at: str | None = None
+    # Not hashed, because a mapping has no hash.
     known_at_of: Mapping[str, str | timedelta | None] | None = field(default=None, hash=False)
     partition_by: str | None = None
+    # Which rows repeat others, and what else of a row is watched.
     unique: tuple[str, ...] = ()
     content: tuple[str, ...] | None = None
     statistics: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    # Where deliveries are: at most one of these.
     asset: HostAsset | None = None
     channel: Channel | None = None
     landing: str | None = None
+    # When one is complete, and how long it is waited for.
     arrives: Arrives | None = None
     settle: timedelta = timedelta(seconds=30)
     deadline: timedelta = timedelta(hours=24)
+    # What kind of delivery it is.
     is_label: bool = False
     is_early: bool = False
     is_slow: bool = False
+    # How one is read.
     suffix: str = ".csv"
     read: Callable[[bytes], pl.DataFrame] | None = None
     multiline: tuple[str, ...] = ()
@@ -163,6 +171,10 @@ class Source:
             raise ValueError(f"source {self.name!r} has no known_at; every row must state when it was known.")
         if self.is_slow and (self.is_label or self.partition_by):
             raise ValueError(f"source {self.name!r} is slow; it can neither hold labels nor be partitioned.")
+        self._check_moments()
+        self._check_delivery()
+
+    def _check_moments(self) -> None:
         pairs: Mapping[object, object] = self.known_at_of or {}  # type: ignore[assignment]  # as a person wrote it
         for column, at in pairs.items():
             if not (isinstance(column, str) and isinstance(at, str | timedelta | None)):
@@ -185,6 +197,8 @@ class Source:
             raise ValueError(
                 f"source {self.name!r} brings labels and has known_at_of; no feature reads it, so leave it out."
             )
+
+    def _check_delivery(self) -> None:
         if self.deadline < timedelta(0) and not self.is_early:
             raise ValueError(
                 f"source {self.name!r} has deadline={self.deadline}, before the end of the key, and its deliveries are "

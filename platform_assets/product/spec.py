@@ -20,8 +20,8 @@ from platform_assets.product import defaults
 from platform_assets.product.data_files import data_file
 from platform_assets.product.derived import LabelColumn, RowsAsDelivered
 from platform_assets.product.fields import MOST_FIELDS, Field
-from platform_assets.product.later import LATER
 from platform_assets.product.learner import Learner
+from platform_assets.product.left_out import LATER
 from platform_assets.product.modelling import Gates, Service, Training
 from platform_assets.product.monitoring import CrossRule, Monitors, Retraining, check_possible, check_rules, of_grain
 from platform_assets.product.pods import Pods
@@ -72,6 +72,7 @@ _CLASSES: dict[str, type] = {
     part.__name__: part
     for part in (Field, Gates, Grain, History, Monitors, Pods, Retraining, Service, Setting, Source, Task, Training)
 }
+# Dagster refuses any other owner.
 _OWNER = re.compile(r"team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -175,7 +176,7 @@ class Product:
                 f"{self.name}: model is {self.model!r:.80}; expected a function, or a learner such as "
                 "driftline.LightGbm."
             )
-        for name in ("monitors", "retraining"):
+        for name in ("monitors", "retraining"):  # only here is the grain known to be one
             object.__setattr__(self, name, of_grain(getattr(self, name), self.grain.kind))
         self._check_distinct("sources", [source.name for source in self.sources])
         self._check_distinct("fields", [item.name for item in self.fields])
@@ -204,6 +205,7 @@ class Product:
                 f"{self.name}: source {source_name!r} has partition_by and the grain is numbered batches, whose rows "
                 "belong to the file they are delivered in; leave partition_by out."
             )
+        # Without an end Dagster offers all periods up to now, thousands of them long after a recording.
         if not self.is_live and self.grain.last is None:
             raise ValueError(
                 f"{self.name} is a recording (is_live=False) and its grain has no end; state the last key."
@@ -293,6 +295,7 @@ class Product:
 
     def arrives(self, source: Source) -> Arrives:
         """Return how to tell that a landed file of a source is complete: the source's setting, or the default."""
+        # A file that is being written may end at a line: 299 of 1,000 rows were once taken in, and their key closed.
         return source.arrives or (
             "settled" if self.is_live and source.channel is None and source.asset is None else "rename"
         )
@@ -370,6 +373,7 @@ class Product:
 
     def taken_from(self, source: Source, key: str) -> datetime | None:
         """Return the moment from which a key's delivery may be taken in: the end of its period; None for any moment."""
+        # A database that is read at 09:10 has rows of a day that still runs, and they look complete.
         return None if source.is_early or source.is_slow else self.grain.instant_after(key)
 
     def closes_from(self, key: str) -> datetime | None:

@@ -74,6 +74,7 @@ class Range(Setting):
         return (self.low, self.high)
 
     def has(self, value: Any) -> bool:
+        # To Python True is a whole number.
         is_number = isinstance(value, int if self.is_whole else int | float) and not isinstance(value, bool)
         return is_number and self.low <= value <= self.high
 
@@ -101,6 +102,7 @@ class Choice(Setting):
 
     def __post_init__(self) -> None:
         kinds.check(self, "Choice.")
+        # By their text: True, 1 and 1.0 are equal to Python.
         if len({repr(value) for value in self.values}) != len(self.values) or len(self.values) < 2:
             raise ValueError(
                 f"Choice {self.name!r} has the values {self.values!r}; expected two or more different ones."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import time
 from typing import Any, Literal
 
@@ -31,25 +31,9 @@ ISO_FORMATS = (
 """Formats of moments that a source without a schema reads by itself."""
 FORMATS = (
     *ISO_FORMATS,
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M",
-    "%Y/%m/%d",
-    "%m/%d/%Y %H:%M:%S",
-    "%m/%d/%Y %H:%M",
-    "%m/%d/%Y",
-    "%d/%m/%Y %H:%M:%S",
-    "%d/%m/%Y %H:%M",
-    "%d/%m/%Y",
-    "%m/%d/%y",
-    "%d/%m/%y",
-    "%d.%m.%Y %H:%M:%S",
-    "%d.%m.%Y %H:%M",
-    "%d.%m.%Y",
-    "%b %d %Y",
-    "%d %b %Y",
-    "%d-%b-%Y",
-    "%B %d, %Y",
-    "%b %d, %Y",
+    *(day + hour for day in ("%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y") for hour in (" %H:%M:%S", " %H:%M", "")),
+    *("%m/%d/%y", "%d/%m/%y"),
+    *("%b %d %Y", "%d %b %Y", "%d-%b-%Y", "%B %d, %Y", "%b %d, %Y"),
 )
 """Formats of a moment, the first one that fits all values counts. Without a zone a moment is taken as UTC."""
 BARE_FORMATS = ("%Y%m%d", "%Y")
@@ -66,7 +50,8 @@ FEW_CATEGORIES = 10
 
 _ID = re.compile(r"(^|[\W_])(id|ids|uuid|guid|key|code|nr|no|number|index|rownames|unnamed[\W_]*\d*)$|^$")
 _ID_VALUE = re.compile(r"^(?:[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{16,})$")
-_WHOLE, _LEADING_ZERO = r"^[+-]?\d{1,18}$", r"^[+-]?0\d"
+_LEADING_ZERO = r"^[+-]?0\d"
+_DATE = r"^\d{4}-\d{1,2}-\d{1,2}$|^\d{1,2}\.\d{1,2}\.\d{4}$"
 _DECIMALS = re.compile(r"\.(\d+?)0*$")
 MOST_DECIMALS = 4
 
@@ -89,7 +74,6 @@ class Column:
         format: of the moments' text; None for typed moments.
         other_format: that the rest of the moments has, where one does not fit all.
         has_hours: whether some moments are within a day, not at its beginning.
-        is_ambiguous: whether month and day could change places in every moment.
         null_words: that stand for null, as found.
         is_text: whether the file delivers it as text.
     """
@@ -107,7 +91,6 @@ class Column:
     format: str | None = None
     other_format: str | None = None
     has_hours: bool = False
-    is_ambiguous: bool = False
     null_words: tuple[str, ...] = ()
     is_text: bool = True
 
@@ -133,43 +116,40 @@ def profile_column(column: pl.Series, *, is_moment: bool = False) -> Column:
     present = column.drop_nulls()
     if present.dtype.is_float():
         present = present.filter(present.is_finite())
-    about: dict[str, Any] = {
-        "name": name,
-        "rows": rows,
-        "nulls": rows - len(present),
-        "distinct": present.n_unique() if _is_plain(present.dtype) else 0,
-        "null_words": words,
-        "is_text": is_text,
-    }
-    if present.is_empty():
-        return Column(kind="empty", **about)
-    if not _is_plain(present.dtype):
-        return Column(kind="text", **about)
-    moment = _moment(present, is_moment=is_moment)
-    if moment is not None:
-        return Column(kind="moment", **about, **moment)
-    if about["distinct"] == 1 and not about["nulls"]:  # whether there is a value may say something
-        return Column(kind="constant", **about, values=(str(present[0]),))
-    if present.dtype == pl.Boolean:
-        return Column(kind="flag", **about, values=("true", "false"))
-    texts = present.cast(pl.String)
-    values = tuple(
-        texts.value_counts(sort=True, name="n").sort("n", name, descending=[True, False])[name].head(MOST_SHOWN)
-    )
     numbers = _numbers(present)
+    result = Column(
+        name=name,
+        kind="empty" if present.is_empty() else "text",
+        rows=rows,
+        nulls=rows - len(present),
+        # Of numbers by value, as a typed column has them: the text has two for 0.0 and -0.0.
+        distinct=(present if numbers is None else numbers).n_unique() if _is_plain(present.dtype) else 0,
+        null_words=words,
+        is_text=is_text,
+    )
+    if present.is_empty() or not _is_plain(present.dtype):
+        return result
+    if (moment := _moment(result, present, is_moment=is_moment)) is not None:
+        return moment
+    if result.distinct == 1 and not result.nulls:  # whether there is a value may say something
+        return replace(result, kind="constant", values=(str(present[0]),))
+    if present.dtype == pl.Boolean:
+        return replace(result, kind="flag", values=("true", "false"))
+    texts = present.cast(pl.String)
+    counts = texts.value_counts(name="n").sort("n", name, descending=[True, False])
+    values = tuple(counts[name].head(MOST_SHOWN))
     if numbers is not None:
-        is_whole = bool((numbers == numbers.round()).all())
-        return Column(
-            kind="id" if is_whole and _is_id(name, numbers, rows) else "number",
-            **about,
-            is_whole=is_whole,
-            decimals=_decimals(present),
-            low=number(numbers.min()),
-            high=number(numbers.max()),
-            values=values,
-        )
-    kind: Kind = _kind_of_text(name, texts, about["distinct"])
-    return Column(kind=kind, **about, values=values)
+        is_whole, distinct = bool((numbers == numbers.round()).all()), numbers.n_unique()
+        low, high = number(numbers.min()), number(numbers.max())
+        # Whole numbers are names by the column's name, or because they count the rows.
+        is_counting = rows > 2 and distinct == len(numbers) == high - low + 1
+        is_id = is_whole and (is_counting or (is_id_name(name) and distinct > FEW_CATEGORIES))
+        found = [_DECIMALS.search(text) for text in present.head(10_000).cast(pl.String)]
+        most = max((len(match[1]) for match in found if match), default=0)
+        decimals = most if most <= MOST_DECIMALS else None
+        result = replace(result, decimals=decimals, is_whole=is_whole, low=low, high=high)
+        return replace(result, kind="id" if is_id else "number", values=values)
+    return replace(result, kind=_kind_of_text(name, texts, result.distinct), values=values)
 
 
 def without_words(column: pl.Series, words: Sequence[str]) -> pl.Series:
@@ -208,18 +188,21 @@ def _is_plain(dtype: pl.DataType) -> bool:
     return not (dtype.is_nested() or dtype in (pl.Object, pl.Binary))
 
 
-def _moment(present: pl.Series, *, is_moment: bool) -> dict[str, Any] | None:
-    """Return a moment's part of the record, or None where the column holds no moments."""
+def _moment(column: Column, present: pl.Series, *, is_moment: bool) -> Column | None:
+    """Return the record of a column of moments, or None where it holds none."""
     if present.dtype in (pl.Date, pl.Datetime):
-        return _edges(_in_utc(present))
+        return _with_edges(column, _in_utc(present))
     if present.dtype == pl.Time or present.dtype == pl.Boolean or present.dtype.is_float():
         return None
     texts = present.cast(pl.String)
-    if not is_moment and texts.head(1_000).str.contains(r"^[\d.+-]+$").all() and not _has_date_shape(texts):
+    first = texts.head(1_000)
+    if not is_moment and first.str.contains(r"^[\d.+-]+$").all() and not first.str.contains(_DATE).any():
         return None
+    formats, head = (*FORMATS, *BARE_FORMATS) if is_moment else FORMATS, texts.head(200)
     shares: dict[str, float] = {
         form: float(_parsed(texts, form).is_not_null().sum()) / len(texts)
-        for form in _candidates(texts, is_moment=is_moment)
+        for form in formats
+        if _parsed(head, form).is_not_null().any()  # the rest need not be tried on all values
     }
     best = max(shares, key=lambda form: shares[form], default=None)
     if best is None or shares[best] < (0.5 if is_moment else 0.9):
@@ -229,28 +212,14 @@ def _moment(present: pl.Series, *, is_moment: bool) -> dict[str, Any] | None:
     other = next((form for form in FORMATS if len(rest) and _parsed(rest, form).is_not_null().all()), None)
     if len(rest) and other is None and not is_moment:
         return None
-    return {
-        **_edges(moments),
-        "format": best,
-        "other_format": other or (f"{rest[0]!r}" if len(rest) else None),
-        "is_ambiguous": "/" in best and sum(share == shares[best] for share in shares.values()) > 1,
-    }
+    other = other or (f"{rest[0]!r}" if len(rest) else None)
+    return replace(_with_edges(column, moments), format=best, other_format=other)
 
 
-def _edges(moments: pl.Series) -> dict[str, Any]:
+def _with_edges(column: Column, moments: pl.Series) -> Column:
     first, last = (pl.Series([edge]).dt.to_string("iso:strict")[0] for edge in (moments.min(), moments.max()))
-    return {"low": first, "high": last, "has_hours": bool((moments.dt.time() != time(0)).any())}
-
-
-def _candidates(texts: pl.Series, *, is_moment: bool) -> list[str]:
-    """Return the formats that fit some of the first values; the rest need not be tried on all."""
-    head = texts.head(200)
-    formats = (*FORMATS, *BARE_FORMATS) if is_moment else FORMATS
-    return [form for form in formats if _parsed(head, form).is_not_null().any()]
-
-
-def _has_date_shape(texts: pl.Series) -> bool:
-    return bool(texts.head(1_000).str.contains(r"^\d{4}-\d{1,2}-\d{1,2}$|^\d{1,2}\.\d{1,2}\.\d{4}$").any())
+    has_hours = bool((moments.dt.time() != time(0)).any())
+    return replace(column, kind="moment", low=first, high=last, has_hours=has_hours)
 
 
 def _parsed(texts: pl.Series, form: str) -> pl.Series:
@@ -273,28 +242,16 @@ def _in_utc(moments: pl.Series) -> pl.Series:
 
 def _numbers(present: pl.Series) -> pl.Series | None:
     if present.dtype.is_numeric():
-        return present.cast(pl.Float64)
+        return present.cast(pl.Float64) + 0.0  # -0.0 is 0.0, as typed values and as text
     if present.dtype != pl.String or present.str.contains(_LEADING_ZERO).any():  # 00123 is a name
         return None
-    numbers = present.cast(pl.Float64, strict=False)
+    numbers = present.cast(pl.Float64, strict=False) + 0.0
     return numbers if numbers.is_not_null().all() and numbers.is_finite().all() else None
 
 
 def number(value: Any) -> float:
     """Return a statistic of numbers, which polars types as anything."""
     return float(value)
-
-
-def _decimals(present: pl.Series) -> int | None:
-    found = [_DECIMALS.search(text) for text in present.head(10_000).cast(pl.String)]
-    most = max((len(match[1]) for match in found if match), default=0)
-    return most if most <= MOST_DECIMALS else None
-
-
-def _is_id(name: str, numbers: pl.Series, rows: int) -> bool:
-    """Whether whole numbers are names: by the column's name, or because they count the rows."""
-    is_counting = rows > 2 and numbers.n_unique() == len(numbers) == number(numbers.max()) - number(numbers.min()) + 1
-    return is_counting or (is_id_name(name) and numbers.n_unique() > FEW_CATEGORIES)
 
 
 def _kind_of_text(name: str, texts: pl.Series, distinct: int) -> Kind:

@@ -18,9 +18,7 @@ import polars as pl
 from platform_assets.base.naming import snake_case
 from platform_assets.base.problems import Problem
 from platform_assets.base.wording import counted
-from platform_assets.check import leaks
 from platform_assets.product.fields import Field
-from platform_assets.product.inputs import Inputs
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.scaffold import columns
 from platform_assets.scaffold.columns import Column
@@ -34,6 +32,14 @@ SPARSE = 3
 """Where only one day in so many has rows, each day with rows is a batch."""
 MOST_BATCHES, LEAST_PER_BATCH, LEAST_HOURS = 30, 3, 48
 POSITIVE = ("1", "true", "yes", "y", "t")
+NO_FIELDS: dict[str, str] = {
+    "moment": "moments",
+    "id": "ids",
+    "text": "text, or with too many values",
+    "constant": "the same in all rows",
+    "empty": "null in all rows",
+}
+"""Why columns of a kind are not fields."""
 LATER = re.compile(
     r"(^|_)(outcome|result|reason|resolved|resolution|closed|refund\w*|chargeback\w*|cancel\w*|target|label|final|"
     r"predict\w*|prediction|prob\w*)(_|$)"
@@ -83,7 +89,6 @@ class Guess:
     """A first product.
 
     Attributes:
-        rows: of the table.
         label: its column.
         task: the kind of answer.
         positive: the label's text that means yes, of a binary task whose label is not 0 or 1.
@@ -91,17 +96,14 @@ class Guess:
         time: the column with a row's moment; None for none.
         grain: the kind of the keys.
         first: the first key with a label; empty for batches.
-        last: the last one.
         keys: how many keys have labelled rows.
         label_delay: in keys.
         entity: the column that names a row, unique; None for none.
         past: what earlier rows tell; None for nothing.
         fields: the model's inputs.
-        ranking: the fields' names, the one first that tells most of the label.
-        left_out: columns that are no fields, by the reason.
+        left_out: columns that are not fields, by the reason.
     """
 
-    rows: int
     label: Column
     task: Literal["binary", "multi_class", "regression"]
     positive: str | None = None
@@ -109,13 +111,11 @@ class Guess:
     time: Column | None
     grain: Literal["daily", "hourly", "batch"]
     first: str
-    last: str
     keys: int
     label_delay: int
     entity: Column | None
     past: Past | None
     fields: tuple[Chosen, ...]
-    ranking: tuple[str, ...]
     left_out: Mapping[str, tuple[str, ...]]
 
 
@@ -129,7 +129,7 @@ def guess(frame: pl.DataFrame, *, label: str, time: str | None) -> Guess:
         if name is not None and name not in frame.columns:
             close = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.6)
             hint = f"did you mean {close[0]!r}? It has" if close else "it has"
-            raise NoGuess(f"{option} is {name!r}, and the table has no such column; {hint} {_listed(frame.columns)}.")
+            raise NoGuess(f"{option} is {name!r}, and the table has no such column; {hint} {listed(frame.columns)}.")
     if frame.height < LEAST_ROWS:
         raise NoGuess(
             f"the table has {counted(frame.height, 'row')}; expected at least {LEAST_ROWS}, because some train a model "
@@ -143,34 +143,32 @@ def guess(frame: pl.DataFrame, *, label: str, time: str | None) -> Guess:
     left_out = dict[str, list[str]]()
     kept = list[Chosen]()
     for name, column in held.items():
-        if name in (label, time):
-            continue
-        reason = _reason(column, held[label], sign)
-        if reason:
-            left_out.setdefault(reason, []).append(name)
-        else:
-            kept.append(_chosen(column, [one.name for one in kept]))
-    values = _values(frame.filter(is_labelled), kept)
-    codes = _codes(frame[label].filter(is_labelled), held[label], task)
-    telling, ranking = set(_telling(values, kept, codes, task)), _ranked(values, kept, codes, task)
-    for one in kept:
-        if one.name in telling:
-            left_out.setdefault("known only after the label, because it alone tells it", []).append(one.column.name)
+        if name not in (label, time):
+            if reason := _reason(column, held[label], sign):
+                left_out.setdefault(reason, []).append(name)
+            else:
+                kept.append(_chosen(column, [one.name for one in kept]))
+    telling = _telling(frame.filter(is_labelled), kept, held[label], task)
+    if told := [one.column.name for one in kept if one.name in telling]:
+        left_out["known only after the label, because it alone tells it"] = told
     kept = [one for one in kept if one.name not in telling]
     known = None if moments is None else moments.filter(is_labelled)
-    grain, keys, first, last = _grain(known, int(is_labelled.sum()))
-    if time and grain == "batch" and not is_sorted_as_text(held[time]):
-        grain, keys, first, last = _grain(None, int(is_labelled.sum()))
+    grain, keys, first = _grain(known, int(is_labelled.sum()))
+    # Batches come in the order of their text, in which not every format sorts.
+    if time and grain == "batch" and not (held[time].format or "%Y").startswith("%Y"):
+        grain, keys, first = _grain(None, int(is_labelled.sum()))
         left_out.setdefault("moments", []).append(time)
         time = None
     past = None if moments is None or grain == "batch" else _past(frame, held, label, moments)
+    ids = [one for name, one in held.items() if one.kind == "id" and name not in (label, time)]
+    names = [column for column in ids if column.distinct == column.rows]
     if not kept and past is None:
+        reasons = "; ".join(f"{listed(names)}: {reason}" for reason, names in left_out.items())
         raise NoGuess(
-            f"no column of the table can be a field: {_reasons(left_out)}. Give the table columns that were known "
-            "before the label."
+            f"no column of the table can be a field: {reasons or 'there is no other column'}. Give the table columns "
+            "that were known before the label."
         )
     return Guess(
-        rows=frame.height,
         label=held[label],
         task=task,
         positive=_positive(frame[label], held[label]) if task == "binary" else None,
@@ -178,13 +176,11 @@ def guess(frame: pl.DataFrame, *, label: str, time: str | None) -> Guess:
         time=held[time] if time else None,
         grain=grain,
         first=first,
-        last=last,
         keys=keys,
         label_delay=0 if grain == "batch" else delay * (24 if grain == "hourly" else 1),
-        entity=_entity(held, label, time),
+        entity=min(names, key=lambda column: not columns.is_id_name(column.name), default=None),
         past=past,
         fields=tuple(kept),
-        ranking=tuple(name for name in ranking if name not in telling),
         left_out={reason: tuple(names) for reason, names in left_out.items()},
     )
 
@@ -220,24 +216,19 @@ def _moments(frame: pl.DataFrame, time: Column) -> pl.Series:
     return columns.as_moments(frame[time.name], time)
 
 
-def is_sorted_as_text(time: Column) -> bool:
-    """Tell whether moments come in the order of their text, or are typed."""
-    return time.format is None or time.format.startswith("%Y")
-
-
-def _grain(moments: pl.Series | None, labelled: int) -> tuple[Literal["daily", "hourly", "batch"], int, str, str]:
-    """Return the kind of the keys, how many have labels, and the first and the last."""
+def _grain(moments: pl.Series | None, labelled: int) -> tuple[Literal["daily", "hourly", "batch"], int, str]:
+    """Return the kind of the keys, how many have labels, and the first."""
     if moments is None:
-        return "batch", min(MOST_BATCHES, labelled // LEAST_PER_BATCH), "", ""
+        return "batch", min(MOST_BATCHES, labelled // LEAST_PER_BATCH), ""
     days = moments.drop_nulls().dt.strftime("%Y-%m-%d").unique().sort()
     length = (date.fromisoformat(days[-1]) - date.fromisoformat(days[0])).days + 1
     if LEAST_KEYS <= len(days) < length / SPARSE:
-        return "batch", len(days), "", ""
+        return "batch", len(days), ""
     if len(days) >= LEAST_KEYS:
-        return "daily", len(days), days[0], days[-1]
+        return "daily", len(days), days[0]
     hours = moments.drop_nulls().dt.strftime("%Y-%m-%dT%H").unique().sort()
     if len(hours) >= LEAST_HOURS:
-        return "hourly", len(hours), hours[0], hours[-1]
+        return "hourly", len(hours), hours[0]
     raise NoGuess(
         f"the labelled rows are of {counted(len(days), 'day')}; expected at least {LEAST_KEYS}, because some train a "
         "model and later ones judge it. Leave --time out, or give rows of more days."
@@ -267,21 +258,13 @@ def _task(label: Column) -> Literal["binary", "multi_class", "regression"]:
 
 def _positive(values: pl.Series, label: Column) -> str | None:
     """Return the text that means yes; None where the label is 0 or 1."""
-    if (
-        label.kind == "number"
-        and (label.low, label.high) == (0, 1)
-        and (not label.is_text or set_of(values) <= {"0", "1"})
-    ):
+    is_code = not label.is_text or set(values.cast(pl.String).drop_nulls()) <= {"0", "1"}
+    if is_code and label.kind == "number" and (label.low, label.high) == (0, 1):
         return None
     texts = columns.without_words(values.cast(pl.String).str.strip_chars(), label.null_words).drop_nulls()
     counts = texts.value_counts(sort=True, name="n")
     known = [text for text in counts[values.name] if text.lower() in POSITIVE]
     return str(known[0] if known else counts[values.name][-1])
-
-
-def set_of(values: pl.Series) -> set[str]:
-    """Return the different texts of a column."""
-    return set(values.cast(pl.String).drop_nulls().unique())
 
 
 def _delay(
@@ -309,18 +292,11 @@ def _shares_stem(name: str, label: str) -> bool:
 
 
 def _reason(column: Column, label: Column, later: frozenset[str]) -> str:
-    """Return why a column is no field; empty for a field."""
+    """Return why a column is not a field; empty for a field."""
     if column.name in later:
         return "later than the row"
-    of_kind = {
-        "moment": "moments",
-        "id": "ids",
-        "text": "text, or with too many values",
-        "constant": "the same in all rows",
-        "empty": "null in all rows",
-    }
-    if column.kind in of_kind:
-        return of_kind[column.kind]
+    if column.kind in NO_FIELDS:
+        return NO_FIELDS[column.kind]
     if LATER.search(snake_case(column.name)) or _shares_stem(column.name, label.name):
         return "known only after the label, by the name"
     return ""
@@ -337,55 +313,26 @@ def _chosen(column: Column, taken: Sequence[str]) -> Chosen:
     return Chosen(name=name, column=column, dtype="bool" if column.kind == "flag" else "category")
 
 
-def _values(frame: pl.DataFrame, chosen: Sequence[Chosen]) -> Inputs:
+def _telling(frame: pl.DataFrame, chosen: Sequence[Chosen], label: Column, task: str) -> set[str]:
+    """Return the names of the fields each of which alone tells the label of these rows."""
+    if not chosen:
+        return set()
+    # A flag is compared as a category: its texts need not be those of a boolean.
+    is_number = {one.name: one.dtype in ("int", "float") for one in chosen}
+    fields = [Field(name=name, dtype="float" if number else "category") for name, number in is_number.items()]
     read = [
-        (
-            columns.as_numbers(frame[one.column.name], one.column)
-            if one.dtype in ("int", "float")
-            else _texts(frame, one)
-        ).alias(one.name)
+        columns.as_numbers(frame[one.column.name], one.column).alias(one.name)
+        if is_number[one.name]
+        else columns.without_words(frame[one.column.name].cast(pl.String), one.column.null_words).alias(one.name)
         for one in chosen
     ]
-    return matrix.inputs_of(pl.DataFrame(read), _fields(chosen))
-
-
-def _texts(frame: pl.DataFrame, one: Chosen) -> pl.Series:
-    return columns.without_words(frame[one.column.name].cast(pl.String), one.column.null_words)
-
-
-def _fields(chosen: Sequence[Chosen]) -> list[Field]:
-    """Return the fields of a comparison with the label: a flag counts as a category."""
-    return [
-        Field(name=one.name, dtype="float" if one.dtype in ("int", "float") else "category", description="")
-        for one in chosen
-    ]
-
-
-def _codes(values: pl.Series, label: Column, task: str) -> np.ndarray:
+    inputs, labels = matrix.inputs_of(pl.DataFrame(read), fields), frame[label.name]
     if task == "regression":
-        return columns.as_numbers(values, label).fill_null(0).to_numpy()
-    return values.cast(pl.String).rank("dense").cast(pl.Int64).to_numpy() - 1
-
-
-def _telling(inputs: Inputs, chosen: Sequence[Chosen], codes: np.ndarray, task: str) -> list[str]:
-    kind: Task = (
-        Regression(unit="-")
-        if task == "regression"
-        else Binary()
-        if task == "binary"
-        else MultiClass(classes=("0", "1"))
-    )
-    return suspects.giving_away(inputs, codes, _fields(chosen), kind) if chosen else []
-
-
-def _ranked(inputs: Inputs, chosen: Sequence[Chosen], codes: np.ndarray, task: str) -> list[str]:
-    """Return the fields' names, the one first that tells most of the label."""
-    targets = [codes.astype(np.float64)]
-    if task == "multi_class":
-        targets = [(codes == code).astype(np.float64) for code in np.unique(codes)]
-    shares = [leaks.explained(inputs, target, _fields(chosen), is_number=True) for target in targets]
-    total = {one.name: sum(share.get(one.name, 0.0) for share in shares) for one in chosen}
-    return sorted(total, key=lambda name: -total[name])
+        numbers = columns.as_numbers(labels, label).fill_null(0).to_numpy()
+        return set(suspects.giving_away(inputs, numbers, fields, Regression(unit="-")))
+    kind: Task = Binary() if task == "binary" else MultiClass(classes=("0", "1"))
+    codes = labels.cast(pl.String).rank("dense").cast(pl.Int64).to_numpy() - 1
+    return set(suspects.giving_away(inputs, codes, fields, kind))
 
 
 def _past(frame: pl.DataFrame, held: Mapping[str, Column], label: str, moments: pl.Series) -> Past | None:
@@ -408,25 +355,10 @@ def _past(frame: pl.DataFrame, held: Mapping[str, Column], label: str, moments: 
     choices = [length for length in (7, 28, 90, 365) if length * 3 <= span]
     if not choices:
         return None
-    return Past(
-        by=held[name] if found else None,
-        days=next((length for length in choices if length >= 4 * gap), choices[-1]),
-    )
+    days_back = next((length for length in choices if length >= 4 * gap), choices[-1])
+    return Past(by=held[name] if found else None, days=days_back)
 
 
-def _entity(held: Mapping[str, Column], label: str, time: str | None) -> Column | None:
-    """Return the column that names each row."""
-    names = [
-        column
-        for column in held.values()
-        if column.kind == "id" and column.distinct == column.rows and column.name not in (label, time)
-    ]
-    return next(iter(sorted(names, key=lambda column: not columns.is_id_name(column.name))), None)
-
-
-def _reasons(left_out: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{_listed(names)}: {reason}" for reason, names in left_out.items()) or "there is no other column"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:8])} and {len(names) - 8} more"
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names for a sentence, the first ones and how many more."""
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"

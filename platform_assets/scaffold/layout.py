@@ -1,14 +1,13 @@
-"""Lay Python out as `ruff format` leaves it at 88 columns, where no formatter is installed."""
+"""Lay Python out in lines of 100 columns: a longer call has its arguments on lines of their own, filled."""
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len  # as ruff does, a Chinese letter counts for two columns
-
-WIDTH = 88
+WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -31,37 +30,36 @@ class Call:
 
     def lines(self, indent: int = 0, tail: str = "") -> list[str]:
         """Return its lines, each in full, with what follows it."""
-        pad, inner = " " * indent, " " * (indent + 4)
-        if cell_len(whole := f"{pad}{self}{tail}") <= WIDTH:
+        pad = " " * indent
+        if len(whole := f"{pad}{self}{tail}") <= WIDTH:
             return [whole]
-        one = f"{inner}{', '.join(map(str, self.arguments))}"
-        if cell_len(one) <= WIDTH and not self.is_tuple:
-            return [f"{pad}{self.head}(", one, f"{pad}){tail}"]
-        items = [
-            line
-            for argument in self.arguments
-            for line in (argument.lines(indent + 4, ",") if isinstance(argument, Call) else [f"{inner}{argument},"])
-        ]
-        return [f"{pad}{self.head}(", *items, f"{pad}){tail}"]
+        lines, has_room = [f"{pad}{self.head}("], False
+        for argument in self.arguments:
+            if has_room and len(longer := f"{lines[-1]} {argument},") <= WIDTH:
+                lines[-1] = longer
+                continue
+            own = argument.lines(indent + 4, ",") if isinstance(argument, Call) else [f"{pad}    {argument},"]
+            has_room = len(own) == 1  # nothing follows the end of a call of several lines
+            lines += own
+        return [*lines, f"{pad}){tail}"]
 
 
 def comment(text: str, *, indent: int = 0) -> list[str]:
     """Return a comment's lines."""
-    pad = " " * indent
-    return textwrap.wrap(text, WIDTH, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ", break_long_words=False)
+    begin = f"{' ' * indent}# "
+    return textwrap.wrap(text, WIDTH, initial_indent=begin, subsequent_indent=begin, break_long_words=False)
 
 
 def noted(line: str, note: str) -> list[str]:
     """Return a line with a comment, next to it or above it."""
-    if cell_len(whole := f"{line}  # {note}") <= WIDTH:
+    if len(whole := f"{line}  # {note}") <= WIDTH:
         return [whole]
     return [*comment(note[0].upper() + note[1:], indent=len(line) - len(line.lstrip())), line]
 
 
 def text(value: str) -> str:
-    """Return a string as ruff quotes it: in double quotes, unless single ones need fewer escapes."""
-    quote = "'" if value.count('"') > value.count("'") else '"'
-    return quote + "".join(f"\\{quote}" if letter == quote else repr(letter)[1:-1] for letter in value) + quote
+    """Return a string in double quotes."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def number(value: float) -> str:

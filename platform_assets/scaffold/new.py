@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from platform_assets.base import naming
 from platform_assets.base.wording import counted
@@ -28,7 +28,8 @@ def write(name: str, given: Given, *, label: str) -> tuple[Path, str]:
     """
     naming.check_name(name, "the product's name")
     place = place_of(name)
-    folder = _project_of(place)
+    # Of the project; a channel of a product's file begins relative paths there.
+    folder = next((one for one in place.parents if (one / "pyproject.toml").is_file()), place.parent)
     rows = given.rows(folder)
     guess = guessing.guess(rows, label=label, time=given.time)
     text = writing.file_of(name, guess, given.origin(folder, rows))
@@ -57,11 +58,6 @@ def place_of(name: str) -> Path:
     return file
 
 
-def _project_of(file: Path) -> Path:
-    """Return the folder in which a channel of a product's file begins relative paths."""
-    return next((folder for folder in file.parents if (folder / "pyproject.toml").is_file()), file.parent)
-
-
 def _put(name: str, file: Path, text: str) -> None:
     """Write the file, in a Dagster project with its component next to it; all or nothing."""
     if file.stem == name:
@@ -75,17 +71,9 @@ def _put(name: str, file: Path, text: str) -> None:
     file.parent.mkdir()
     try:
         file.write_text(text, encoding="utf-8")
-        found = project.found()
-        none: Any = None
-        request: dg.ScaffoldRequest[Any] = dg.ScaffoldRequest(
-            type_name=TYPE,
-            target_path=file.parent,
-            scaffold_format="yaml",
-            project_root=file.parent if found is None else found.path,
-            params=none,
-            append=False,
-        )
-        ProductScaffolder().scaffold(request)
+        found, none = project.found(), cast("Any", None)
+        root = file.parent if found is None else found.path
+        ProductScaffolder().scaffold(dg.ScaffoldRequest[Any](TYPE, file.parent, "yaml", root, none, append=False))
     except BaseException:
         shutil.rmtree(file.parent)
         raise

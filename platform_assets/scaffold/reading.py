@@ -10,7 +10,7 @@ import polars as pl
 from platform_assets.base.keys import DailyGrain
 from platform_assets.data.channels.dealt_file import is_parquet, rows_of_file
 from platform_assets.data.channels.sql_window import SqlWindow
-from platform_assets.product.sited import ChannelProblem, Site
+from platform_assets.product.channel_sites import ChannelProblem, Site
 from platform_assets.scaffold.guess import NoGuess
 from platform_assets.scaffold.writing import Origin
 
@@ -45,13 +45,25 @@ class Given:
             ValueError: they cannot be read.
         """
         if self.query is not None:
-            return self._queried(folder)
+            if self.time is None:
+                raise NoGuess(
+                    "a query needs --time, the column with the moment of a row, by which it is cut into days."
+                )
+            window = SqlWindow(
+                self.place, self.query, by=self.time, order_by=(self.time,), password_env=self.password_env
+            )
+            opened = window.at(Site(grain=ANY, source="rows", folder=folder))
+            assert isinstance(opened, SqlWindow)
+            rows = opened.first(MOST_ROWS)
+            if rows.is_empty():
+                raise ChannelProblem("the query has no rows; expected some to look at.")
+            return rows
         path = Path(self.place)
         if "://" in self.place:
             raise NoGuess("--from is the address of a database, and --query is missing; give the SELECT of the rows.")
         if not path.is_file():
             raise NoGuess(f"--from is {self.place!r}, and there is no such file; give a .csv or .parquet file.")
-        if not is_parquet(path) and not _has_end(path):
+        if not is_parquet(path) and path.stat().st_size and path.read_bytes()[-1:] not in (b"\n", b"\r"):
             raise NoGuess(
                 f"the last line of {self.place} has no end, as that of a file has which is still being written; if the "
                 "file is whole, add one: `echo >> FILE`."
@@ -61,19 +73,6 @@ class Given:
             raise NoGuess(f"{self.place} has no rows; expected some to look at.")
         return rows if rows.height <= MOST_ROWS else rows.gather_every(-(-rows.height // MOST_ROWS))
 
-    def _queried(self, folder: Path) -> pl.DataFrame:
-        if self.time is None:
-            raise NoGuess("a query needs --time, the column with the moment of a row, by which it is cut into days.")
-        window = SqlWindow(
-            self.place, self.query or "", by=self.time, order_by=(self.time,), password_env=self.password_env
-        )
-        opened = window.at(Site(grain=ANY, source="rows", folder=folder))
-        assert isinstance(opened, SqlWindow)
-        rows = opened.first(MOST_ROWS)
-        if rows.is_empty():
-            raise ChannelProblem("the query has no rows; expected some to look at.")
-        return rows
-
     def origin(self, folder: Path, rows: pl.DataFrame) -> Origin:
         """Return the table's origin as a product's file names it.
 
@@ -81,23 +80,11 @@ class Given:
             NoGuess: nothing tells two rows of a query apart.
         """
         if self.query is not None:
-            return Origin(
-                name="a query",
-                place=self.place,
-                query=self.query,
-                order_by=_order(rows, str(self.time)),
-                password_env=self.password_env,
-            )
+            order, password = _order(rows, str(self.time)), self.password_env
+            return Origin(name="a query", place=self.place, query=self.query, order_by=order, password_env=password)
         path = Path(self.place).absolute()
         shown = path.relative_to(folder) if path.is_relative_to(folder) else path
         return Origin(name=path.name, place=str(shown), is_parquet=is_parquet(path))
-
-
-def _has_end(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 1))
-        return size == 0 or file.read(1) in (b"\n", b"\r")
 
 
 def _order(rows: pl.DataFrame, time: str) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -23,13 +23,13 @@ from platform_assets.serving.log.prediction_log import Unlogged
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.product_store import ProductStore
 
-if TYPE_CHECKING:
-    import polars as pl
-
 IMAGES = (".png", ".jpg", ".jpeg")
 TABLES = (".parquet", ".csv")
 _HEAD = ("entity", *MOMENTS)
 _KEY = "idempotency_key"
+Answered = dict[str, str | float | bool | dict[str, float]]
+"""An answer with the members of `BinaryAnswer`, `MultiClassAnswer` or `RegressionAnswer`, without `prediction_id`."""
+_TYPES: Mapping[str, type] = {"float": float, "int": int, "bool": bool}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class About:
     asked_at: str | None = None
 
 
-def answers(product: ProductStore, file: Path, about: About | None = None) -> Iterator[dict[str, Any]]:
+def answers(product: ProductStore, file: Path, about: About | None = None) -> Iterator[Answered]:
     """Return the live model's answers to a file's rows, in their order and without an id, which no log would know.
 
     Args:
@@ -57,9 +57,7 @@ def answers(product: ProductStore, file: Path, about: About | None = None) -> It
     yield from _answered(model, _bodies(model.model.contract, file, about or About()), str(file), file.parent)
 
 
-def table_answers(
-    model: Live, columns: Mapping[str, Sequence[Any]], title: str, folder: Path
-) -> Iterator[dict[str, Any]]:
+def table_answers(model: Live, columns: Mapping[str, Sequence[Any]], title: str, folder: Path) -> Iterator[Answered]:
     """Return a model's answers to rows; see `answers`.
 
     Args:
@@ -90,7 +88,7 @@ def live(product: ProductStore) -> Live:
 
 def _answered(
     model: Live, bodies: Iterable[tuple[bytes, bytes | None]], title: str, folder: Path
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Answered]:
     predictor, first = Predictor(Unlogged(folder)), 0
     for body, query in bodies:
         status, answer, rows = predictor.answer(model, body, perf_counter(), query)
@@ -120,7 +118,15 @@ def _bodies(contract: Contract, file: Path, about: About) -> Iterator[tuple[byte
             raise ValueError(f"{file} has no rows.")
         yield from ((body, None) for body in _lists(contract, [bytes(row) for row in rows]))
     elif suffix in TABLES:
-        columns = _table(file).to_dict(as_series=False)
+        import polars as pl
+
+        try:
+            table = pl.read_parquet(file) if suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
+        except (pl.exceptions.PolarsError, UnicodeDecodeError) as problem:
+            raise ValueError(f"{file} cannot be read as {suffix[1:]}: {problem}.") from problem
+        if table.is_empty():
+            raise ValueError(f"{file} has no rows.")
+        columns = table.to_dict(as_series=False)
         yield from ((body, None) for body in _table_bodies(contract, columns, str(file)))
     elif suffix in IMAGES:
         now = datetime.now(UTC).isoformat()
@@ -137,84 +143,42 @@ def _lists(contract: Contract, rows: list[bytes]) -> Iterator[bytes]:
         yield b"[" + b",".join(rows[start : start + contract.max_rows]) + b"]"
 
 
-def _table(file: Path) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        table = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file, infer_schema=False)
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as problem:
-        raise ValueError(f"{file} cannot be read as {file.suffix[1:]}: {problem}.") from problem
-    if table.is_empty():
-        raise ValueError(f"{file} has no rows.")
-    return table
-
-
 def _table_bodies(contract: Contract, columns: Mapping[str, Sequence[Any]], title: str) -> Iterator[bytes]:
-    documents = _documents(contract, columns, title)
-    yield from _lists(contract, [msgspec.json.encode(row) for row in documents])
-
-
-def _documents(contract: Contract, columns: Mapping[str, Sequence[Any]], title: str) -> Iterator[dict[str, Any]]:
     """Return a table's rows as requests. Columns that the contract does not name are left out."""
     fields = {item.name: item for item in contract.fields}
     missing = [name for name in (*_HEAD, *fields) if name not in columns]
     if missing:
         raise ValueError(f"{title} has no column {', '.join(missing)}; expected {', '.join((*_HEAD, *fields))}.")
-    cells = {name: _cells(name, columns[name], _READERS[item.dtype], title) for name, item in fields.items()}
+    cells = {name: _cells(name, columns[name], item.dtype, title) for name, item in fields.items()}
     head = (*_HEAD, _KEY) if _KEY in columns else _HEAD
-    heads = {name: _cells(name, columns[name], _text, title) for name in head}
+    heads = {name: _cells(name, columns[name], "category", title) for name in head}
+    rows = []
     for index in range(len(heads["entity"])):
         row = {name: values[index] for name, values in heads.items()}
-        yield {**row, "features": {name: values[index] for name, values in cells.items()}}
+        features = {name: values[index] for name, values in cells.items()}
+        rows.append(msgspec.json.encode({**row, "features": features}))
+    yield from _lists(contract, rows)
 
 
-def _cells(name: str, column: Sequence[Any], read: Callable[[Any], Any], title: str) -> list[Any]:
+def _cells(name: str, column: Sequence[Any], dtype: str, title: str) -> list[Any]:
+    """Return a column's cells as a request's values of a field's type; a cell of a CSV file is text."""
     values = []
     for index, cell in enumerate(column):
         try:
-            values.append(None if cell is None else read(cell))
-        except (ValueError, TypeError) as problem:
+            values.append(None if cell is None else _value(cell, dtype))
+        except ValueError as problem:
             raise ValueError(f"{title}, row {index} (counted from 0): {name} is {cell!r}; {problem}.") from problem
     return values
 
 
-def _text(cell: Any) -> str:
-    return str(cell.isoformat()) if isinstance(cell, datetime) else str(cell)
-
-
-def _float(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (ValueError, TypeError):
-        raise ValueError("expected a number") from None
-
-
-def _number(cell: Any) -> float | None:
-    """Return a finite number, None for NaN: in a table both mean that there is none."""
-    number = _float(cell)
-    if math.isinf(number):
+def _value(cell: Any, dtype: str) -> Any:
+    if dtype == "image":  # a PNG or JPEG file, or its text
+        return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell
+    if dtype == "category":
+        return cell.isoformat() if isinstance(cell, datetime) else str(cell)
+    value: object = msgspec.convert(cell, _TYPES[dtype], strict=False)
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    if math.isinf(value):  # in JSON it would become null
         raise ValueError("expected a finite number")
-    return None if math.isnan(number) else number
-
-
-def _integer(cell: Any) -> int:
-    number = _float(cell)
-    if not number.is_integer():
-        raise ValueError("expected a whole number")
-    return int(cell) if not isinstance(cell, str) or cell.lstrip("+-").isdigit() else int(number)
-
-
-def _flag(cell: Any) -> bool:
-    if str(cell).lower() not in ("true", "false"):
-        raise ValueError("expected true or false")
-    return str(cell).lower() == "true"
-
-
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "float": _number,
-    "int": _integer,
-    "bool": _flag,
-    "category": str,
-    "image": lambda cell: base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell,  # a PNG or JPEG
-}
-"""What makes a request's value of a cell, which is text in a CSV file, by the field's type."""
+    return None  # NaN: in a table both mean that there is none

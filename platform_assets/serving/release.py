@@ -8,7 +8,7 @@ rollback writes the next record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,6 @@ from platform_assets.engine.stage import Run, Stage, dep
 from platform_assets.evaluation import releases, signing, verdicts
 from platform_assets.product.spec import Product
 from platform_assets.serving import trials
-from platform_assets.store.artifacts import Bundle
 from platform_assets.store.records.releases import Release
 from platform_assets.store.records.verdicts import Verdict
 
@@ -68,9 +67,9 @@ class ReleaseConfig(dg.Config):
     why: str = ""
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[Any]:
-    """Return the product's release asset and the job that releases a digest on a person's request."""
-    assets = Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's release stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.SERVING,
@@ -81,14 +80,17 @@ def build(spec: Product, outside: Outside = ALONE) -> list[Any]:
         outside=outside,
         deps=[dep(spec, "evaluation"), dep(spec, "service")],
         config=ReleaseConfig,
-    ).assets()
-    job = dg.define_asset_job(
-        naming.job("release", spec.name),
-        selection=assets,
-        description=f"Release a digest of {spec.title} that has a passing verdict.",
-        executor_def=dg.in_process_executor,
     )
-    return [*assets, job]
+
+
+def job(spec: Product) -> Any:
+    """Return the job that releases a digest on a person's request."""
+    return dg.define_asset_job(
+        naming.job("release", spec.name),
+        selection=dg.AssetSelection.assets(dg.AssetKey(naming.asset_key(spec.name, STAGE))),
+        description=f"Release a digest of {spec.title} that has a passing verdict.",
+        executor_def=dg.in_process_executor,  # the default one costs 2 s per step
+    )
 
 
 class _ReleaseRun(Run[None]):
@@ -131,7 +133,14 @@ class _ReleaseRun(Run[None]):
         bundle = self.product.artifacts.bundle(verdict.digest)
         contract = bundle.manifest["contract_sha256"]
         latest = self.product.history.live()
-        trial = "" if latest is not None and latest[1].digest == bundle.digest else self._try(bundle, author)
+        trial = ""
+        if latest is None or latest[1].digest != bundle.digest:  # what is live has answered requests
+            try:
+                trial = trials.trial_of(self.product, bundle.digest)
+            except trials.Refused as refused:
+                trials.refuse(self.product, bundle.digest, bundle.manifest["cutoff"], str(refused), author)
+                raise
+            self.context.log.info(f"{bundle.digest}: {trial}")
         while True:
             latest = self.product.history.live()
             if latest is not None and latest[1].digest == bundle.digest:
@@ -146,21 +155,11 @@ class _ReleaseRun(Run[None]):
                 at=self.product.now,
                 previous=latest[0] if latest else None,
             )
-            with suppress(RecordExists):
+            with suppress(RecordExists):  # another release took the number
                 number, record = signing.write_release(self.product, record, self.context.log.warning)
                 self.context.log.info(f"release {number} has bundle {record.digest}.")
                 needs_bento = latest is not None and latest[1].contract_sha256 != contract
                 return self._result(number, record, outcome=record.outcome, needs_new_bento=needs_bento, trial=trial)
-
-    def _try(self, bundle: Bundle, author: str) -> str:
-        """Return how the bundle answered logged requests; record a refusal."""
-        try:
-            trial = trials.trial_of(self.product, bundle.digest)
-        except trials.Refused as refused:
-            trials.refuse(self.product, bundle.digest, bundle.manifest["cutoff"], str(refused), author)
-            raise
-        self.context.log.info(f"{bundle.digest}: {trial}")
-        return trial
 
     def _keep_champion(self, digest: str, reasons: Sequence[str]) -> dg.MaterializeResult:
         latest = self.product.history.live()

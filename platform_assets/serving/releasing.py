@@ -91,20 +91,16 @@ def whole(product: ProductStore, digest: str) -> str:
 
 def _write(product: ProductStore, record_of: Callable[[Iterator[tuple[int, Release]]], Release]) -> str:
     """Write the next release record; compute it again when somebody else releases in between."""
-    while True:
-        with contextlib.suppress(RecordExists):
-            number, record = signing.write_release(product, record_of(product.history.releases_newest_first()))
-            break
-    _show(product, number, record)
-    return f"release {number} of {product.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."
-
-
-def _show(product: ProductStore, number: int, record: Release) -> None:
-    """Report a release that no run made to Dagster's UI, as a materialisation of the asset `release`."""
     import dagster as dg
 
     from platform_assets.instance import home
     from platform_assets.serving.release import event_of
 
+    while True:
+        with contextlib.suppress(RecordExists):
+            number, record = signing.write_release(product, record_of(product.history.releases_newest_first()))
+            break
+    # No run made this release, so nothing else shows it in Dagster's UI.
     with dg.DagsterInstance.from_config(str(home.prepare(product.settings))) as instance:
         instance.report_runless_asset_event(event_of(product.name, number, record))
+    return f"release {number} of {product.name}: model {record.digest}, cutoff {record.cutoff}; {record.why}."

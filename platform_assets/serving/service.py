@@ -8,8 +8,9 @@ fails it is not released.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from typing import Any
 
 import dagster as dg
 
@@ -42,9 +43,9 @@ class Tested:
     content: Recorded
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's service asset."""
-    return Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's service stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.SERVING,
@@ -54,7 +55,7 @@ def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
         run=_ServiceRun,
         outside=outside,
         deps=[dep(spec, "onnx")],
-    ).assets()
+    )
 
 
 class _ServiceRun(CutoffRun[None]):
@@ -70,28 +71,16 @@ class _ServiceRun(CutoffRun[None]):
         return {"bundle": sealed.content_digest, "bento": built.content_digest}
 
     def make(self, inputs: Inputs) -> Recorded:
-        rows, difference, request = self._smoke(self._built.tag, inputs["bundle"])
-        self.context.log.info(f"{counted(rows, 'row')} answered as the bundle does, at most {difference:.1e} apart.")
-        stored = bento.stored(self.product.artifacts, self._built)
-        cpu_s = round(process.cpu_s() - self._started_s, 3)
-        smoke = {"asked_rows": rows, "max_apart": difference, "request": request}
-        return Recorded(inputs["bento"], {**smoke, "tag": self._built.tag, "stored": stored, "cpu_s": cpu_s})
-
-    def facts(self, content: Recorded) -> Tested:
-        return Tested(self._built, content)
-
-    def _smoke(self, tag: str, digest: str) -> tuple[int, float, object]:
-        """Send holdout rows to a started service; refuse answers that differ from the bundle's own.
-
-        Returns:
-            The number of rows, the largest difference, and the first request.
-        """
+        """Send holdout rows to a started service; refuse answers that differ from the bundle's own."""
+        tag, digest = self._built.tag, inputs["bundle"]
         evaluating = Evaluating.for_product(self.spec, measures_of(self.spec.task))
         holdout = evaluating.holdout(self.tables, self.product.artifacts.bundle(digest))
         sample = holdout.frame.head(SMOKE_ROWS)
         first = replace(holdout, frame=sample, inputs=holdout.inputs[: sample.height])
         expected = evaluating.score(self.product.artifacts, digest, first)
-        bodies = [request_of(self.spec, {**row, **self._now()}) for row in sample.iter_rows(named=True)]
+        # A live product's service accepts requests of the present only. No graph reads the moment.
+        now = dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
+        bodies = [request_of(self.spec, {**row, **now}) for row in sample.iter_rows(named=True)]
         answered = child.smoke(self.product.settings, tag, digest, bodies)
         task = self.spec.task.document()
         served = [answers.numbers(task, answer) for answer in answered]
@@ -107,8 +96,12 @@ class _ServiceRun(CutoffRun[None]):
                 f"{tag} answers {served[worst]} for {bodies[worst]['entity']} and bundle {digest} gives "
                 f"{expected_numbers[worst]}; expected at most {MAX_DIFFERENCE} between them. It is not released."
             )
-        return len(answered), max(differences), bodies[0]
+        rows, difference = len(answered), max(differences)
+        self.context.log.info(f"{counted(rows, 'row')} answered as the bundle does, at most {difference:.1e} apart.")
+        stored = bento.stored(self.product.artifacts, self._built)
+        cpu_s = round(process.cpu_s() - self._started_s, 3)
+        smoke = {"asked_rows": rows, "max_apart": difference, "request": bodies[0]}
+        return Recorded(inputs["bento"], {**smoke, "tag": tag, "stored": stored, "cpu_s": cpu_s})
 
-    def _now(self) -> dict[str, datetime]:
-        """Return the current moment for a live product's request: its service accepts no other. No graph reads it."""
-        return dict.fromkeys(("service_time", "asked_at"), self.product.now) if self.spec.is_live else {}
+    def facts(self, content: Recorded) -> Tested:
+        return Tested(self._built, content)

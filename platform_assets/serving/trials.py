@@ -17,10 +17,10 @@ from platform_assets.data import answer_rows
 from platform_assets.data.stage_inputs import is_large
 from platform_assets.serving.follow.background import Overdue
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.refusals import REFUSALS, Refusal
+from platform_assets.store.records.releases import REFUSALS, Refusal
 
 if TYPE_CHECKING:
-    from platform_assets.serving.answer.contract import Contract
+    from platform_assets.serving.answer.contract import ContractField
     from platform_assets.serving.follow.logged_requests import Logged
     from platform_assets.store.artifacts import Bundle
     from platform_assets.store.tables import PartitionRecord
@@ -62,7 +62,14 @@ def trial_of(product: ProductStore, digest: str) -> str:
 
     if not product.spec.service.logs_features:
         return "Its contract logs no features, so it was not asked logged requests."
-    records = _records(product)
+    newest = product.tables.records("predictions").values()
+    records: list[PartitionRecord] = []  # of the newest keys with answers
+    for record in sorted(newest, key=lambda record: product.spec.grain.index(record.key), reverse=True):
+        is_enough = len(records) >= KEYS and sum(item.rows for item in records) >= ROWS
+        if is_enough or (records and is_large(record)):
+            break
+        if record.rows:
+            records.append(record)
     if not records:
         return "No request is logged yet, so it was asked none."
     bundle = product.artifacts.bundle(digest)
@@ -72,7 +79,7 @@ def trial_of(product: ProductStore, digest: str) -> str:
             return "No logged request has features, so it was asked none."
         bytes_max = max(1, round(product.spec.pods.memory_gb * _GIGABYTE) - PROCESS_BYTES)
         answered = Trial(LOAD_S, bytes_max).ask(Sealed.read(product.artifacts, digest), logged)
-    except (TrialProblem, Starved) as problem:
+    except (TrialProblem, Starved) as problem:  # before the classes that they extend, which refuse
         raise Untried(f"{digest} is not released, because it could not be tried: {problem} Release it again.") from None
     except (ContractProblem, ModelProblem, Overdue) as problem:
         raise Refused(f"It does not answer logged requests as a service must: {problem}") from None
@@ -93,20 +100,6 @@ def refuse(product: ProductStore, digest: str, cutoff: str, reason: str, author:
     product.ledgers.of(REFUSALS).append(record)
 
 
-def _records(product: ProductStore) -> list[PartitionRecord]:
-    """Return the records of the newest keys with answers, the newest first."""
-    records = product.tables.records("predictions")
-    newest = sorted(records.values(), key=lambda record: product.spec.grain.index(record.key), reverse=True)
-    chosen: list[PartitionRecord] = []
-    for record in newest:
-        is_enough = len(chosen) >= KEYS and sum(item.rows for item in chosen) >= ROWS
-        if is_enough or (chosen and is_large(record)):
-            break
-        if record.rows:
-            chosen.append(record)
-    return chosen
-
-
 def _logged(product: ProductStore, bundle: Bundle, records: list[PartitionRecord]) -> Logged:
     """Return what callers asked, as requests that the candidate's contract decodes."""
     from platform_assets.serving.answer.contract import Contract
@@ -118,34 +111,37 @@ def _logged(product: ProductStore, bundle: Bundle, records: list[PartitionRecord
         return Logged(rows=[], lists=[], limit_ms=limit_ms)
     types = {item.name: answer_rows.FIELD_TYPES[item.dtype] for item in contract.fields}
     columns = {name: answer_rows.ABOUT[name] for name in (*_ABOUT, *_REQUEST)} | types
-    frames = [_aligned(product, record, columns) for record in records]
+    frames = []
+    for record in records:  # null where a column had another type or was not there
+        frame = product.tables.read_record(record, [name for name in columns if name in record.columns])
+        values = (
+            pl.col(name) if frame.schema.get(name) == dtype else pl.lit(None, dtype=dtype).alias(name)
+            for name, dtype in columns.items()
+        )
+        frames.append(frame.select(values))
     # A row without any feature is one whose features were not logged.
     rows = pl.concat(frames).filter(pl.any_horizontal(pl.col(name).is_not_null() for name in types))
     rows = rows.with_row_index("place")
-    lists = _lists(rows, contract.max_rows)
+    # The newest list of each length that callers sent.
+    requests = rows.group_by(*_REQUEST).agg("place").with_columns(length=pl.col("place").list.len())
+    several = requests.filter(pl.col("length").is_between(2, contract.max_rows)).sort(*_REQUEST, descending=True)
+    lists = several.unique("length", keep="first", maintain_order=True).sort("length")["place"].to_list()
     chosen = sorted(_chosen(rows, list(types)) | {place for places in lists for place in places})
     position = {place: index for index, place in enumerate(chosen)}
     return Logged(
-        rows=[_request(contract, row) for row in rows[chosen].iter_rows(named=True)],
+        # Without the idempotency key, by which a second request would not be scored.
+        rows=[
+            msgspec.json.encode(
+                {
+                    **{name: row[name] for name in _ABOUT},
+                    "features": {item.name: _value(item, row[item.name]) for item in contract.fields},
+                }
+            )
+            for row in rows[chosen].iter_rows(named=True)
+        ],
         lists=[[position[place] for place in places] for places in lists],
         limit_ms=limit_ms,
     )
-
-
-def _aligned(product: ProductStore, record: PartitionRecord, columns: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Return a record's rows with these columns, null where they had another type or were not there."""
-    frame = product.tables.read_record(record, [name for name in columns if name in record.columns])
-    return frame.select(
-        pl.col(name) if frame.schema.get(name) == dtype else pl.lit(None, dtype=dtype).alias(name)
-        for name, dtype in columns.items()
-    )
-
-
-def _lists(rows: pl.DataFrame, rows_max: int) -> list[list[int]]:
-    """Return the places of the newest list of each length that callers sent."""
-    requests = rows.group_by(*_REQUEST).agg("place").with_columns(length=pl.col("place").list.len())
-    several = requests.filter(pl.col("length").is_between(2, rows_max)).sort(*_REQUEST, descending=True)
-    return several.unique("length", keep="first", maintain_order=True).sort("length")["place"].to_list()
 
 
 def _chosen(rows: pl.DataFrame, fields: list[str]) -> set[int]:
@@ -164,13 +160,9 @@ def _chosen(rows: pl.DataFrame, fields: list[str]) -> set[int]:
     return places
 
 
-def _request(contract: Contract, row: dict[str, object]) -> bytes:
-    """Return a row as a caller's JSON; without its idempotency key, by which a second request would not be scored."""
-    features: dict[str, object] = {}
-    for item in contract.fields:
-        value = row[item.name]
-        if isinstance(value, bytes):
-            height, width = item.sized
-            value = [list(value[start : start + width]) for start in range(0, height * width, width)]
-        features[item.name] = value
-    return msgspec.json.encode({**{name: row[name] for name in _ABOUT}, "features": features})
+def _value(item: ContractField, value: object) -> object:
+    """Return a value as a caller's JSON has it."""
+    if not isinstance(value, bytes):
+        return value
+    height, width = item.sized
+    return [list(value[start : start + width]) for start in range(0, height * width, width)]

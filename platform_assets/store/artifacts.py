@@ -40,6 +40,7 @@ def canonical(value: Any) -> bytes:
         ValueError: for NaN and infinity, which JSON does not have.
         TypeError: for anything other than dict, list, str, int, float, bool and None.
     """
+    # Python would write NaN, which is not JSON.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -85,6 +86,7 @@ class ArtifactStore:
 
         digest = sha256(data)
         stored, path = data, naming.blob_path(digest)
+        # By default gzip writes the present time into its header: equal content would get other bytes each time.
         if compressed and len(packed := gzip.compress(data, mtime=0)) < len(data):
             stored, path = packed, path + PACKED
         try:
@@ -106,13 +108,18 @@ class ArtifactStore:
         Raises:
             ArtifactProblem: it is missing or unreadable, or its bytes do not match its name.
         """
+        import obstore
+
         if not _SHA256.fullmatch(str(sha256_hex)):
             raise ArtifactProblem(
                 f"{sha256_hex!r:.100} is not a blob's name; expected a sha256, 64 hexadecimal digits."
             )
         plain = naming.blob_path(sha256_hex)
         for path in sorted((plain, plain + PACKED), reverse=compressed):
-            data = self._read(sha256_hex, path, bytes_max)
+            try:
+                data = self._unpacked(path, bytes_max)
+            except (obstore.exceptions.BaseError, OSError) as error:
+                raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
             if data is not None:
                 break
         else:
@@ -125,20 +132,19 @@ class ArtifactStore:
             )
         return data
 
-    def _read(self, sha256_hex: str, path: str, bytes_max: int | None) -> bytes | None:
-        import obstore
-
-        try:
-            return self._unpacked(path, bytes_max)
-        except (obstore.exceptions.BaseError, OSError) as error:
-            raise ArtifactProblem(f"blob {sha256_hex} cannot be read: {reason(self.root, error)}.") from error
-
     def _unpacked(self, path: str, bytes_max: int | None = None) -> bytes | None:
         """Return an object's bytes, decompressed if the path ends in `.gz`; other data is returned unchanged."""
         data = objects.read(self._store, path, bytes_max)
         if data is not None and path.endswith(PACKED):
             with contextlib.suppress(gzip.BadGzipFile, EOFError, zlib.error):  # its digest tells whether it is damaged
-                return gzip.decompress(data) if bytes_max is None else _decompressed(path, data, bytes_max)
+                if bytes_max is None:
+                    return gzip.decompress(data)
+                # A small object may unpack to any size, so it is unpacked as far as the limit.
+                # zlib's 16 stands for the header of gzip.
+                content = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data, bytes_max + 1)
+                if len(content) > bytes_max:
+                    raise OSError(f"{path} holds more than {bytes_max} bytes")
+                return content
         return data
 
     def is_whole(self, digest: str, names: Iterable[str] = (), *, compressed: bool = False) -> bool:
@@ -249,12 +255,3 @@ class Bundle:
         except KeyError:
             raise ArtifactProblem(f"bundle {self.digest} has no blob {name!r}; it has {list(self.names)}.") from None
         return self.store.get(digest, bytes_max=bytes_max)
-
-
-def _decompressed(path: str, data: bytes, bytes_max: int) -> bytes:
-    """Decompress as far as a limit; raise `OSError` beyond it."""
-    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    content = unpacking.decompress(data, bytes_max + 1)
-    if len(content) > bytes_max:
-        raise OSError(f"{path} holds more than {bytes_max} bytes")
-    return content

@@ -16,36 +16,23 @@ from platform_assets.store.problems import TableProblem
 
 DIGEST_FORMAT = b"driftline content 1\n"
 
-_TYPES: dict[str, pl.DataType] = {
-    "Boolean": pl.Boolean(),
-    "Int8": pl.Int8(),
-    "Int16": pl.Int16(),
-    "Int32": pl.Int32(),
-    "Int64": pl.Int64(),
-    "Float32": pl.Float32(),
-    "Float64": pl.Float64(),
-    "String": pl.String(),
-    "Binary": pl.Binary(),
-    "Date": pl.Date(),
-    "Datetime": pl.Datetime("us"),
-    "Datetime UTC": pl.Datetime("us", "UTC"),
+_KINDS: dict[str, tuple[pl.DataType, str]] = {
+    "Boolean": (pl.Boolean(), "boolean"),
+    "Int8": (pl.Int8(), "byte"),
+    "Int16": (pl.Int16(), "short"),
+    "Int32": (pl.Int32(), "integer"),
+    "Int64": (pl.Int64(), "long"),
+    "Float32": (pl.Float32(), "float"),
+    "Float64": (pl.Float64(), "double"),
+    "String": (pl.String(), "string"),
+    "Binary": (pl.Binary(), "binary"),
+    "Date": (pl.Date(), "date"),
+    "Datetime": (pl.Datetime("us"), "timestamp_ntz"),
+    "Datetime UTC": (pl.Datetime("us", "UTC"), "timestamp"),
 }
+"""The type of polars, and the name of Delta, by our name."""
 _OF_TIME = {"Date", "Datetime", "Datetime UTC"}
-_NAMES = {dtype: name for name, dtype in _TYPES.items()}
-_DELTA = {
-    "Boolean": "boolean",
-    "Int8": "byte",
-    "Int16": "short",
-    "Int32": "integer",
-    "Int64": "long",
-    "Float32": "float",
-    "Float64": "double",
-    "String": "string",
-    "Binary": "binary",
-    "Date": "date",
-    "Datetime": "timestamp_ntz",
-    "Datetime UTC": "timestamp",
-}
+_NAMES = {dtype: name for name, (dtype, _) in _KINDS.items()}
 
 
 def type_name(dtype: pl.DataType, column: str) -> str:
@@ -60,21 +47,21 @@ def type_name(dtype: pl.DataType, column: str) -> str:
         return _NAMES[dtype]
     except KeyError:
         raise TableProblem(
-            f"column {column!r} has type {dtype}, which a table cannot store; cast it to one of {', '.join(_TYPES)} "
+            f"column {column!r} has type {dtype}, which a table cannot store; cast it to one of {', '.join(_KINDS)} "
             "(times in microseconds) or a List of one."
         ) from None
 
 
 def type_of(name: str) -> pl.DataType:
     """Return the polars type of one of our names."""
-    return pl.List(type_of(name[5:])) if name.startswith("List ") else _TYPES[name]
+    return pl.List(type_of(name[5:])) if name.startswith("List ") else _KINDS[name][0]
 
 
 def delta_type(name: str) -> Any:
     """Return one of our types as Delta's schema JSON spells it."""
     if name.startswith("List "):
         return {"type": "array", "elementType": delta_type(name[5:]), "containsNull": True}
-    return _DELTA[name]
+    return _KINDS[name][1]
 
 
 class DeltaField(TypedDict):
@@ -94,7 +81,7 @@ def _of_delta(spelled: Any) -> str | None:
     if isinstance(spelled, Mapping):
         inner = _of_delta(spelled.get("elementType"))
         return None if inner is None else f"List {inner}"
-    return next((name for name, delta in _DELTA.items() if delta == spelled), None)
+    return next((name for name, (_, delta) in _KINDS.items() if delta == spelled), None)
 
 
 def columns_of(frame: pl.DataFrame) -> dict[str, str]:
@@ -121,10 +108,12 @@ def digest_of_groups(rows: int, groups: Iterable[pl.DataFrame]) -> str:
         rows: the frame's height.
         groups: all columns, each in one group, so that all names of a group sort before those of the next.
     """
+    # Not polars' hash_rows(): versions 1.42, 2.0 and 2.1 give three results for the same frame.
     digest = hashlib.sha256(DIGEST_FORMAT)
     digest.update(rows.to_bytes(8, "little"))
     for group in groups:
         for part in _parts_of_group(group):
+            # Lengths keep neighbours apart: "ab" and "c" are not "a" and "bc".
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
     return digest.hexdigest()
@@ -168,8 +157,10 @@ def _parts(column: pl.Series, kind: str, mask: pl.Series | None) -> Iterator[byt
     if kind.startswith("List "):
         lengths = column.list.len().fill_null(0)
         yield lengths.cast(pl.Int64).to_numpy().astype("<i8").tobytes()
+        # explode() gives a null for a list that is null, which would count as a value of its own.
         yield content_digest(column.filter(lengths > 0).explode().cast(type_of(kind[5:])).to_frame("")).encode()
     elif kind == "String":
+        # The same bytes as by a walk over the cells, 5.5 times cheaper; lengths keep the cells apart.
         yield column.str.len_bytes().to_numpy().astype("<i8").tobytes()
         yield column.str.join("").item().encode()
     elif kind == "Binary":
@@ -179,5 +170,6 @@ def _parts(column: pl.Series, kind: str, mask: pl.Series | None) -> Iterator[byt
     else:
         values = column.to_numpy()
         if values.dtype.kind == "f":
+            # NaNs have many bit patterns, and which one an operation gives depends on the processor.
             values = np.where(np.isnan(values), np.array(np.nan, dtype=values.dtype), values)
         yield values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -107,6 +107,7 @@ def _temporary_file(path: Path, data: bytes) -> Iterator[Path]:
 
 def _try_link(file: Path, path: Path) -> bool:
     try:
+        # Unlike a rename, a link fails where the name exists, so two writers cannot both succeed.
         os.link(file, path)
     except FileExistsError:
         return False

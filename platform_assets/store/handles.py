@@ -25,6 +25,7 @@ MOST_FILES = 100_000
 
 _kept: OrderedDict[tuple[object, ...], tuple[DeltaTable, str, int]] = OrderedDict()
 _lock = threading.Lock()
+# deltalake's threads do not exist in a forked copy: after a first use of the library its calls hang there.
 os.register_at_fork(after_in_child=_kept.clear)
 
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.base import naming
 from platform_assets.base.keys import Grain
+from platform_assets.product.channel_sites import ChannelProblem
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.host_assets import HostAsset
-from platform_assets.product.sited import ChannelProblem
 from platform_assets.store import objects, rows_by_key
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.materialisations import MATERIALISED, Materialised
+from platform_assets.store.records.sources import MATERIALISED, Materialised
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FILE = ".parquet"
 WHOLE = "all"
 """Name of the ledger of an asset whose rows are read together."""
+_HIDDEN = re.compile(r"(^|/)[_.]")
 _VARIABLE = re.compile(r"\{(\w+)\}")
 _DATABASE = re.compile(r"[a-z][a-z0-9+]*://")
 _DATABASES = ("duckdb", "sqlite", "postgresql")
@@ -85,8 +86,11 @@ class AssetRows(Channel):
                 f"asset {self.asset.name} has no materialisation with rows of {key}; if it has another name now, fix "
                 f"asset of source {self.source!r} in the product's file."
             )
-        rows = self.rows(record, key)
-        if self.probe(key) != mark:
+        rows = self.part(record, key)
+        # What has no versions, such as a database's table, tells by its rows alone that it was written anew.
+        if record.keys and record.keys.get(key) != mark_of(rows):
+            raise overwritten(self.asset.name, record.uri)
+        if self.probe(key) != mark:  # a sensor noted another materialisation meanwhile
             raise AssetProblem(
                 f"asset {self.asset.name} was materialised again while {key} was read; its new rows are taken next."
             )
@@ -122,13 +126,6 @@ class AssetRows(Channel):
         """Return the mark of a key's rows in a materialisation."""
         return None if record is None else record.mark
 
-    def rows(self, record: Materialised, key: str) -> pl.DataFrame:
-        """Return the rows of a key, which must be those that were seen where this is on record."""
-        rows = self.part(record, key)
-        if record.keys and record.keys.get(key) != mark_of(rows):
-            raise overwritten(self.asset.name, record.uri)
-        return rows
-
     def part(self, record: Materialised, key: str) -> pl.DataFrame:
         """Read the rows of a key."""
         return read(record, self.asset.name)
@@ -143,25 +140,22 @@ class _ListedRows(AssetRows):
     """Rows by partition for one tick, which asks for keys in ascending order: most of them have no record."""
 
     def materialised(self, key: str) -> Materialised | None:
+        import obstore
+
         if not self._listed:
-            self._listed.append(self._list(key))
+            folder = naming.ledger_path(self.product, f"{naming.MATERIALISED}/{self.source}")
+            # A listing starts after its offset, and the key itself must be in it.
+            listing = obstore.list(objects.open_store(self.root), folder, offset=f"{folder}/{key}", chunk_size=PAGE)
+            paths = [str(meta["path"]) for meta in next(iter(listing), [])]
+            keys = [path.removeprefix(f"{folder}/").partition("/")[0] for path in paths]
+            self._listed.append((key, frozenset(keys), keys[-1] if len(keys) == PAGE else None))
         first, names, last = self._listed[0]
         is_known_absent = first <= key and (last is None or key < last) and key not in names
         return None if is_known_absent else super().materialised(key)
 
-    def _list(self, key: str) -> tuple[str, frozenset[str], str | None]:
-        """Return the keys with records from one on, and the last that the listing reaches; None where it is all."""
-        import obstore
-
-        folder = naming.ledger_path(self.product, f"{naming.MATERIALISED}/{self.source}")
-        # A listing starts after its offset, and the key itself must be in it.
-        listing = obstore.list(objects.open_store(self.root), folder, offset=f"{folder}/{key}", chunk_size=PAGE)
-        paths = [str(meta["path"]) for meta in next(iter(listing), [])]
-        keys = [path.removeprefix(f"{folder}/").partition("/")[0] for path in paths]
-        return key, frozenset(keys), keys[-1] if len(keys) == PAGE else None
-
     @cached_property
     def _listed(self) -> list[tuple[str, frozenset[str], str | None]]:
+        """The one listing: its first key, the keys with records, and the last key that it reaches; None for all."""
         return []
 
 
@@ -247,6 +241,7 @@ def overwritten(asset: str, uri: str) -> AssetProblem:
 
 def mark_of(rows: pl.DataFrame) -> str:
     """Return a mark of rows: their number and a sum of their hashes, whatever their order."""
+    # Comparable only within one version of polars: others give other hashes for the same rows.
     return f"{rows.height} {int(rows.hash_rows().sum() or 0):016x}"
 
 
@@ -290,6 +285,7 @@ def read(record: Materialised, asset: str) -> pl.DataFrame:
         if record.version is not None:
             return pl.scan_delta(uri, version=record.version).collect()
         files, before = _files(uri)
+        # polars reads the columns in folder names by itself for one folder, but not for a list of files.
         rows = pl.read_parquet(files, hive_partitioning="=" in files[0].removeprefix(uri))
         if record.files not in (None, before) or _files(uri)[1] != before:
             raise overwritten(asset, uri)
@@ -333,15 +329,12 @@ def _files(uri: str) -> tuple[list[str], str]:
         metas = [obstore.head(store, name)] if name else [meta for page in obstore.list(store) for meta in page]
     except FileNotFoundError:
         metas = []
-    metas = sorted((meta for meta in metas if _is_rows(str(meta["path"]))), key=lambda meta: meta["path"])
-    if not metas:
+    # Names that begin so are those of logs and of files that are still being written.
+    rows = (meta for meta in metas if meta["path"].endswith(FILE) and not _HIDDEN.search(meta["path"]))
+    if not (metas := sorted(rows, key=lambda meta: meta["path"])):
         raise FileNotFoundError("there are neither Parquet files nor a Delta table")
     lines = [f"{meta['path']} {objects.mark_of(meta)}" for meta in metas]
     return [f"{folder}/{meta['path']}" for meta in metas], f"files {sha256(canonical(lines))[:16]}"
-
-
-def _is_rows(path: str) -> bool:
-    return path.endswith(FILE) and not any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def _table(uri: str, table: str | None, asset: str) -> pl.DataFrame:
@@ -355,11 +348,13 @@ def _table(uri: str, table: str | None, asset: str) -> pl.DataFrame:
         )
     if not uri.startswith(_DATABASES):
         raise AssetProblem(f"asset {asset} is at {uri}; expected a database of {', '.join(_DATABASES)}, or files.")
-    address, query = filled(uri, asset), f"select * from {_quoted(table)}"
+    address = filled(uri, asset)
+    query = "select * from {}".format(".".join('"{}"'.format(part.replace('"', '""')) for part in table.split(".")))
     if address.startswith("duckdb:"):
         import duckdb
 
         try:
+            # Open for one query alone: even a reader of the file keeps writers out ("Could not set lock on file").
             with duckdb.connect(address.removeprefix("duckdb:///"), read_only=True) as connection:
                 rows = pl.DataFrame(connection.sql(query))
         except duckdb.Error as problem:
@@ -367,17 +362,19 @@ def _table(uri: str, table: str | None, asset: str) -> pl.DataFrame:
     else:
         import sqlalchemy
 
+        # Without a driver's name SQLAlchemy 2.1 looks for psycopg 3.
         engine = sqlalchemy.create_engine(address.replace("postgresql://", "postgresql+psycopg2://", 1))
         try:
             with engine.connect() as connection:
                 if engine.dialect.name == "postgresql":
                     connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                # By default types follow from the first 100 rows, and a later value that does not fit is an error.
                 rows = pl.read_database(query, connection, infer_schema_length=None)
         except sqlalchemy.exc.SQLAlchemyError as problem:
             raise _unreadable(asset, table, getattr(problem, "orig", None) or problem) from None
         finally:
             engine.dispose()
-    return rows.sort(rows.columns, nulls_last=True)
+    return rows.sort(rows.columns, nulls_last=True)  # a database promises no order of rows
 
 
 def _unreadable(asset: str, table: str, problem: BaseException) -> AssetProblem:
@@ -394,7 +391,3 @@ def filled(uri: str, asset: str) -> str:
         return text
 
     return _VARIABLE.sub(value, uri)
-
-
-def _quoted(table: str) -> str:
-    return ".".join('"{}"'.format(part.replace('"', '""')) for part in table.split("."))

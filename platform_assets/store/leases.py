@@ -22,6 +22,8 @@ class LeaseHeld(Problem):
     """Somebody else holds the lease and sent a heartbeat recently."""
 
 
+# Whoever lost its lease can still write its own record, blobs named by digest, and tensors that no index names. The
+# index of saves and the lease's ledger of results refuse it.
 class LeaseLost(Problem):
     """The lease went to somebody else, or was never acquired; stop writing."""
 
@@ -79,7 +81,8 @@ class Lease:
         """
         if self.number is None or self._taken is None:
             raise LeaseLost(f"lease {self.fingerprint} is not held: record nothing.")
-        number = self.number + 1
+        # Not a look at the lease and then a record: a worker that is suspended in between would record a second result.
+        number = self.number + 1  # free only while nobody else has taken the lease
         record = replace(self._taken, acquired_at_s=self._clock(), result=result)
         try:
             self._records.create_number(number, record)
@@ -93,7 +96,10 @@ class Lease:
         Raises:
             LeaseLost: a higher number was given out, or this lease was not acquired or was released.
         """
-        self._signs.overwrite(f"{self._check_held()}.heartbeat", records.Sign(at_s=self._clock()))
+        newest = self._records.newest_number()
+        if self.number is None or newest != self.number:
+            raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")
+        self._signs.overwrite(f"{self.number}.heartbeat", records.Sign(at_s=self._clock()))
 
     def release(self) -> None:
         """Release the lease, so that the next worker need not wait; does nothing when it is not held."""
@@ -101,12 +107,6 @@ class Lease:
             return
         self._signs.overwrite(f"{self.number}.released", records.Sign(at_s=self._clock()))
         self.number = None
-
-    def _check_held(self) -> int:
-        newest = self._records.newest_number()
-        if self.number is None or newest != self.number:
-            raise LeaseLost(f"lease {self.fingerprint} is at number {newest}, ours is {self.number}: stop writing.")
-        return self.number
 
     def _left_by(self, number: int, record: records.Lease) -> records.Result | None:
         """Return the result that a holder left; raise if it is alive."""

@@ -307,6 +307,12 @@ class Ledger(LedgerWriter[R]):
         for number, document in self._ledgers.records(self._kind.ledger, first):
             yield number, self._typed(number, document)
 
+    def newest_first(self) -> Iterator[tuple[int, R]]:
+        """Yield the numbered records, the newest first, reading each only when it is needed."""
+        for number in range(self.newest_number(), 0, -1):
+            if (record := self.at(number)) is not None:
+                yield number, record
+
     def newest_number(self, at_least: int = 0) -> int:
         """Return the number of the newest record, 0 when there is none."""
         return self._ledgers.newest_number(self._kind.ledger, at_least)

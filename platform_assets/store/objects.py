@@ -15,7 +15,6 @@ import os
 import re
 import time
 import uuid
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,7 @@ def open_store(root: str, patience: timedelta | None = None) -> ObjectStore:
     Raises:
         OSError: the folder cannot be made.
     """
+    # The package, not `obstore.exceptions`: two threads that began with one each left a broken package behind.
     import obstore
 
     if not is_folder(root):
@@ -92,6 +92,7 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
     import obstore
 
     if isinstance(store, obstore.store.LocalStore):
+        # obstore's LocalStore creates, but has no replacement by e_tag (NotImplementedError), as an empty file needs.
         return durable.create(_file_path(store, path), data)
     write = uuid.uuid4().hex
     unclear: obstore.exceptions.BaseError | None = None
@@ -99,6 +100,7 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
     for attempt in range(CREATE_ATTEMPTS):
         time.sleep(PAUSE_S * attempt)
         try:
+            # Not in the record's bytes: two replays must write equal records.
             obstore.put(store, path, data, mode=mode, attributes={WRITE: write})
             return True
         except (
@@ -108,12 +110,14 @@ def create(store: ObjectStore, path: str, data: bytes) -> bool:
         ) as error:
             # Another writer's object, or ours and the response was lost, or none: some collisions get a 409 too.
             unclear = error
-            existing = _existing(store, path)
-            if existing is None:
+            try:
+                existing = obstore.get(store, path, options={"head": True})
+            except FileNotFoundError:
                 continue
-            if existing.size or not data:
-                return existing.write == write
-            mode = {"e_tag": existing.e_tag}
+            if existing.meta["size"] or not data:
+                return existing.attributes.get(WRITE) == write  # another program's object has no such attribute
+            # An empty object counts as absent. It is replaced only as it was seen: another writer may do the same.
+            mode = {"e_tag": existing.meta["e_tag"]}
     assert unclear is not None
     raise unclear
 
@@ -160,6 +164,7 @@ def read(store: ObjectStore, path: str, bytes_max: int | None = None) -> bytes |
         raise OSError(f"{path} is not a file")
     try:
         result = obstore.get(store, path)
+        # The head of the answer tells the size, before the body is read into memory.
         if bytes_max is not None and result.range[1] > bytes_max:
             raise OSError(f"{path} has {result.range[1]} bytes; expected at most {bytes_max}")
         return bytes(result.bytes())
@@ -280,22 +285,3 @@ def variable(name: str) -> str | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of a storage error's text, without the debug dump that follows it."""
     return str(error).split("\n", 1)[0]
-
-
-@dataclass(frozen=True)
-class _Existing:
-    """An object in a bucket: its write id ("" if another program wrote it), size and mark."""
-
-    write: str
-    size: int
-    e_tag: str | None
-
-
-def _existing(store: ObjectStore, path: str) -> _Existing | None:
-    import obstore
-
-    try:
-        existing = obstore.get(store, path, options={"head": True})
-    except FileNotFoundError:
-        return None
-    return _Existing(str(existing.attributes.get(WRITE, "")), int(existing.meta["size"]), existing.meta["e_tag"])

@@ -11,7 +11,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -19,9 +19,6 @@ from platform_assets.base import naming
 from platform_assets.store import delta, record_index, torn
 from platform_assets.store.artifacts import canonical
 from platform_assets.store.record_index import SCHEMA
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
 
 FOLD_AT = 16
 _JSON = ("inputs", "versions", "notes", "columns", "files")
@@ -90,14 +87,23 @@ class Records:
 
     def append(self, records: Iterable[PartitionRecord]) -> None:
         """Add records in one commit."""
+        from deltalake import exceptions
+
         rows = [_row(record) for record in records]
         frame = pl.DataFrame(rows, schema=SCHEMA)
         with delta.storage_errors(self._location, "cannot be written"):
             torn.undo_torn_commits(self._location, with_files=True)
         with delta.writing(self._location, frame.clear()) as table:
             delta.retry(self._location, lambda: delta.commit(self._location, table, frame, mode="append"), table)
-            if len(table.file_uris()) >= FOLD_AT:
-                self._fold(table)
+            if len(table.file_uris()) < FOLD_AT:
+                return
+            with (
+                delta.storage_errors(self._location, "could not be folded"),
+                contextlib.suppress(exceptions.CommitFailedError),  # somebody wrote meanwhile; the next append folds
+            ):
+                # Records differ in almost every column, so dictionaries do not pay off, however many records there are.
+                table.optimize.compact(writer_properties=delta.writer(0))
+                delta.make_durable(self._location, table.version())
 
     def newest(self, keys: Iterable[str] | None = None) -> dict[str, PartitionRecord]:
         """Return the newest record of each key (all keys by default); a key without one is absent."""
@@ -118,17 +124,6 @@ class Records:
         rows = [row for (name, _), row in contents.items() if name == key]
         return sorted((record_of(self._stage, row) for row in rows), key=lambda record: record.sequence, reverse=True)
 
-    def _fold(self, table: DeltaTable) -> None:
-        from deltalake import exceptions
-
-        with (
-            delta.storage_errors(self._location, "could not be folded"),
-            contextlib.suppress(exceptions.CommitFailedError),  # somebody wrote meanwhile; the next cleaning folds
-        ):
-            # Records differ in almost every column, so dictionaries do not pay off, however many records there are.
-            table.optimize.compact(writer_properties=delta.writer(0))
-            delta.make_durable(self._location, table.version())
-
 
 def record_of(stage: str, row: record_index.Row) -> PartitionRecord:
     """Convert a stored row to a record."""
@@ -145,6 +140,7 @@ def _row(record: PartitionRecord) -> dict[str, str | int]:
         "inputs": dict(record.inputs),
         "versions": {name: list(versions) for name, versions in record.versions.items()},
         "notes": dict(record.notes),
+        # Pairs, because canonical JSON sorts the members of an object and columns have an order.
         "columns": [list(pair) for pair in record.columns.items()],
         "files": list(record.files),
     }

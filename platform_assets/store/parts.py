@@ -14,6 +14,8 @@ import polars as pl
 from platform_assets.base import naming
 from platform_assets.store import delta
 
+# Parts, because replacing a key for each batch of answers needs the whole key in memory and is quadratic, and appending
+# needs a look for ids that are there.
 KEY, PART = "key", "part"
 SUFFIX = "_parts"
 """Ends the name of the table, after that of the stage."""

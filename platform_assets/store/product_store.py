@@ -10,16 +10,16 @@ from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.product.spec import Product, Source
 from platform_assets.store import landing
+from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.history.reader import History
+from platform_assets.store.history.snapshots import Snapshots
+from platform_assets.store.writing import LedgerWriters
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from platform_assets.product.channels import Channel
-    from platform_assets.store.artifacts import ArtifactStore
-    from platform_assets.store.history.snapshots import Snapshots
     from platform_assets.store.tables import TableStore
-    from platform_assets.store.writing import LedgerWriters
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,17 @@ class ProductStore:
     @cached_property
     def snapshots(self) -> Snapshots:
         """The snapshots of the slow tables that features read."""
-        from platform_assets.store.history.snapshots import Snapshots
-
         slow = [naming.stage("validated", source.name) for source in self.spec.feature_sources if source.is_slow]
         return Snapshots(self.tables, self.history, self.spec.grain, slow)
 
     @cached_property
     def ledgers(self) -> LedgerWriters:
         """The writer of the product's create-only records."""
-        from platform_assets.store.writing import LedgerWriters
-
         return LedgerWriters(self.settings.root, self.name)
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """The blobs of all products, by sha256."""
-        from platform_assets.store.artifacts import ArtifactStore
-
         return ArtifactStore(self.settings.root)
 
     @cached_property

@@ -11,7 +11,7 @@ from platform_assets.base.problems import LedgerProblem
 from platform_assets.store import objects
 
 _PATH = "pulse/sensors"
-"""Below the root, where only the code server may write (`accounts.PULSE`)."""
+"""Below the root, where only the code server may write."""
 EVERY_S = 10
 OLD = timedelta(minutes=4)
 """A daemon that stands still is restarted by its probe within this time."""

@@ -79,15 +79,8 @@ def _committed(root: str, product: str, stage: str) -> Iterator[PartitionRecord]
     for file in torn.log_files(objects.open_store(location)):
         if file.is_checkpoint or not file.size:
             continue
-        text = next(
-            (
-                action.commit_info.records
-                for action in delta.actions(location, file.version)
-                if action.commit_info.records
-            ),
-            None,
-        )
-        if text is not None:
+        texts = (action.commit_info.records for action in delta.actions(location, file.version))
+        if text := next(filter(None, texts), None):
             yield from records_from(text, stage, file.version, delta.files_by_key(location, file.version))
 
 

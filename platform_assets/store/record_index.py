@@ -29,15 +29,10 @@ MOST_ROWS, MOST_TABLES = 4_096, 512
 SCHEMA = pl.Schema(
     {
         "key": pl.String(),
-        "sequence": pl.Int64(),
-        "rows": pl.Int64(),
-        "content_digest": pl.String(),
-        "code_digest": pl.String(),
-        "inputs": pl.String(),
-        "versions": pl.String(),
-        "notes": pl.String(),
-        "columns": pl.String(),
-        "files": pl.String(),
+        **dict.fromkeys(("sequence", "rows"), pl.Int64()),
+        **dict.fromkeys(("content_digest", "code_digest"), pl.String()),
+        # Texts of JSON; `partition_records` parses them.
+        **dict.fromkeys(("inputs", "versions", "notes", "columns", "files"), pl.String()),
     }
 )
 Row = tuple[Any, ...]
@@ -79,7 +74,7 @@ def find(location: str, keys: Collection[str] | None) -> Index:
         _tables.move_to_end(location)
         while len(_tables) > MOST_TABLES:
             _tables.popitem(last=False)
-    with table.lock:
+    with table.lock:  # of one table, so that a slow one holds up no other
         table.refresh()
         files, index = table.files, table.index
     return Index().extended(_read(location, files, keys)) if index is None else index
@@ -102,46 +97,42 @@ class _Table:
         with delta.storage_errors(self._location, "cannot be opened"):
             is_same = self._mark is not None and self._mark == self._mark_of(self._version)
         if not is_same:
-            self._open()
-        while (mark := self._next()) is not None:
-            self._take(mark)
-
-    def _open(self) -> None:
-        self._mark = None
-        with delta.storage_errors(self._location, "cannot be opened"):
-            torn.undo_torn_commits(self._location, with_files=True)
-        table = delta.open_table(self._location)
-        if table is None:
-            self.files, self.index = frozenset(), Index()
-            return
-        # The table has no partitions, so all its files are in one folder.
-        self.files = frozenset(naming.join(self._location, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
-        self.index = self._extended(Index(), self.files)
-        self._version = table.version()
-        with delta.storage_errors(self._location, "cannot be opened"):
-            self._store = objects.open_store(self._location)
-            self._mark = self._mark_of(self._version)
-            handles.keep(self._location, table, self._mark)
-
-    def _next(self) -> str | None:
-        with delta.storage_errors(self._location, "cannot be opened"):
-            return None if self._mark is None else self._mark_of(self._version + 1)
-
-    def _take(self, mark: str) -> None:
-        """Apply the next version, whose log file has this mark."""
-        actions = delta.actions(self._location, self._version + 1)
-        added = {naming.join(self._location, action.add.path) for action in actions if action.add}
-        gone = {naming.join(self._location, action.remove.path) for action in actions if action.remove}
-        files = self.files - gone | added
-        index = Index() if gone else self.index
-        if index is not None:
-            index = self._extended(index, files if gone else files - self.files)
-        self.files, self.index, self._version, self._mark = files, index, self._version + 1, mark
+            self._mark = None
+            with delta.storage_errors(self._location, "cannot be opened"):
+                torn.undo_torn_commits(self._location, with_files=True)
+            table = delta.open_table(self._location)
+            if table is None:
+                self.files, self.index = frozenset(), Index()
+                return
+            # The table has no partitions, so all its files are in one folder.
+            self.files = frozenset(naming.join(self._location, uri.rsplit("/", 1)[1]) for uri in table.file_uris())
+            self.index = self._extended(Index(), self.files)
+            self._version = table.version()
+            with delta.storage_errors(self._location, "cannot be opened"):
+                self._store = objects.open_store(self._location)
+                self._mark = self._mark_of(self._version)
+                handles.keep(self._location, table, self._mark)
+        while True:
+            with delta.storage_errors(self._location, "cannot be opened"):
+                mark = None if self._mark is None else self._mark_of(self._version + 1)
+            if mark is None:
+                return
+            # Apply the next version, whose log file has this mark.
+            actions = delta.actions(self._location, self._version + 1)
+            added = {naming.join(self._location, action.add.path) for action in actions if action.add}
+            gone = {naming.join(self._location, action.remove.path) for action in actions if action.remove}
+            files = self.files - gone | added
+            index = Index() if gone else self.index
+            if index is not None:
+                index = self._extended(index, files if gone else files - self.files)
+            self.files, self.index, self._version, self._mark = files, index, self._version + 1, mark
 
     def _extended(self, index: Index, files: Collection[str]) -> Index | None:
         """Return the index with the records of more files; None when they are too many to cache."""
-        if files and len(index.contents) + _height(self._location, files) > MOST_ROWS:
-            return None
+        if files:
+            height = _collected(self._location, _scanned(files).select(pl.len())).item()
+            if len(index.contents) + height > MOST_ROWS:
+                return None
         return index.extended(_read(self._location, files, None))
 
     def _mark_of(self, version: int) -> str | None:
@@ -152,10 +143,6 @@ class _Table:
 
 _tables: OrderedDict[str, _Table] = OrderedDict()
 _lock = threading.Lock()
-
-
-def _height(location: str, files: Collection[str]) -> int:
-    return int(_collected(location, _scanned(files).select(pl.len())).item())
 
 
 def _read(location: str, files: Collection[str], keys: Collection[str] | None) -> pl.DataFrame:

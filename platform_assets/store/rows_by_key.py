@@ -25,6 +25,7 @@ def utc(moments: pl.Series) -> pl.Series:
 
     kind = moments.dtype
     if kind == pl.String:
+        # A text with an offset is the instant that it says.
         return moments.str.to_datetime(time_unit="us", time_zone="UTC")
     if kind == pl.Date:
         return moments.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")

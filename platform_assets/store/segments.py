@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -181,6 +181,7 @@ def folder(product: str) -> str:
     return f"{PREFIX}/{product}"
 
 
+# The store's time, and not a process's: a clock an hour ahead would move the readers' cursor past everybody's segments.
 def start_after(product: str, shipped_ms: int) -> str:
     """Return a path that sorts before all segments of a moment and after all earlier ones, to list from."""
     day = datetime.fromtimestamp(shipped_ms / 1000, UTC)
@@ -226,6 +227,7 @@ def encode(
     is_last_of_stream: bool = False,
 ) -> bytes:
     """Return a segment's bytes; the arguments are those of `Header`."""
+    # Half a line would be a bad line in this segment, and another one in the next.
     assert len(body) <= BODY_BYTES_MAX and (not body or body.endswith(b"\n")), "a body is whole lines"
     packed = zlib.compress(body, _LEVEL)
     header = Header(
@@ -272,7 +274,21 @@ def decode(path: str, data: bytes, product: str) -> Segment:
     if hashlib.sha256(data[:end]).digest() != data[end:]:
         raise ChangedSegment(f"{path} does not have the digest that it ends with; its bytes were changed.")
     _check_name(path, name, header)
-    body = _unpack(path, header, data[len(line) + 1 : end])
+    if header.unpacked > BODY_BYTES_MAX:
+        raise SwollenSegment(f"{path} states a body of {header.unpacked} bytes; expected at most {BODY_BYTES_MAX}.")
+    unpacking = zlib.decompressobj()
+    try:
+        # One byte more than stated: zlib takes 0 for no limit.
+        body = unpacking.decompress(data[len(line) + 1 : end], header.unpacked + 1)
+    except zlib.error as problem:
+        raise ChangedSegment(f"{path} cannot be unpacked: {problem}.") from None
+    if len(body) > header.unpacked:
+        raise SwollenSegment(f"{path} unpacks to more than the {header.unpacked} bytes that its header states.")
+    is_whole = unpacking.eof and not unpacking.unused_data and hashlib.sha256(body).hexdigest() == header.sha256
+    if not is_whole or len(body) != header.unpacked:
+        raise ChangedSegment(f"{path} has {len(body)} bytes with another digest than its header states.")
+    if body.count(b"\n") != header.rows or body[-1:] not in (b"", b"\n"):
+        raise ChangedSegment(f"{path} does not have the {header.rows} whole lines that its header states.")
     return Segment(name, header, body)
 
 
@@ -314,6 +330,7 @@ def _header(path: str, line: bytes) -> Header:
                 f"{path} has format {number}; this code reads formats up to {FORMAT}. Upgrade Driftline."
             )
         return msgspec.json.decode(line, type=Header)
+    # At bad UTF-8 and at deep nesting msgspec raises Python's own errors.
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise ChangedSegment(f"{path} does not begin with a header that this code reads: {problem}.") from None
 
@@ -321,31 +338,6 @@ def _header(path: str, line: bytes) -> Header:
 def _check_name(path: str, name: Name, header: Header) -> None:
     if header.product != name.product:
         raise ForeignSegment(f"{path} contains a segment of {header.product}; expected one of {name.product}.")
-    stated = Name(
-        product=header.product,
-        shipped_ms=name.shipped_ms,
-        process=header.process,
-        stream=header.stream,
-        first=header.first,
-    )
+    stated = replace(name, process=header.process, stream=header.stream, first=header.first)
     if stated != name:
         raise MisnamedSegment(f"{path} contains the segment {stated.path}.")
-
-
-def _unpack(path: str, header: Header, packed: bytes) -> bytes:
-    if header.unpacked > BODY_BYTES_MAX:
-        raise SwollenSegment(f"{path} states a body of {header.unpacked} bytes; expected at most {BODY_BYTES_MAX}.")
-    unpacking = zlib.decompressobj()
-    try:
-        # One byte more than stated: zlib takes 0 for no limit.
-        body = unpacking.decompress(packed, header.unpacked + 1)
-    except zlib.error as problem:
-        raise ChangedSegment(f"{path} cannot be unpacked: {problem}.") from None
-    if len(body) > header.unpacked:
-        raise SwollenSegment(f"{path} unpacks to more than the {header.unpacked} bytes that its header states.")
-    is_whole = unpacking.eof and not unpacking.unused_data and hashlib.sha256(body).hexdigest() == header.sha256
-    if not is_whole or len(body) != header.unpacked:
-        raise ChangedSegment(f"{path} has {len(body)} bytes with another digest than its header states.")
-    if body.count(b"\n") != header.rows or body[-1:] not in (b"", b"\n"):
-        raise ChangedSegment(f"{path} does not have the {header.rows} whole lines that its header states.")
-    return body

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from platform_assets.base.problems import Problem
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.records.base import Document
-from platform_assets.store.records.signatures import Signature
+from platform_assets.store.records.releases import Signature
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

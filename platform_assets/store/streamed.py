@@ -15,8 +15,6 @@ from platform_assets.store.partition_records import RECORDS, PartitionRecord, Re
 from platform_assets.store.reading import KEY, ROW
 
 if TYPE_CHECKING:
-    from arro3.core import RecordBatchReader
-
     from platform_assets.store.tables import TableStore
 
 
@@ -31,6 +29,7 @@ class Stream:
     """
 
     rows: int
+    # Made from groups of columns (`content.digest_of_groups`): it runs column by column, and these batches are rows.
     content_digest: str
     batches: Callable[[], Iterator[pl.DataFrame]]
 
@@ -56,6 +55,8 @@ class Rewrite:
         Raises:
             TableProblem: storage failed, or the type of a column changed.
         """
+        from arro3.core import RecordBatchReader, Table
+
         record = PartitionRecord(
             stage=self._stage,
             key=self._key,
@@ -67,14 +68,18 @@ class Rewrite:
             notes=dict(notes),
             columns=self._columns,
         )
-        metadata = {RECORDS: records_text([record])}
+        metadata, frames = {RECORDS: records_text([record])}, self._numbered(stream)
+        # One Arrow stream, which converts the frames one by one.
+        first = Table.from_arrow(next(frames))
+        later = (batch for frame in frames for batch in Table.from_arrow(frame).to_batches())
         version = delta.try_commit(
             self.location,
             self._table,
-            _arrow(self._numbered(stream)),
+            RecordBatchReader.from_batches(first.schema, chain(first.to_batches(), later)),
             metadata,
             rows=stream.rows,
             mode="overwrite",
+            # Of two replacements that begin at one version the second fails by this; two appends would both stay.
             predicate=f"{KEY} IN ('{self._key}')",
             schema_mode="merge",
         )
@@ -93,12 +98,3 @@ class Rewrite:
             number = [pl.int_range(start, start + pl.len(), dtype=pl.Int64).alias(ROW)]
             yield rows.select(pl.lit(self._key).alias(KEY), *(number if stream.rows > delta.FEW_ROWS else []), pl.all())
             start += frame.height
-
-
-def _arrow(frames: Iterator[pl.DataFrame]) -> RecordBatchReader:
-    """Return frames with one schema as one Arrow stream, which converts them one by one."""
-    from arro3.core import RecordBatchReader, Table
-
-    first = Table.from_arrow(next(frames))
-    later = (batch for frame in frames for batch in Table.from_arrow(frame).to_batches())
-    return RecordBatchReader.from_batches(first.schema, chain(first.to_batches(), later))

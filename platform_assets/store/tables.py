@@ -32,14 +32,7 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-__all__ = [
-    "DigestMismatch",
-    "MissingPartitions",
-    "PartitionRecord",
-    "TableProblem",
-    "TableStore",
-    "content_digest",
-]
+__all__ = ["DigestMismatch", "MissingPartitions", "PartitionRecord", "TableProblem", "TableStore", "content_digest"]
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -86,13 +79,24 @@ class TableStore:
         """
         if not frames:
             return {}
-        unexplained = set(frames) - set(inputs)
-        if unexplained:
+        if unexplained := set(frames) - set(inputs):
             raise ValueError(f"inputs has nothing for {plural(unexplained)} of {stage}; pass a mapping for each frame.")
         bodies = {key: self._body(stage, key, frame) for key, frame in sorted(frames.items())}
-        columns = self._shared_columns(stage, bodies)
+        first = next(iter(bodies))
+        columns = content.columns_of(bodies[first])
+        for key, body in bodies.items():
+            if (other := content.columns_of(body)) != columns:
+                changes = difference(columns, other)
+                raise TableProblem(f"{self.product}/{stage}: the frames of keys {first} and {key} differ: {changes}.")
         location = naming.table_location(self.root, self.product, stage)
-        rows = _for_storage({key: body.select(list(columns)) for key, body in bodies.items()})
+        # A writer may spread several batches over several files, so their order needs numbers. One batch stays in
+        # order, and a column of numbers would be a tenth of its file.
+        is_numbered = sum(body.height for body in bodies.values()) > delta.FEW_ROWS
+        number = [pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)] if is_numbered else []
+        rows = pl.concat(
+            (body.select(pl.lit(key).alias(KEY), *number, pl.col(list(columns))) for key, body in bodies.items()),
+            rechunk=True,  # one batch
+        )
         records = {
             key: PartitionRecord(
                 stage=stage,
@@ -109,6 +113,7 @@ class TableStore:
             for key, body in bodies.items()
         }
         metadata = {RECORDS: records_text(records.values())}
+        # Partitioned by key: writers of different keys in one file would conflict.
         with delta.writing(location, rows.clear(), [KEY]) as table:
             version = delta.retry(
                 location, lambda: self._commit(stage, location, rows, list(bodies), columns, table, metadata), table
@@ -117,6 +122,7 @@ class TableStore:
         records = {
             key: replace(record, sequence=version, files=tuple(files.get(key, ()))) for key, record in records.items()
         }
+        # Last: rows without a record are invisible, so a kill before this line leaves the previous content.
         self._records(stage).append(records.values())
         return records
 
@@ -238,22 +244,12 @@ class TableStore:
             )
         if KEY not in frame.columns:
             return frame
-        foreign = set(frame.get_column(KEY).to_list()) - {key}
-        if foreign:
+        if foreign := set(frame.get_column(KEY).to_list()) - {key}:
             raise TableProblem(
                 f"{self.product}/{stage}: the frame of key {key} has rows of {plural(map(str, foreign))}; "
                 "pass each key's rows under its own key."
             )
         return frame.drop(KEY)
-
-    def _shared_columns(self, stage: str, bodies: Mapping[str, pl.DataFrame]) -> dict[str, str]:
-        first, *others = bodies
-        columns = content.columns_of(bodies[first])
-        for key in others:
-            if (other := content.columns_of(bodies[key])) != columns:
-                changes = difference(columns, other)
-                raise TableProblem(f"{self.product}/{stage}: the frames of keys {first} and {key} differ: {changes}.")
-        return columns
 
     def _load(self, stage: str, records: Mapping[str, PartitionRecord], columns: Sequence[str] | None) -> pl.DataFrame:
         location = naming.table_location(self.root, self.product, stage)
@@ -275,29 +271,16 @@ class TableStore:
         changed = [name for name, kind in columns.items() if stored.get(name) not in (None, content.delta_type(kind))]
         if not changed:
             named = ", ".join(f"'{key}'" for key in keys)
-            predicate = f"{KEY} IN ({named})"
-            return write(mode="overwrite", predicate=predicate, schema_mode="merge")
-        unchanged = {partition[KEY] for partition in table.partitions()} - set(keys)
-        if unchanged:
+            # By predicate: of two writers of one new key one stays, where two appends would both stay.
+            return write(mode="overwrite", predicate=f"{KEY} IN ({named})", schema_mode="merge")
+        # Another type replaces the schema of the whole table, and with it the rows of every key.
+        if unchanged := {partition[KEY] for partition in table.partitions()} - set(keys):
             changes = ", ".join(f"{name} from {stored[name]} to {columns[name]}" for name in changed)
             raise TableProblem(
                 f"{self.product}/{stage}: column types changed ({changes}) while {plural(unchanged)} would keep the "
                 "old ones; give the column a new name, or materialise every key in one run."
             )
         return write(mode="overwrite", schema_mode="overwrite", partition_by=[KEY])
-
-
-def _for_storage(bodies: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return the rows of all keys as they are stored, with row numbers per key unless they are few.
-
-    A writer may spread several batches over several files, so their order needs numbers. One batch stays in order, and
-    a column of numbers would be a tenth of its file.
-    """
-    numbered = [pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW)]
-    if sum(body.height for body in bodies.values()) <= delta.FEW_ROWS:
-        numbered = []
-    rows = (body.select(pl.lit(key).alias(KEY), *numbered, pl.all()) for key, body in bodies.items())
-    return pl.concat(rows, rechunk=True)
 
 
 def _check_key(stage: str, key: str) -> None:

@@ -141,6 +141,7 @@ def _damaged_checkpoints(store: ObjectStore, checkpoints: Mapping[int, int]) -> 
     for version in sorted(checkpoints, reverse=True):
         size = checkpoints[version]
         path = f"{LOG}/{version:020d}.checkpoint.parquet"
+        # Parquet files end with this mark, so one without it was not written to its end.
         if size > 2 * len(_MAGIC) and bytes(obstore.get_range(store, path, start=size - 4, end=size)) == _MAGIC:
             return
         yield version

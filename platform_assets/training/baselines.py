@@ -32,6 +32,7 @@ PENALTY_ROWS = 1.0
 MOST_CELLS = 14
 """Cells per side of the grid in which a linear model sees an image."""
 CONSTANT, LINEAR = "constant", "linear"
+# A column per value of two categories with 200 each took 13 GB for two million rows.
 MOST_EXPANDED = 2**22
 """Cells of a matrix with one column per known category; what would be larger looks coefficients up instead."""
 LOOKED_UP = 2**18
@@ -155,8 +156,21 @@ def _block(learned: Learned, inputs: Inputs, *, is_expanded: bool) -> _Block:
     if not is_expanded:
         places = np.delete(places, np.s_[first : starts[-1]])
     numbers = np.zeros((len(inputs), len(places)), dtype=np.float32)
+    nullable = [i for i, column in enumerate(learned.numeric) if column.has_nulls]
+    # All but categories: numbers and their indicators first, cells last. In parts, which are copied as wider types.
     for start in range(0, len(inputs), ROWS_AT_ONCE):
-        _fill(numbers[start : start + ROWS_AT_ONCE], learned, inputs[start : start + ROWS_AT_ONCE])
+        block, part = numbers[start : start + ROWS_AT_ONCE], inputs[start : start + ROWS_AT_ONCE]
+        for i, column in enumerate(learned.numeric):
+            filled = np.where(np.isnan(part.numeric[:, i]), column.mean, part.numeric[:, i]).astype(np.float64)
+            block[:, i] = np.clip((filled - column.mean) / column.std, -Z_LIMIT, Z_LIMIT)
+        block[:, len(learned.numeric) : first] = np.isnan(part.numeric[:, nullable])
+        if learned.image is not None and part.image is not None:
+            (high, wide), shape = _grid(learned.image.shape), part.image.shape
+            rows = np.add.reduceat(part.image.astype(np.float32), _starts(shape[1], high), axis=1)
+            sums = np.add.reduceat(rows, _starts(shape[2], wide), axis=2)
+            areas = np.outer(*(np.diff([*_starts(n, count), n]) for n, count in ((shape[1], high), (shape[2], wide))))
+            cells = (sums / areas).reshape(len(part), -1).astype(np.float32)
+            block[:, block.shape[1] - cells.shape[1] :] = (cells - learned.image.mean) / learned.image.std
     looked_up = codes(learned, inputs.categorical) + starts[:-1]
     if is_expanded:
         np.put_along_axis(numbers, looked_up, 1.0, axis=1)
@@ -164,32 +178,8 @@ def _block(learned: Learned, inputs: Inputs, *, is_expanded: bool) -> _Block:
     return _Block(numbers=numbers, places=places, looked_up=looked_up)
 
 
-def _fill(numbers: np.ndarray, learned: Learned, inputs: Inputs) -> None:
-    """Write all but categories into rows of `_Block.numbers`: numbers and their indicators first, cells last."""
-    indicator = len(learned.numeric)
-    for i, column in enumerate(learned.numeric):
-        values = inputs.numeric[:, i]
-        is_null = np.isnan(values)
-        z = (np.where(is_null, column.mean, values).astype(np.float64) - column.mean) / column.std
-        numbers[:, i] = np.clip(z, -Z_LIMIT, Z_LIMIT)
-        if column.has_nulls:
-            numbers[:, indicator] = is_null
-            indicator += 1
-    if learned.image is not None and inputs.image is not None:
-        cells = _coarse(inputs.image, _grid(learned.image.shape))
-        numbers[:, numbers.shape[1] - cells.shape[1] :] = (cells - learned.image.mean) / learned.image.std
-
-
 def _grid(shape: tuple[int, int]) -> tuple[int, int]:
     return min(shape[0], MOST_CELLS), min(shape[1], MOST_CELLS)
-
-
-def _coarse(image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return the mean grey levels of a grid of cells, float32 [N, cells], row by row."""
-    rows = np.add.reduceat(image.astype(np.float32), _starts(image.shape[1], grid[0]), axis=1)
-    cells = np.add.reduceat(rows, _starts(image.shape[2], grid[1]), axis=2)
-    sizes = np.outer(*(np.diff([*_starts(n, count), n]) for n, count in zip(image.shape[1:], grid, strict=True)))
-    return np.asarray((cells / sizes).reshape(len(image), -1).astype(np.float32))
 
 
 def _starts(length: int, count: int) -> np.ndarray:
@@ -226,6 +216,7 @@ def _minimised_by_scipy(
             gradient = _gradient(task, outputs, y, learned.target)
             slope[block.places] += np.einsum("nk,no->ko", block.numbers, gradient)
             for places in block.looked_up.T:
+                # With += a place that comes twice would count once.
                 np.add.at(slope, places, gradient)
             slope[-1] += gradient.sum(axis=0)
         return total / rows, slope.reshape(-1) / rows

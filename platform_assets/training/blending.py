@@ -20,6 +20,7 @@ def blend(files: Sequence[bytes], weights: Sequence[float]) -> bytes:
     from onnx import compose, helper, numpy_helper
 
     parts = [
+        # Inputs keep their names, so that all parts read the same ones.
         compose.add_prefix(onnx.load_from_string(data), f"{number}.", rename_inputs=False)
         for number, data in enumerate(files)
     ]
@@ -27,6 +28,7 @@ def blend(files: Sequence[bytes], weights: Sequence[float]) -> bytes:
     versions: dict[str, int] = {}
     for part in parts:
         for item in part.opset_import:
+            # A model imports one version of a domain.
             versions[item.domain] = max(item.version, versions.get(item.domain, 0))
     factors = [
         numpy_helper.from_array(np.array(weight, np.float32), f"{number}.weight")

@@ -11,7 +11,7 @@ reason in this asset's config (`over_budget_reason`), which is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from platform_assets.engine.cutoffs import CutoffRun, Inputs, Recorded
 from platform_assets.engine.outside import ALONE, Outside, Size, Work
 from platform_assets.engine.stage import Stage, dep
 from platform_assets.product.spec import Product
+from platform_assets.store.records.trainings import Parameters
 from platform_assets.store.tables import PartitionRecord
 from platform_assets.training import requests
 from platform_assets.training.checkpoint_maker import Learning
@@ -41,7 +42,7 @@ class Configured:
     """A training on record, and what it was configured with."""
 
     content: Recorded
-    parameters: Mapping[str, object]
+    parameters: Parameters
 
 
 class CheckpointConfig(dg.Config):
@@ -54,24 +55,15 @@ class CheckpointConfig(dg.Config):
     over_budget_reason: str = ""
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's checkpoint asset.
-
-    Raises:
-        ValueError: the product expects a training to take longer than any can.
-    """
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return the product's checkpoint stage.
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's checkpoint stage.
 
     Raises:
         ValueError: the product expects a training to take longer than any can.
     """
     outside.budget.check(spec)  # here and not in `Product`, whose class is digested: prices would be in the digest
     window = partitions.window_mapping(partitions.cutoffs_of(spec), width=spec.window, label_delay=spec.label_delay)
-    stage: Stage[Any] = Stage(
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -83,9 +75,9 @@ def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
         deps=[dep(spec, "features", mapping=window), dep(spec, "outcomes", mapping=window)],
         config=CheckpointConfig,
         needs=[naming.LAUNCHER],
+        # Held by the run and not by the step (granularity: run): a step that waits for its slot polls without a pause.
         pool=naming.pool(spec.training.profile),
     )
-    return [stage]
 
 
 class _CheckpointRun(CutoffRun[Learning]):
@@ -133,6 +125,7 @@ class _CheckpointRun(CutoffRun[Learning]):
             f"holdout: {counted(len(job.holdout_keys), 'key')}; left out for faults or missing labels: "
             f"{', '.join(self._left_out) or 'none'}."
         )
+        # Never in this process: a laptop and a pod run the same lines, and a new Dagster changes no training's image.
         result = self.launcher.run(
             context=self.context,
             module=STEP,

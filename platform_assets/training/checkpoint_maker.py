@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from platform_assets.store.records.models import CheckpointManifest, Computed, Data
+from platform_assets.store.records.trainings import CheckpointManifest, Computed, Data
 from platform_assets.training.learners.network import learner_of
 from platform_assets.training.stored_models import stored_model
 
@@ -171,6 +171,7 @@ class Learning:
             learned=store.put_json(learned.to_json()),
             baselines=store.put_json(dict(baselines)),
             config=store.put_json({"format": FORMAT, "training": asdict(training)}),
+            # Which numbers of processes took turns is in the checkpoint's record: a member here moves every digest.
             computed=Computed(device=request.device, precision=request.precision, world_size=request.world_size),
             data=Data(features=request.features, outcomes=request.outcomes),
             known_before=None if known_before is None else known_before.isoformat(),

@@ -26,12 +26,13 @@ def fix(threads: int, device: str = "cpu") -> None:
     if threads < 1:
         raise ValueError(f"threads is {threads}; expected at least 1. Fix Training.threads in the product's file.")
     torch.set_deterministic_debug_mode("error")
+    # Deterministic mode fills all new memory by default, which costs time and helps only code that reads it unwritten.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
     if device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS
-        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.benchmark = False  # algorithms chosen by their times differ from run to run
         torch.backends.cudnn.allow_tf32 = False  # by default convolutions lose 13 of 23 bits of each factor
 
 

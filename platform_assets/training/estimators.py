@@ -51,15 +51,6 @@ def fitted(make: Callable[[], Any], columns: NDArray[np.float32], labels: NDArra
         ) from None
 
 
-def check(task: Task, judged: int) -> None:
-    """Raise `TrainingProblem` for a regression without rows to measure its spread on."""
-    if task.kind == "regression" and not judged:
-        raise TrainingProblem(
-            "Estimator has validation_keys=0 in a regression, or these keys have no labels; expected at least 1 key "
-            "with labels: the spread of its answers is measured on rows that it has not learned from."
-        )
-
-
 def answers(fitted: Any, columns: NDArray[np.float32], task: Task) -> NDArray[np.float64]:
     """Return an estimator's answers: [N] probabilities or values, or [N, K] probabilities.
 
@@ -89,11 +80,6 @@ def answers(fitted: Any, columns: NDArray[np.float32], task: Task) -> NDArray[np
     return chances[:, 1] if task.kind == "binary" else chances
 
 
-def spread(labels: NDArray[Any], values: NDArray[np.float64]) -> float:
-    """Return the standard deviation of labels around answers that have not learned from them."""
-    return float(((labels - values) ** 2).mean() ** 0.5)
-
-
 def with_spread(values: NDArray[np.float64], width: float | None) -> NDArray[np.float64]:
     """Return answers as the task takes them: a regression's values get their spread, [N, 2]."""
     return values if width is None else np.column_stack([values, np.full(len(values), width)])
@@ -106,43 +92,43 @@ def core(fitted: Any, columns: NDArray[np.float32], learned: Learned, task: Task
         TrainingProblem: skl2onnx cannot convert the estimator.
         ParityFailure: graph and estimator differ on one of these rows.
     """
-    model = _converted(fitted, columns)
-    _put_columns_before(model, learned)
-    _put_answer_behind(model, task, width)
-    data: bytes = model.SerializeToString(deterministic=True)
-    _compare(run(data, columns, len(learned.numeric)), with_spread(answers(fitted, columns, task), width))
-    return data
-
-
-def _converted(fitted: Any, columns: NDArray[np.float32]) -> onnx.ModelProto:
+    from onnx import TensorProto, helper
     from skl2onnx import to_onnx
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     from sklearn.base import is_classifier
 
+    # Otherwise a classifier's graph ends in a ZipMap, which answers with a list of maps.
     options = {"zipmap": False} if is_classifier(fitted) else None
     try:
-        return to_onnx(fitted, columns[:1], options=options, target_opset={"": OPSET, "ai.onnx.ml": _NEWEST_ML})
+        # From the one row skl2onnx takes only the inputs' types.
+        model = to_onnx(fitted, columns[:1], options=options, target_opset={"": OPSET, "ai.onnx.ml": _NEWEST_ML})
     except (MissingConverter, MissingShapeCalculator, NotImplementedError) as problem:
         raise TrainingProblem(
             f"skl2onnx cannot convert {type(fitted).__name__}: {str(problem).splitlines()[0]} Expected an estimator "
             "that it supports. Change `make` of the product's Estimator."
         ) from None
-
-
-def _put_columns_before(model: onnx.ModelProto, learned: Learned) -> None:
-    from onnx import TensorProto, helper
-
-    graph, name = model.graph, model.graph.input[0].name
-    nodes = []
-    if learned.categorical:
-        nodes.append(helper.make_node("Cast", ["codes"], ["columns.codes"], to=TensorProto.FLOAT))
+    graph = model.graph
     joined = [*(["numeric"] if learned.numeric else []), *(["columns.codes"] if learned.categorical else [])]
-    nodes.append(helper.make_node("Concat", joined, [name], axis=1))
-    for position, node in enumerate(nodes):
-        graph.node.insert(position, node)
+    graph.node.insert(0, helper.make_node("Concat", joined, [graph.input[0].name], axis=1))
+    if learned.categorical:
+        graph.node.insert(0, helper.make_node("Cast", ["codes"], ["columns.codes"], to=TensorProto.FLOAT))
     del graph.input[:]
     widths = (("numeric", TensorProto.FLOAT, learned.numeric), ("codes", TensorProto.INT64, learned.categorical))
     graph.input.extend(helper.make_tensor_value_info(name, kind, ["N", len(fields)]) for name, kind, fields in widths)
+    _put_answer_behind(model, task, width)
+    data: bytes = model.SerializeToString(deterministic=True)
+    # On every training row: skl2onnx converts random forests inexactly, and sends a null down another branch.
+    result, expected = run(data, columns, len(learned.numeric)), with_spread(answers(fitted, columns, task), width)
+    difference = np.abs(result.astype(np.float64) - expected) / np.maximum(1.0, np.abs(expected))
+    if not (np.isfinite(difference).all() and difference.max() <= TOLERANCE):
+        apart = np.where(np.isfinite(difference), difference, np.inf).reshape(len(result), -1)
+        row = int(np.argmax(apart.max(axis=1)))
+        raise ParityFailure(
+            f"training row {row}: the graph returns {result[row]!r}, the estimator {expected[row]!r}; expected a "
+            f"difference of at most {TOLERANCE}. Choose another estimator in the product's file: skl2onnx computes "
+            "this one differently."
+        )
+    return data
 
 
 def _put_answer_behind(model: onnx.ModelProto, task: Task, width: float | None) -> None:
@@ -191,15 +177,3 @@ def run(core: bytes, columns: NDArray[np.float32], numeric: int) -> NDArray[np.f
         ["answer"], {name: value for name, value in fed.items() if name in names}
     )[0]
     return result
-
-
-def _compare(result: NDArray[np.float32], expected: NDArray[np.float64]) -> None:
-    difference = np.abs(result.astype(np.float64) - expected) / np.maximum(1.0, np.abs(expected))
-    if not (np.isfinite(difference).all() and difference.max() <= TOLERANCE):
-        apart = np.where(np.isfinite(difference), difference, np.inf).reshape(len(result), -1)
-        row = int(np.argmax(apart.max(axis=1)))
-        raise ParityFailure(
-            f"training row {row}: the graph returns {result[row]!r}, the estimator {expected[row]!r}; expected a "
-            f"difference of at most {TOLERANCE}. Choose another estimator in the product's file: skl2onnx computes "
-            "this one differently."
-        )

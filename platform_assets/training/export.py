@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from platform_assets.base import onnx_runtime
 from platform_assets.base.problems import Problem
 from platform_assets.product.inputs import Inputs
 from platform_assets.product.learned import Learned
+from platform_assets.store.records.trainings import Parity
 
 if TYPE_CHECKING:
     import onnx
@@ -30,26 +30,16 @@ if TYPE_CHECKING:
 OPSET = 20
 OPSET_ML = 4
 IR_VERSION = 10
+# Of networks it is usually 6e-8.
 TOLERANCE = 1e-5
+# A single row too, which ONNX Runtime may add up in another order than several.
 BATCHES = (1, 7, 256)
+# More than one, because torch.export takes a size of 0 or 1 for a constant.
 _TRACED_ROWS = 3
 
 
 class ParityFailure(Problem, ValueError):
     """The ONNX graph and the model disagree, so nothing may be published."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parity:
-    """The largest difference between graph and model, over all rows and batch sizes.
-
-    Numbers in the label's unit are divided by its standard deviation, and by their own size where that is larger,
-    because a float32 has seven digits.
-    """
-
-    rows: int
-    max_abs_difference: float
-    batches: tuple[int, ...] = BATCHES
 
 
 def to_onnx(network: nn.Module, learned: Learned, task: Task) -> bytes:
@@ -60,12 +50,59 @@ def to_onnx(network: nn.Module, learned: Learned, task: Task) -> bytes:
         learned: holds the vocabularies, the image's shape and the labels' scale.
         task: turns outputs into answers.
     """
-    return finished(_core(network, learned, task), learned)
+    import torch
+
+    from platform_assets.training.exported_nets import lean
+
+    class Answering(torch.nn.Module):
+        """A network that answers as its task does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = lean(network)
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return task.graph_answer(self.network(*inputs), learned.target)
+
+    rows = torch.export.Dim("N")
+    example = [
+        torch.zeros(_TRACED_ROWS, len(learned.numeric)),
+        torch.zeros(_TRACED_ROWS, len(learned.categorical), dtype=torch.int64),
+    ]
+    names = ["numeric", "codes"]
+    if learned.image is not None:
+        example.append(torch.zeros(_TRACED_ROWS, *learned.image.shape, dtype=torch.uint8))
+        names.append("image")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Past releases of this exporter wrote wrong graphs without a word, hence `prove_parity` on real rows.
+        program = torch.onnx.export(
+            Answering().eval(),
+            tuple(example),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=["answer"],
+            dynamic_shapes=(tuple({0: rows} for _ in example),),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return finished(program.model_proto, learned)
 
 
 def finished(core: onnx.ModelProto, learned: Learned) -> bytes:
     """Return the checked ONNX file of a core graph, which reads codes, with the look-up of codes before it."""
-    _strip(core)
+    core.ir_version = IR_VERSION
+    core.producer_name, core.producer_version, core.domain, core.doc_string = "driftline", "", "", ""
+    del core.metadata_props[:]
+    del core.graph.metadata_props[:]
+    del core.graph.value_info[:]
+    core.graph.name, core.graph.doc_string = "model", ""
+    for item in (*core.graph.node, *core.graph.input, *core.graph.output, *core.graph.initializer):
+        del item.metadata_props[:]  # torch writes the paths of its callers there
+        item.doc_string = ""
     _put_look_up_before(core, learned)
     return checked(core)
 
@@ -75,6 +112,7 @@ def checked(model: onnx.ModelProto) -> bytes:
     import onnx
 
     onnx.checker.check_model(model, full_check=True)
+    # By default protobuf promises no order of the entries of a map.
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -106,7 +144,7 @@ def prove_parity(expected: np.ndarray, learned: Learned, graph: bytes, inputs: I
                 "rounding shows: train it for fewer epochs, or with a lower learning_rate. Otherwise fix the product's "
                 "model, or its export."
             )
-    return Parity(rows=len(inputs), max_abs_difference=worst)
+    return Parity(rows=len(inputs), max_abs_difference=worst, batches=BATCHES)
 
 
 def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np.ndarray:
@@ -121,60 +159,6 @@ def answers(graph: bytes, inputs: Inputs, *, batch: int, threads: int = 1) -> np
         fed = {"numeric": part.numeric, "categorical": np.asarray(part.categorical, dtype=object), "image": part.image}
         parts.append(session.run(None, {name: value for name, value in fed.items() if name in input_names})[0])
     return np.concatenate(parts)
-
-
-def _core(network: nn.Module, learned: Learned, task: Task) -> onnx.ModelProto:
-    import torch
-
-    from platform_assets.training.lean import lean
-
-    class Answering(torch.nn.Module):
-        """A network that answers as its task does."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = lean(network)
-
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            return task.graph_answer(self.network(*inputs), learned.target)
-
-    rows = torch.export.Dim("N")
-    example = [
-        torch.zeros(_TRACED_ROWS, len(learned.numeric)),
-        torch.zeros(_TRACED_ROWS, len(learned.categorical), dtype=torch.int64),
-    ]
-    names = ["numeric", "codes"]
-    if learned.image is not None:
-        example.append(torch.zeros(_TRACED_ROWS, *learned.image.shape, dtype=torch.uint8))
-        names.append("image")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            Answering().eval(),
-            tuple(example),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=names,
-            output_names=["answer"],
-            dynamic_shapes=(tuple({0: rows} for _ in example),),
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version, model.domain, model.doc_string = "driftline", "", "", ""
-    del model.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
-    model.graph.name, model.graph.doc_string = "model", ""
-    for item in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del item.metadata_props[:]
-        item.doc_string = ""
 
 
 def _put_look_up_before(model: onnx.ModelProto, learned: Learned) -> None:

@@ -31,9 +31,9 @@ def check(data: bytes, rows: Inputs, task: Task) -> None:
         raise TrainingProblem(
             f"the file of {len(data)} bytes holds no graph; expected an ONNX model. Fix the product's FinishedOnnx."
         )
-    if outside := [item.name for item in _tensors(model) if item.data_location == onnx.TensorProto.EXTERNAL]:
+    if external := [item.name for item in _tensors(model) if item.data_location == onnx.TensorProto.EXTERNAL]:
         raise TrainingProblem(
-            f"the graph keeps {len(outside)} tensors in other files, such as {outside[0]!r}; expected one file with "
+            f"the graph keeps {len(external)} tensors in other files, such as {external[0]!r}; expected one file with "
             "everything in it. Save it again without external data."
         )
     inputs = [item.name for item in model.graph.input]
@@ -43,7 +43,28 @@ def check(data: bytes, rows: Inputs, task: Task) -> None:
             f"the graph has the inputs {', '.join(inputs) or '(none)'} and the outputs {', '.join(outputs)}; expected "
             f"some of {', '.join(NAMES)}, and the one output answer. Rename them."
         )
-    _try(data, rows[:TRIED_ROWS], task)
+    rows = rows[:TRIED_ROWS]
+    answers = _answers(data, rows, TRIED_ROWS)
+    width = {"binary": (), "regression": (2,)}.get(task.kind, (task.outputs,))
+    if answers.dtype != np.float32 or answers.shape != (len(rows), *width) or not np.isfinite(answers).all():
+        raise TrainingProblem(
+            f"the graph answers {len(rows)} rows with {answers.dtype}{list(answers.shape)}, "
+            f"{np.isfinite(answers).mean():.0%} of it finite; expected float32{[len(rows), *width]} of finite numbers "
+            f"for a {task.kind} task."
+        )
+    _answers(data, rows[:1], 1)
+    if not np.allclose(_answers(data, rows[::-1], TRIED_ROWS)[::-1], answers, atol=export.TOLERANCE):
+        raise TrainingProblem(
+            f"the graph answers the same {len(rows)} rows differently in another order; expected an answer that "
+            "depends on its row alone. Remove what is random in it."
+        )
+    outside = (answers < 0) | (answers > 1)
+    if task.kind != "regression" and outside.any():
+        raise TrainingProblem(
+            f"{outside.sum()} of the graph's {answers.size} answers lie outside [0, 1], the first is "
+            f"{answers[outside][0]:g}; expected probabilities for a {task.kind} task. If they are log-odds, end the "
+            f"graph with {'Sigmoid' if task.kind == 'binary' else 'Softmax'}."
+        )
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -69,27 +90,3 @@ def _answers(data: bytes, rows: Inputs, batch: int) -> np.ndarray:
             f"ONNX Runtime cannot run the graph on {min(batch, len(rows))} rows of {widths}: {reason[:300]}. Expected "
             "a graph that takes any number of such rows, in operators of ONNX Runtime. Export it again."
         ) from None
-
-
-def _try(data: bytes, rows: Inputs, task: Task) -> None:
-    answers = _answers(data, rows, TRIED_ROWS)
-    width = {"binary": (), "regression": (2,)}.get(task.kind, (task.outputs,))
-    if answers.dtype != np.float32 or answers.shape != (len(rows), *width) or not np.isfinite(answers).all():
-        raise TrainingProblem(
-            f"the graph answers {len(rows)} rows with {answers.dtype}{list(answers.shape)}, "
-            f"{np.isfinite(answers).mean():.0%} of it finite; expected float32{[len(rows), *width]} of finite numbers "
-            f"for a {task.kind} task."
-        )
-    _answers(data, rows[:1], 1)
-    if not np.allclose(_answers(data, rows[::-1], TRIED_ROWS)[::-1], answers, atol=export.TOLERANCE):
-        raise TrainingProblem(
-            f"the graph answers the same {len(rows)} rows differently in another order; expected an answer that "
-            "depends on its row alone. Remove what is random in it."
-        )
-    outside = (answers < 0) | (answers > 1)
-    if task.kind != "regression" and outside.any():
-        raise TrainingProblem(
-            f"{outside.sum()} of the graph's {answers.size} answers lie outside [0, 1], the first is "
-            f"{answers[outside][0]:g}; expected probabilities for a {task.kind} task. If they are log-odds, end the "
-            f"graph with {'Sigmoid' if task.kind == 'binary' else 'Softmax'}."
-        )

@@ -42,6 +42,7 @@ def explained(product: str, device: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # By its name, because trees are trained without torch, which defines it.
         if type(error).__name__ != "OutOfMemoryError" and "DefaultCPUAllocator" not in str(error):
             raise
         raise TrainingProblem(

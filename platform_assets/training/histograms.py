@@ -29,11 +29,21 @@ def histograms(frame: Rows, learned: Learned) -> sketches.Histograms:
     then one for all others, and a last one for nulls. An image is replaced by the fields `{image}_{statistic}`. The
     counts of a field add up to the rows, so histograms can be added.
     """
-    return {
-        **{item.name: _binned(frame.get_column(item.name), item.edges) for item in learned.numeric},
-        **{item.name: _known(frame.get_column(item.name), item.vocabulary) for item in learned.categorical},
-        **_of_image(frame, learned),
-    }
+    counts = {item.name: _binned(frame.get_column(item.name), item.edges) for item in learned.numeric}
+    for item in learned.categorical:
+        column = frame.get_column(item.name)
+        rows = column.cast(pl.String).drop_nulls().value_counts(name="_rows")
+        by_value = dict(rows.filter(pl.col(item.name).is_in(list(item.vocabulary))).iter_rows())
+        known, nulls = [by_value.get(value, 0) for value in _non_empty(item.vocabulary)], column.null_count()
+        counts[item.name] = [*known, column.len() - nulls - sum(known), nulls]
+    if (image := learned.image) is not None:
+        from platform_assets.data import images
+
+        measured = images.statistics(images.stacked(frame.get_column(image.name), image.shape))
+        for statistic in image.statistics:
+            values = pl.Series(statistic.name, measured[statistic.name])
+            counts[f"{image.name}_{statistic.name}"] = _binned(values, statistic.edges)
+    return counts
 
 
 def training_sketch(
@@ -77,20 +87,6 @@ def training_sketch(
     )
 
 
-def _of_image(frame: Rows, learned: Learned) -> sketches.Histograms:
-    if learned.image is None:
-        return {}
-    from platform_assets.data import images
-
-    item = learned.image
-    pixels = images.stacked(frame.get_column(item.name), item.shape)
-    measured = images.statistics(pixels)
-    return {
-        f"{item.name}_{statistic.name}": _binned(pl.Series(statistic.name, measured[statistic.name]), statistic.edges)
-        for statistic in item.statistics
-    }
-
-
 def _binned(column: pl.Series, edges: Sequence[float]) -> list[int]:
     import numpy as np
 
@@ -102,14 +98,6 @@ def _binned(column: pl.Series, edges: Sequence[float]) -> list[int]:
     return [high - low for low, high in zip([0, *cumulative], [*cumulative, len(values) - nulls], strict=True)] + [
         nulls
     ]
-
-
-def _known(column: pl.Series, vocabulary: Sequence[str]) -> list[int]:
-    rows = column.cast(pl.String).drop_nulls().value_counts(name="_rows")
-    counts = dict(rows.filter(pl.col(column.name).is_in(list(vocabulary))).iter_rows())
-    rows_of_values = [counts.get(value, 0) for value in _non_empty(vocabulary)]
-    nulls = column.null_count()
-    return [*rows_of_values, column.len() - nulls - sum(rows_of_values), nulls]
 
 
 def _non_empty(vocabulary: Sequence[str]) -> list[str]:

@@ -64,7 +64,13 @@ class ConvNet(nn.Module):
         self.mean, self.scale = float(learned.image.mean), 1.0 / float(learned.image.std)
         self.flip, self.shift = flip, shift
         sizes = [1, *channels]
-        self.stages = nn.Sequential(*(_stage(before, after) for before, after in pairwise(sizes)), nn.Flatten())
+        stages = [
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)
+            )
+            for before, after in pairwise(sizes)
+        ]
+        self.stages = nn.Sequential(*stages, nn.Flatten())
         width_D = channels[-1] * (height >> len(channels)) * (width >> len(channels))
         self.head = nn.Sequential(
             nn.Dropout(dropout),
@@ -84,6 +90,7 @@ class ConvNet(nn.Module):
 
     def _varied(self, image_NHW: Tensor) -> Tensor:
         """Mirror and shift rows at random."""
+        # By torch's default generator: the same seed gives the same augmentation.
         if self.flip:
             is_mirrored_N = torch.rand(len(image_NHW), device=image_NHW.device) < 0.5
             image_NHW = torch.where(is_mirrored_N[:, None, None], image_NHW.flip(2), image_NHW)
@@ -104,9 +111,3 @@ def shifted(image_NHW: Tensor, down_N: Tensor, right_N: Tensor) -> Tensor:
     is_row_NH = (rows_NH >= 0) & (rows_NH < height)
     is_column_NW = (columns_NW >= 0) & (columns_NW < width)
     return moved_NHW * (is_row_NH[:, :, None] & is_column_NW[:, None, :])
-
-
-def _stage(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)
-    )

@@ -82,5 +82,6 @@ def read(
             f"{tables.product}: entity {duplicates['entity'][0]!r} of key {duplicates['key'][0]} has several outcome "
             f"rows ({duplicates.height} such rows in all); expected one label per entity. Fix the product's label()."
         )
+    # The rows' order decides the batches, and by itself a join of polars keeps none.
     frame = frame.join(labels.select("key", "entity", "label"), on=["key", "entity"], how="left", maintain_order="left")
     return Rows(frame=frame, inputs=inputs_of(frame, fields), task=task)

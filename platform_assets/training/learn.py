@@ -45,11 +45,17 @@ def learn(inputs: Inputs, fields: Sequence[Field], *, target: Mapping[str, float
             f"got {numeric.shape[1]} numeric and {categorical.shape[1]} categorical columns for "
             f"{len(numeric_names)} and {len(categorical_names)} names."
         )
+    categories = []
+    for i, name in enumerate(categorical_names):
+        texts, places = distinct(categorical[:, i])
+        counts = np.bincount(places, minlength=len(texts))
+        vocabulary = tuple(sorted(texts[place] for place in np.flatnonzero(counts >= MIN_COUNT)))
+        categories.append(CategoricalColumn(name=name, vocabulary=vocabulary))
     return Learned(
         rows=rows,
         numeric=tuple(_numeric(name, numeric[:, i]) for i, name in enumerate(numeric_names)),
-        categorical=tuple(_categorical(name, categorical[:, i]) for i, name in enumerate(categorical_names)),
-        image=_image(inputs.image, fields),
+        categorical=tuple(categories),
+        image=None if inputs.image is None else _image(inputs.image, fields),
         target=target,
     )
 
@@ -91,11 +97,8 @@ def _numeric(name: str, column: np.ndarray) -> NumericColumn:
     )
 
 
-def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | None:
-    if pixels is None:
-        return None
-    item = next(field for field in fields if field.shape is not None)
-    assert item.shape is not None
+def _image(pixels: np.ndarray, fields: Sequence[Field]) -> ImageColumn:
+    name, shape = next((field.name, field.shape) for field in fields if field.shape is not None)
     # numpy counts in 64-bit copies of the grey levels. Sums of integers are exact in any order.
     starts, levels = range(0, len(pixels), images.ROWS_AT_ONCE), np.arange(256, dtype=np.int64)
     parts = [np.bincount(pixels[at : at + images.ROWS_AT_ONCE].reshape(-1), minlength=256) for at in starts]
@@ -104,19 +107,11 @@ def _image(pixels: np.ndarray | None, fields: Sequence[Field]) -> ImageColumn | 
     mean = total / count
     std = max(squares / count - mean**2, 0.0) ** 0.5
     return ImageColumn(
-        name=item.name,
-        shape=item.shape,
+        name=name,
+        shape=shape,
         mean=_float32(mean),
         std=_float32(std) if std > 0 else 1.0,
         statistics=tuple(_numeric(name, values) for name, values in images.statistics(pixels).items()),
-    )
-
-
-def _categorical(name: str, column: np.ndarray) -> CategoricalColumn:
-    texts, places = distinct(column)
-    counts = np.bincount(places, minlength=len(texts))
-    return CategoricalColumn(
-        name=name, vocabulary=tuple(sorted(texts[place] for place in np.flatnonzero(counts >= MIN_COUNT)))
     )
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
+# Not every installed package, and not the image's digest: a new linter would abandon saves and pods.
 NAMES = (
     "lightgbm",
     "numpy",
@@ -24,8 +25,6 @@ byte.
 """
 IMAGE = "image"
 """Stands for the versions in an image whose label cannot be read: each image then counts as different versions."""
-LABEL = "driftline.libraries"
-"""Image label with the output of `platform_assets.training.libraries` run in it."""
 
 
 def installed(more: Iterable[str] = ()) -> dict[str, str]:

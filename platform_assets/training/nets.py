@@ -12,6 +12,7 @@ indicators, K members, O outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class NumericEncoder(nn.Module):
             levels = torch.tensor(column.levels, dtype=torch.float64)
             count = len(column.edges) - 1
             low_FB[i, :count] = edges[:-1].float()
+            # The inverse of a tiny width is infinite in float32, and 0 times infinity is NaN.
             inverse_FB[i, :count] = (1.0 / (edges[1:] - edges[:-1])).clamp(max=LARGEST).float()
             weight_FB[i, :count] = (levels[1:] - levels[:-1]).float()
         self._register("mean_F", [column.mean for column in columns])
@@ -112,8 +114,13 @@ class TabularNet(nn.Module):
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.table = nn.Embedding(sum(sizes), embedding) if sizes else None
         self.register_buffer("starts_C", torch.tensor(starts, dtype=torch.int64), persistent=False)
-        width = (self.encoder.width if self.encoder else 0) + embedding * len(sizes)
-        self.members = nn.ModuleList(_perceptron(width, widths, dropout, outputs) for _ in range(members))
+        sizes_D = [(self.encoder.width if self.encoder else 0) + embedding * len(sizes), *widths]
+        self.members = nn.ModuleList()
+        for _ in range(members):
+            layers: list[nn.Module] = []
+            for before, after in pairwise(sizes_D):
+                layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+            self.members.append(nn.Sequential(*layers, nn.Linear(sizes_D[-1], outputs)))
 
     def encode(self, numeric_NF: Tensor, codes_NC: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the inputs of `decide`, which need no weights: float32 [N, D] and int64 [N, C]."""
@@ -131,11 +138,3 @@ class TabularNet(nn.Module):
     def forward(self, numeric_NF: Tensor, codes_NC: Tensor) -> Tensor:
         """Return the mean outputs float32 [N, O]."""
         return self.decide(*self.encode(numeric_NF, codes_NC)).mean(dim=1)
-
-
-def _perceptron(width: int, widths: Sequence[int], dropout: float, outputs: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for hidden in widths:
-        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, outputs))

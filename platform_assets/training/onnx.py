@@ -6,9 +6,9 @@ The bundle's digest is the model's name everywhere: verdicts, releases, predicti
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import dagster as dg
 import msgspec
 
 from platform_assets.base import naming
@@ -28,14 +28,9 @@ STAGE = "onnx"
 STEP = "platform_assets.training.steps.export"
 
 
-def build(spec: Product, outside: Outside = ALONE) -> list[dg.AssetsDefinition]:
-    """Return the product's onnx asset."""
-    return [asset for stage in stages(spec, outside) for asset in stage.assets()]
-
-
-def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
-    """Return the product's onnx stage."""
-    stage: Stage[Any] = Stage(
+def stages(spec: Product, outside: Outside = ALONE) -> Iterator[Stage[Any]]:
+    """Yield the product's onnx stage."""
+    yield Stage(
         spec=spec,
         name=STAGE,
         system=naming.TRAINING,
@@ -48,7 +43,6 @@ def stages(spec: Product, outside: Outside = ALONE) -> list[Stage[Any]]:
         needs=[naming.LAUNCHER],
         pool=naming.pool(spec.training.profile),
     )
-    return [stage]
 
 
 class _OnnxRun(CutoffRun[Exporting]):
@@ -56,10 +50,15 @@ class _OnnxRun(CutoffRun[Exporting]):
         return {"checkpoint": require(self.tables, "checkpoint", [self.cutoff])[self.cutoff].content_digest}
 
     def is_current(self, record: PartitionRecord, inputs: Inputs) -> bool:
-        if not (super().is_current(record, inputs) and self._is_whole(record.content_digest)):
-            return False
-        self.context.log.info(f"bundle of {self.cutoff} is up to date: same checkpoint and code.")
-        return True
+        try:
+            is_whole = (
+                super().is_current(record, inputs) and self.product.artifacts.bundle(record.content_digest).is_whole
+            )
+        except ArtifactProblem:  # nobody can read it, so it is exported again
+            is_whole = False
+        if is_whole:
+            self.context.log.info(f"bundle of {self.cutoff} is up to date: same checkpoint and code.")
+        return is_whole
 
     def make(self, inputs: Inputs) -> Recorded:
         size, product = self.launcher.size(self.spec.training.profile), self.spec.name
@@ -79,10 +78,3 @@ class _OnnxRun(CutoffRun[Exporting]):
         self.context.log.info(f"the model of cutoff {self.cutoff} is bundle {done.bundle}.")
         self.stage.outside.tracking.attach(self.product, inputs["checkpoint"], done.bundle, self.context.log.warning)
         return Recorded(done.bundle, msgspec.to_builtins(done))
-
-    def _is_whole(self, digest: str) -> bool:
-        """Tell whether a bundle is readable; otherwise it is exported again."""
-        try:
-            return self.product.artifacts.bundle(digest).is_whole
-        except ArtifactProblem:
-            return False

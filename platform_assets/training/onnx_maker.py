@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import msgspec
 
@@ -16,16 +16,14 @@ if TYPE_CHECKING:
     from platform_assets.product.learner import Blobs
     from platform_assets.product.spec import Product
     from platform_assets.store.records.base import Document
-    from platform_assets.store.records.models import CheckpointManifest
-    from platform_assets.training.export import Parity
+    from platform_assets.store.records.trainings import CheckpointManifest, Parity
     from platform_assets.training.golden import Golden
     from platform_assets.training.labelled_rows import Rows
     from platform_assets.training.reference import ReferenceDocument
 
 SCORED_AT_ONCE = 4096
 Documents = TypedDict(
-    "Documents",
-    {"contract.json": "ContractDocument", "sketch.json": "Document", "reference.json": "ReferenceDocument"},
+    "Documents", {"contract.json": "ContractDocument", "sketch.json": "Document", "reference.json": "ReferenceDocument"}
 )
 """JSON values by the name of their file; the sketch is a `TrainingSketch`."""
 
@@ -87,13 +85,20 @@ class Exporting:
             rows: of the training keys, labelled or not.
         """
         from platform_assets.training.export import answers
-        from platform_assets.training.histograms import training_sketch
+        from platform_assets.training.histograms import histograms, training_sketch
+        from platform_assets.training.reference import reference_of
 
+        task, frame = self.learning.task, rows.frame
         answer = answers(graph, rows.inputs, batch=SCORED_AT_ONCE, threads=self.learning.training.threads)
+        # Each training key's histograms and mix of answers, which later keys are compared with.
+        parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
+        by_key = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
+        edges, names = task.mix_edges(answer), frame["key"].cast(str).to_numpy()
+        mixes = {key: task.mix(answer[names == key], edges) for key in keys}
         return {
             "contract.json": self.contract,
-            "sketch.json": training_sketch(rows.frame, learned, self.learning.task, answer=answer).document(),
-            "reference.json": self._reference(rows, learned, answer, keys),
+            "sketch.json": training_sketch(frame, learned, task, answer=answer).document(),
+            "reference.json": reference_of(by_key, mixes, edges, task.document()).to_json(),
         }
 
     def bundle(
@@ -117,6 +122,7 @@ class Exporting:
 
         made = self.documents(graph, learned, rows, manifest.training_keys)
         documents = {name: canonical(document) for name, document in made.items()}
+        # No time, host or cost: the digest is the model's name, and a training that was killed must end with the same.
         return store.write_bundle(
             {
                 "model.onnx": graph,
@@ -137,15 +143,3 @@ class Exporting:
                 "holdout_keys": manifest.holdout_keys,
             },
         )
-
-    def _reference(self, rows: Rows, learned: Learned, answer: Any, keys: list[str]) -> ReferenceDocument:
-        """Return each training key's histograms and mix of answers, which later keys are compared with."""
-        from platform_assets.training.histograms import histograms
-        from platform_assets.training.reference import reference_of
-
-        task, frame = self.learning.task, rows.frame
-        parts = {str(key): part for (key,), part in frame.partition_by("key", as_dict=True).items()}
-        by_key = {key: histograms(parts.get(key, frame.clear()), learned) for key in keys}
-        edges, names = task.mix_edges(answer), frame["key"].cast(str).to_numpy()
-        mixes = {key: task.mix(answer[names == key], edges) for key in keys}
-        return reference_of(by_key, mixes, edges, task.document()).to_json()

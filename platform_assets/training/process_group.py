@@ -62,6 +62,7 @@ class ProcessGroup:
 
     def first_bytes(self, data: bytes = b"") -> bytes:
         """Return the data of rank 0."""
+        # Not broadcast_object_list(), which pickles.
         length = torch.tensor([len(data)])
         self.copy_first(length)
         values = torch.zeros(int(length.item()), dtype=torch.uint8)

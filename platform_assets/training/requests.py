@@ -21,7 +21,6 @@ from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import LOOP
-from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
 from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.learners.network import check_processes
@@ -73,10 +72,8 @@ def job(
     purpose: str = LOOP,
 ) -> Job:
     """Compose the job of a training; see `training_request` and `fingerprint`."""
-    request, code = (
-        training_request(product, cutoff, size, out),
-        digests.code_digest(Learning.for_product(product.spec)),
-    )
+    request = training_request(product, cutoff, size, out)
+    code = digests.code_digest(Learning.for_product(product.spec))
     return Job(
         **msgspec.structs.asdict(request),
         module=product.spec.module,
@@ -97,13 +94,28 @@ def request_of(
             f"{behind.work()[0].upper()}{behind.work()[1:]}. {versions.advice(product.name)}",
             behind,
         )
-    features, outcomes = (_digests(product.tables, stage, keys) for stage in ("features", "outcomes"))
+    features, outcomes = (
+        {key: record.content_digest for key, record in require(product.tables, stage, keys).items()}
+        for stage in ("features", "outcomes")
+    )
+
+    # Batches have no clock: the moment of one is when the newest of its rows became known.
+    def arrival_of(key: str) -> datetime | None:
+        arrivals = [
+            product.tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[
+                source.known_at
+            ].max()
+            for source in product.spec.sources_of_a_batch
+            if source.known_at is not None
+        ]
+        return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
+
     return Request(
         product=product.name,
         cutoff=cutoff,
         device=size.device,
         precision=size.precision,
-        known_before=_instant(product, cutoff).isoformat(),
+        known_before=product.spec.grain.instant(cutoff, arrival_of).isoformat(),
         world_size=size.world_size,
         training_keys=list(training_keys),
         holdout_keys=list(holdout_keys),
@@ -127,21 +139,3 @@ def fingerprint(spec: Product, code: str, request: Request, libraries: Mapping[s
     del document["world_size"]
     inputs = {"training": asdict(spec.training), "request": document, "libraries": dict(libraries)}
     return sha256(canonical({"code": code, **inputs, **more}))
-
-
-def _digests(tables: TableStore, stage: str, keys: tuple[str, ...]) -> dict[str, str]:
-    return {key: record.content_digest for key, record in require(tables, stage, keys).items()}
-
-
-def _instant(product: ProductStore, cutoff: str) -> datetime:
-    def arrival_of(key: str) -> datetime | None:
-        arrivals = [
-            product.tables.read(naming.stage("validated", source.name), [key], columns=[source.known_at])[
-                source.known_at
-            ].max()
-            for source in product.spec.sources_of_a_batch
-            if source.known_at is not None
-        ]
-        return max((moment for moment in arrivals if isinstance(moment, datetime)), default=None)
-
-    return product.spec.grain.instant(cutoff, arrival_of)

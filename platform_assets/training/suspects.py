@@ -54,6 +54,7 @@ def giving_away(inputs: Inputs, labels: NDArray[Any], fields: Sequence[Field], t
         return [name for name, column in numbers if _is_line(column, labels)]
     _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     needed = -math.log(CHANCE / max(1, len(fields)))
+    # The logarithm of how many ways there are to deal these labels to the rows, less what chance may reach.
     evidence = math.lgamma(len(labels) + 1) - sum(math.lgamma(count + 1) for count in counts) - needed
     classes = len(counts)
     ordered = [name for name, column in numbers if _is_in_order(column, codes, classes)]
@@ -91,12 +92,8 @@ def _is_in_order(column: NDArray[np.float32], codes: NDArray[Any], classes: int)
     is_null = np.isnan(column)
     if len(np.unique(codes[is_null])) > 1:
         return False
-    spans = []
-    for number in range(classes):
-        values = column[(codes == number) & ~is_null]
-        if len(values):
-            spans.append((values.min(), values.max()))
-    spans.sort()
+    of_class = (column[(codes == number) & ~is_null] for number in range(classes))
+    spans = sorted((values.min(), values.max()) for values in of_class if len(values))
     return all(before[1] < after[0] for before, after in pairwise(spans))
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from platform_assets.data.outcomes_maker import Labelling
 from platform_assets.data.raw_maker import Landing
 from platform_assets.data.validated_maker import Validation
 from platform_assets.engine import digests
+from platform_assets.engine.outputs import RowMaker
 from platform_assets.store.records.notes import Notes
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Older:
 
 def current(spec: Product) -> dict[str, str]:
     """Return the present version of each stage that a training's rows come from."""
-    makers: dict[str, digests.Versioned] = {
+    makers: dict[str, RowMaker] = {
         naming.stage(stage, source.name): maker.for_source(spec, source)
         for source in spec.sources
         for stage, maker in (("raw", Landing), ("validated", Validation))
@@ -82,8 +84,13 @@ def current(spec: Product) -> dict[str, str]:
 
 def accepted(product: ProductStore) -> dict[str, frozenset[str]]:
     """Return the versions that train together with the present ones: a person's marks connect them, in any order."""
-    marks = product.history.compatible_versions()
-    return {stage: _connected(version, marks.get(stage, ())) for stage, version in current(product.spec).items()}
+    marks, connected = product.history.compatible_versions(), dict[str, frozenset[str]]()
+    for stage, version in current(product.spec).items():
+        reached, pairs = {version}, list(marks.get(stage, ()))
+        while more := {name for pair in pairs if reached & {*pair} for name in pair} - reached:
+            reached |= more
+        connected[stage] = frozenset(reached)
+    return connected
 
 
 def names_of(product: ProductStore, keys: Sequence[str]) -> dict[str, list[str]]:
@@ -141,16 +148,9 @@ def advice(product: str) -> str:
     return f"To make them again: {again}. If rows of both versions may train together: {compatible}."
 
 
-def _connected(version: str, pairs: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return everything that pairs connect with a version."""
-    reached, pairs = {version}, list(pairs)
-    while more := {name for pair in pairs if reached & {*pair} for name in pair} - reached:
-        reached |= more
-    return frozenset(reached)
-
-
 def older_stages(spec: Product, stage: str, record: PartitionRecord, versions: Accepted) -> list[str]:
     """Return the stages along a record's chain with another version than the accepted ones, in their order."""
+    # A record that is older than versions has none, and counts as older.
     return [name for name in chain(spec, stage) if not {*record.versions.get(name, ("",))} <= {*versions[name]}]
 
 
@@ -177,15 +177,17 @@ def older(product: ProductStore, keys: Sequence[str]) -> Older | None:
     )
     made_again = (*of_sources, FEATURES, OUTCOMES, "predictions", "drift", "performance")
     cpu_s = sum(Notes.of(record).cpu_s for stage in made_again for record in tables.records(stage, behind).values())
+    counts = Counter(name for names in stages_of.values() for name in names)
+    present = [
+        record.sequence
+        for record in tables.records(FEATURES).values()
+        if not older_stages(spec, FEATURES, record, versions)
+    ]
     return Older(
         keys=behind,
         among=len(keys),
-        stages={
-            name: sum(name in names for names in stages_of.values())
-            for name in versions
-            if any(name in names for names in stages_of.values())
-        },
-        since_utc=_since(product, versions),
+        stages={name: counts[name] for name in versions if name in counts},
+        since_utc=tables.written_at(FEATURES, min(present)) if present else None,
         cpu_s=cpu_s,
     )
 
@@ -195,10 +197,3 @@ def chain(spec: Product, stage: str) -> tuple[str, ...]:
     sources: tuple[Source, ...] = spec.feature_sources if stage == FEATURES else (spec.label_source,)
     names = [naming.stage(name, source.name) for source in sources for name in ("raw", "validated")]
     return (*names, stage)
-
-
-def _since(product: ProductStore, versions: Accepted) -> datetime | None:
-    """Return when the first features of accepted versions were written; None without any."""
-    records = product.tables.records(FEATURES).values()
-    sequences = [record.sequence for record in records if not older_stages(product.spec, FEATURES, record, versions)]
-    return product.tables.written_at(FEATURES, min(sequences)) if sequences else None

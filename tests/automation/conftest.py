@@ -1,20 +1,20 @@
 """Give the sensor tests a store, an instance, and a way to evaluate a sensor as the daemon does."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import changes
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
+from platform_assets.data import key_changes
 from platform_assets.product.spec import Product
+from platform_assets.sensors import ticks
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
@@ -29,12 +29,13 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @dataclass
 class World:
-    """A store with one product, its instance, and the cursors of its sensors."""
+    """A store with one product, its instance, the cursors of its sensors, and their wall clock, which `wait` moves."""
 
     settings: Settings
     instance: dg.DagsterInstance
     spec: Product = recorded.SPEC
     cursors: dict[str, str | None] = field(default_factory=dict)
+    wall: datetime = field(default_factory=clock.wall)
 
     @property
     def ledgers(self) -> Ledgers:
@@ -46,14 +47,17 @@ class World:
 
     def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
         """Evaluate a sensor once, with the cursor that it left."""
-        context = dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursors.get(sensor.name),
-        )
-        result = sensor(context)
+        context = dg.build_sensor_context(instance=self.instance, cursor=self.cursors.get(sensor.name))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ticks, "clock", SimpleNamespace(wall=lambda: self.wall))
+            result = sensor(context)
         assert isinstance(result, dg.SensorResult)
         self.cursors[sensor.name] = result.cursor
         return result
+
+    def wait(self, seconds: float) -> None:
+        """Move the wall clock on, or back."""
+        self.wall += timedelta(seconds=seconds)
 
     def reason(self, sensor: dg.SensorDefinition) -> str:
         """Evaluate a sensor that must request no run, and return its reason."""
@@ -101,7 +105,7 @@ class World:
 
     def requests_open(self) -> tuple[tuple[int, Any], ...]:
         """Return the requests to advance that are not settled."""
-        return changes.open_requests(self.history)[0]
+        return key_changes.open_requests(self.history)[0]
 
     def alerts(self) -> list[dict[str, Any]]:
         """Return the recorded alerts, in the order of the queue."""

@@ -1,7 +1,5 @@
 """A key is closed only with complete files, by the completeness rule of each source."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,14 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from platform_assets.automation.sensors import landings
-from platform_assets.automation.sensors.arriving import Watch
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
+from platform_assets.data.arriving import Watch
 from platform_assets.product.spec import Product
+from platform_assets.sensors import landings
 from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, empty_jobs, recorded
 from tests.volume import draws
+
+pytestmark = pytest.mark.slow
 
 KEY = "2020-01-01"
 BEFORE, OVERDUE = "2020-01-02T06:00:00+00:00", "2020-01-03T00:00:00+00:00"

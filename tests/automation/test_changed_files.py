@@ -1,24 +1,25 @@
 """A file that changes after its key was closed raises one alert, with the remedy; the same bytes again raise none."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import changed_files, freshness
 from platform_assets.base import naming
+from platform_assets.data import changed_files
+from platform_assets.sensors import freshness
 from platform_assets.store import landing
 from platform_assets.store.artifacts import sha256
 from tests.doubles import documents, recorded
+
+pytestmark = pytest.mark.slow
 
 KEY = "2020-01-03"
 
 
 @pytest.fixture
 def sensor(monkeypatch: pytest.MonkeyPatch) -> dg.SensorDefinition:
-    monkeypatch.setattr(changed_files, "LOOK_EVERY", 1)
+    monkeypatch.setattr(freshness, "LOOK_EVERY_S", 0.0)
     return freshness.watch.build([recorded.SPEC])
 
 

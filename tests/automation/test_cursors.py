@@ -1,7 +1,5 @@
 """A cursor is read and written back alike; one of another shape counts as empty."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any
@@ -10,7 +8,7 @@ import dagster as dg
 import msgspec
 import pytest
 
-from platform_assets.automation.sensors import (
+from platform_assets.sensors import (
     alerts,
     freshness,
     landings,
@@ -22,6 +20,8 @@ from platform_assets.automation.sensors import (
     ticks,
 )
 from tests.doubles import recorded
+
+pytestmark = pytest.mark.slow
 
 OPEN = {
     "id": "a1",
@@ -40,7 +40,13 @@ OPEN = {
     "requested_at_utc": "2026-11-24T07:12:31.935241+00:00",
 }
 EPISODE = {"first": "2020-01-03", "is_alerted": True, "model": "0" * 64}
-PLACE = {"done": 1, "failures": 1, "pause": 4, "lasting": {"a1": ""}, "repeated_at": "2026-12-01T22:00:00+00:00"}
+PLACE = {
+    "done": 1,
+    "failures": 1,
+    "since_s": 1577836800.5,
+    "lasting": {"a1": ""},
+    "repeated_at": "2026-12-01T22:00:00+00:00",
+}
 WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
     "alerts": (alerts.watch, [{"done": 2, "places": {"alertmanager": PLACE}}]),
     "freshness": (
@@ -48,17 +54,19 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
         [
             {
                 "requested": 3,
-                "behind": {"features": {"idle": 1, "is_alerted": False, "since": "2020-01-04", "ticks": 2}},
+                "behind": {
+                    "features": {"idle_since_s": 90.5, "is_alerted": False, "since": "2020-01-04", "since_s": 80.0}
+                },
                 "closed": "2020-01-04",
                 "expected": {"features": "2020-01-05", "outcomes": "2020-01-02"},
                 "files": {
                     "marks": {"plans 2020-01-02": ["12-34-56", True], "readings 2020-01-03": ["1-2-3", False]},
-                    "ticks": 31,
+                    "since_s": 310.5,
                     "message": "changed since they were taken in: plans 2020-01-02",
                 },
                 "fresh": {"outcomes": "2020-01-03"},
             },
-            {"requested": 0, "behind": {}, "closed": None, "expected": {}, "files": {"ticks": 1}, "fresh": {}},
+            {"requested": 0, "behind": {}, "closed": None, "expected": {}, "files": {"since_s": 1.0}, "fresh": {}},
         ],
     ),
     "landings": (
@@ -78,7 +86,7 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
                     "plans 2020-01-06": ["12-34-56 1-2-3", "is not what its manifest says"],
                 },
                 "takes": 8,
-                "ticks": 3,
+                "since_s": 1577836800.5,
             },
             {"closed": "2020-01-30"},
         ],
@@ -94,7 +102,7 @@ WRITTEN: dict[str, tuple[ticks.Sensor[Any], list[Any]]] = {
                 "read": "2020-01-03",
                 "running": {"decay": EPISODE, "unlabelled": {**EPISODE, "model": None}},
                 "reason": "2020-01-03: retrain, the last training is 14 keys old.",
-                "ticks": 2,
+                "since_s": 1577836800.5,
             },
             {
                 "pending": [],
@@ -118,7 +126,7 @@ def passed_on(sensor: ticks.Sensor[Any], cursor: str) -> tuple[Any, str | None]:
         return ticks.Result(state=msgspec.json.decode(msgspec.json.encode(state)), reason="looked")
 
     context = dg.build_sensor_context(cursor=cursor)
-    single_look = replace(sensor, look=look, is_patient=False, verb=None).build([recorded.SPEC])
+    single_look = replace(sensor, look=look, is_patient=False, jobs=None).build([recorded.SPEC])
     result = single_look(context)
     assert isinstance(result, dg.SensorResult)
     return values[0], result.cursor
@@ -154,7 +162,7 @@ def test_a_cursor_of_another_shape_counts_as_empty(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("sensor", "cursor", "state", "empty"),
-    [(pools.watch, '["run 1", "run 2"]', ["run 1", "run 2"], []), (run_failures.watch, "46", 46, run_failures.NEW)],
+    [(pools.watch, '["run 1","run 2"]', ["run 1", "run 2"], []), (run_failures.watch, "46", 46, run_failures.NEW)],
 )
 def test_cursors_that_are_not_per_product_are_read_too(sensor: Any, cursor: str, state: Any, empty: Any) -> None:
     assert passed_on(sensor, cursor) == (state, cursor)

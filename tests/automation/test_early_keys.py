@@ -1,7 +1,5 @@
 """A key closes after its period, by the product's clock, unless its sources deliver everything before."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,11 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import closable, landings
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
+from platform_assets.data import closing
 from platform_assets.product.spec import Product
+from platform_assets.sensors import landings
 from tests.doubles import empty_jobs, recorded
+
+pytestmark = pytest.mark.slow
 
 SECOND = timedelta(seconds=1)
 
@@ -27,7 +28,7 @@ def spec_of(*early: str, **changes: Any) -> Product:
 
 def ready(spec: Product, now: datetime) -> tuple[tuple[str, ...], str]:
     """Return the keys that can be closed while a delivery of each source is there for each key."""
-    keys, reason, _ = closable.find(spec, None, now, lambda *_: "m", lambda *_: None)
+    keys, reason, _ = closing.find(spec, None, now, lambda *_: "m", lambda *_: None)
     return keys, reason
 
 
@@ -73,15 +74,6 @@ def test_only_what_is_early_may_be_due_before_the_end() -> None:
     with pytest.raises(ValueError, match="source 'plans' has deadline=-1 day, 12:00:00, before the end of the key"):
         replace(source, deadline=timedelta(hours=-12))
     assert replace(source, deadline=timedelta(hours=-12), is_early=True).deadline < timedelta(0)
-
-
-def test_a_recording_closes_a_key_by_its_own_clock(world: Any) -> None:
-    sensor = landings.watch.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
-    world.move("2020-01-01T23:59:59+00:00")
-    world.land_key("2020-01-01")
-    assert "plans of 2020-01-01 has landed, and is taken in when its period is over" in world.reason(sensor)
-    world.move("2020-01-02T00:00:00+00:00")
-    assert world.request(sensor).tags["dagster/asset_partition_range_end"] == "2020-01-01"
 
 
 @pytest.fixture

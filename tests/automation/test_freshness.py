@@ -1,7 +1,5 @@
 """Stale data raises an alert, then one when fixed; stale models request a decision; live products have policies."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,83 +7,86 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import freshness, freshness_policies, gaps
-from platform_assets.automation.sensors.freshness import IDLE_TICKS, plan
-from platform_assets.automation.sensors.gaps import Gaps
+from platform_assets.automation import freshness_policies
 from platform_assets.base import naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.data import unlabelled
-from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring import staleness
+from platform_assets.monitoring.staleness import BUSY_S, IDLE_S, Behind, Gaps, Plan, plan
 from platform_assets.product.monitoring import Retraining
+from platform_assets.sensors import freshness
 from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, recorded
 from tests.doubles import numbered_batches as batches
 
+pytestmark = pytest.mark.slow
+
 GRAIN = recorded.GRAIN
 STAGES = ("validated_plans", "validated_readings", "features", "predictions", "outcomes", "decision")
-
-
-@pytest.fixture(scope="module")
-def sensor() -> dg.SensorDefinition:
-    return freshness.watch.build([recorded.SPEC])
+SENSOR = freshness.watch.build([recorded.SPEC])
 
 
 def planned(
-    newest: str | None, behind: Any, *, is_busy: bool = False, key: str = "2020-01-05", gap: tuple[str, ...] = ()
-) -> freshness.Plan:
+    newest: str | None,
+    behind: Any,
+    *,
+    now_s: float = 0.0,
+    is_busy: bool = False,
+    key: str = "2020-01-05",
+    gap: tuple[str, ...] = (),
+) -> Plan:
     first = GRAIN.first if newest is None else GRAIN.shift(newest, 1)
     after = GRAIN.span(first, key) if GRAIN.index(first) <= GRAIN.index(key) else ()
     result = Gaps(newest=newest, missing=(*gap, *after))
-    return plan(GRAIN, {"features": key}, {"features": result}, behind, is_busy=is_busy)
+    return plan(GRAIN, {"features": key}, {"features": result}, behind, is_busy=is_busy, now_s=now_s)
 
 
 def test_a_stage_that_has_the_expected_key_or_a_later_one_is_fresh() -> None:
     for newest in ("2020-01-05", "2020-01-06"):
         result = planned(newest, {})
-        assert (result.behind, result.notices) == ({}, ())
+        assert (result.behind, result.alerts) == ({}, ())
         assert result.reason == "every stage has 2020-01-05"
 
 
-def test_staleness_raises_one_alert_after_a_few_idle_ticks_which_ends_when_fixed() -> None:
+def test_staleness_raises_one_alert_after_a_few_idle_seconds_which_ends_when_fixed() -> None:
     behind: Any = {}
     notices = []
-    for _ in range(IDLE_TICKS + 3):
-        result = planned("2020-01-04", behind)
+    for now_s in (900.0, 0.0, IDLE_S - 0.1, IDLE_S, IDLE_S + 30.0):  # first the clock is set back
+        result = planned("2020-01-04", behind, now_s=now_s)
         behind = result.behind
-        notices += [notice.alert_id for notice in result.notices]
-    assert notices == ["stale-features-2020-01-05"]
+        notices += [(now_s, notice.id) for notice in result.alerts]
+    assert notices == [(IDLE_S, "stale-features-2020-01-05")]
     assert result.reason == "features lacks 2020-01-05"
     later = planned("2020-01-04", behind, key="2020-01-06")
-    assert later.notices == (), "it is still the same episode when the next key is overdue too"
+    assert later.alerts == (), "it is still the same episode when the next key is overdue too"
     repaired = planned("2020-01-06", later.behind, key="2020-01-06")
-    assert (repaired.notices, repaired.ended) == ((), ("stale-features-2020-01-05",))
+    assert (repaired.alerts, repaired.ended) == ((), ("stale-features-2020-01-05",))
     assert planned("2020-01-06", repaired.behind).ended == ()
 
 
 def test_a_gap_in_the_middle_is_stale_and_fixed_only_when_none_is_left() -> None:
     behind: Any = {}
     notices, ended = [], []
-    courses = [("2020-01-02",)] * (IDLE_TICKS + 1) + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
-    for gap in courses:
-        result = planned("2020-01-05", behind, gap=gap)
+    courses = [("2020-01-02",)] * 5 + [("2020-01-02", "2020-01-04")] * 2 + [("2020-01-04",), ()]
+    for place, gap in enumerate(courses):
+        result = planned("2020-01-05", behind, gap=gap, now_s=place * IDLE_S / 4)
         behind = result.behind
-        notices += [(notice.alert_id, notice.text) for notice in result.notices]
+        notices += [(notice.id, notice.text) for notice in result.alerts]
         ended.append(result.ended)
     assert notices == [
-        (
-            "stale-features-2020-01-02",
-            "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.",
-        ),
+        ("stale-features-2020-01-02", "features is stale: 2020-01-02 is overdue, and the newest key is 2020-01-05.")
     ]
     assert ended == [()] * (len(courses) - 1) + [("stale-features-2020-01-02",)]
 
 
 def test_a_given_up_gap_ends_the_alert() -> None:
-    behind = freshness.Behind(since="2020-01-02", idle=9, ticks=9, is_alerted=True)
+    behind = Behind(since="2020-01-02", since_s=0.0, idle_since_s=0.0, is_alerted=True)
     result = Gaps(newest="2020-01-05", given_up=("2020-01-02",))
-    ended = plan(GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": behind}, is_busy=False)
-    assert (ended.behind, ended.notices, ended.ended) == ({}, (), ("stale-outcomes-2020-01-02",))
+    ended = plan(
+        GRAIN, {"outcomes": "2020-01-05"}, {"outcomes": result}, {"outcomes": behind}, is_busy=False, now_s=90.0
+    )
+    assert (ended.behind, ended.alerts, ended.ended) == ({}, (), ("stale-outcomes-2020-01-02",))
 
 
 def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
@@ -93,7 +94,7 @@ def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
 ) -> None:
     def look(expected: str, **previous: str | None) -> Gaps:
         values = {"closed": None, "whole": None, "since": None, **previous}
-        return gaps.find(ProductStore(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
+        return staleness.find(ProductStore(recorded.SPEC, Settings.from_environment()), "outcomes", expected, **values)
 
     for key in ("2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-01-07"):
         world.tables.record("outcomes", key, content_digest="0", inputs={}, code="0")
@@ -108,33 +109,32 @@ def test_gaps_are_found_in_one_read_and_not_searched_again_while_there_are_none(
         world.tables, ["2020-01-08"], cutoff="2020-01-09", why="late", at=datetime(2020, 1, 9, tzinfo=UTC)
     )
     assert look("2020-01-08").missing == ("2020-01-06", "2020-01-08"), "without its newest key it is stale, too"
-    monkeypatch.setattr(StoreResource, "tables", None)
+    monkeypatch.setattr(ProductStore, "tables", None)
     assert look("2020-01-04", whole="2020-01-05").whole == "2020-01-05", "nothing was read"
 
 
 def test_labels_of_batches_are_expected_one_batch_after_they_were_due() -> None:
     def at(closed: str | None) -> dict[str, str]:
-        return freshness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}, closed)
+        return staleness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}, closed)
 
     assert (at(None), at("0003")) == ({}, {})
     assert (at("0004"), at("0010")) == ({"outcomes": "0001"}, {"outcomes": "0007"})
 
 
-def test_work_under_way_is_waited_for_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(freshness, "BUSY_TICKS", 10)
+def test_work_under_way_is_waited_for_only_for_a_while() -> None:
     behind: Any = {}
-    notice_ticks = []
-    for tick in range(1, 13):
-        result = planned(None, behind, is_busy=True)
+    noticed_s = []
+    for now_s in (0.0, IDLE_S, BUSY_S - 0.1, BUSY_S, BUSY_S + 30.0):
+        result = planned(None, behind, is_busy=True, now_s=now_s)
         behind = result.behind
-        notice_ticks += [tick for _ in result.notices]
-    assert notice_ticks == [10]
-    assert planned("2020-01-05", {"features": freshness.Behind(since="2020-01-05", idle=1, ticks=1)}).notices == ()
+        noticed_s += [now_s for _ in result.alerts]
+    assert noticed_s == [BUSY_S]
+    assert planned("2020-01-05", {"features": Behind(since="2020-01-05", since_s=0.0, idle_since_s=0.0)}).alerts == ()
 
 
 def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> None:
     def at(moment: str) -> dict[str, str]:
-        return freshness.expected_keys(recorded.SPEC, datetime.fromisoformat(moment), {})
+        return staleness.expected_keys(recorded.SPEC, datetime.fromisoformat(moment), {})
 
     assert at("2020-01-02T23:59:59+00:00") == {}
     first = at("2020-01-03T00:00:00+00:00")
@@ -142,9 +142,9 @@ def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> No
     assert at("2020-01-04T00:00:00+00:00")["outcomes"] == "2020-01-01"
     assert at("2020-01-20T12:00:00+00:00")["features"] == "2020-01-18"
     assert at("2021-01-01T00:00:00+00:00")["decision"] == GRAIN.last
-    hinted = freshness.expected_keys(recorded.SPEC, datetime(2020, 1, 20, tzinfo=UTC), {"decision": "2020-01-17"})
+    hinted = staleness.expected_keys(recorded.SPEC, datetime(2020, 1, 20, tzinfo=UTC), {"decision": "2020-01-17"})
     assert hinted["decision"] == "2020-01-18"
-    assert freshness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}) == {}
+    assert staleness.expected_keys(batches.SPEC, datetime(2100, 1, 1, tzinfo=UTC), {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -160,43 +160,35 @@ def test_a_key_is_expected_when_every_source_is_overdue_and_labels_later() -> No
 )
 def test_a_model_is_stale_beyond_its_limit_and_one_decision(newest: str, live: str | None, is_stale: bool) -> None:
     policy = Retraining(max_age=7, decide_every=3)
-    result = freshness.stale_model(GRAIN, policy, newest=newest, live_cutoff=live)
+    result = staleness.stale_model(GRAIN, policy, newest=newest, live_cutoff=live)
     assert (result is not None) is is_stale
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_stage_ages_with_the_clock_and_raises_one_alert_until_fixed(
-    world: Any, sensor: dg.SensorDefinition, stage: str
-) -> None:
-    def fill(key: str, except_for: str | None = None) -> None:
-        for item in STAGES:
-            if item == "decision" and item != except_for:
+def test_each_stage_ages_with_the_clock_and_raises_one_alert_until_fixed(world: Any, stage: str) -> None:
+    def fill(key: str, *stages: str) -> None:
+        for item in stages:
+            if item == "decision":
                 world.decide(key)
-            elif item != except_for:
+            else:
                 world.tables.record(item, key, content_digest="0", inputs={}, code="0")
 
     world.move("2020-01-01T12:00:00+00:00")
-    assert "no key is due yet" in world.reason(sensor)
-    fill("2020-01-01")
+    assert "no key is due yet" in world.reason(SENSOR)
+    fill("2020-01-01", *STAGES)
     world.move("2020-01-04T00:00:00+00:00")
-    fill("2020-01-02", except_for=stage)
+    fill("2020-01-02", *(item for item in STAGES if item != stage))
     world.move("2020-01-05T00:00:00+00:00")
-    for item in STAGES:
-        if item not in (stage, "decision"):
-            world.tables.record(item, "2020-01-03", content_digest="0", inputs={}, code="0")
-    if stage != "decision":
-        world.decide("2020-01-03")
-    for _ in range(IDLE_TICKS + 2):
-        assert f"{stage} lacks" in world.reason(sensor)
+    fill("2020-01-03", *(item for item in STAGES if item != stage))
+    for waited_s in (0, IDLE_S, 30):
+        world.wait(waited_s)
+        assert f"{stage} lacks" in world.reason(SENSOR)
     (alert,) = world.alerts()
     assert (alert["kind"], alert["details"]["stage"], alert["details"]["newest"]) == ("stale", stage, "2020-01-01")
     for key in ("2020-01-02", "2020-01-03"):
-        if stage == "decision":
-            world.decide(key)
-        else:
-            world.tables.record(stage, key, content_digest="0", inputs={}, code="0")
+        fill(key, stage)
     for _ in range(2):
-        assert "every stage has 2020-01-03" in world.reason(sensor)
+        assert "every stage has 2020-01-03" in world.reason(SENSOR)
     assert (len(world.alerts()), world.ended()) == (1, [alert["id"]])
 
 

@@ -1,7 +1,5 @@
 """Landed files have the same marks on a folder and on S3, where a tick costs one listing per source folder."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections import Counter
@@ -13,12 +11,13 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets.automation.sensors import closable, landed_files, landings
-from platform_assets.automation.sensors.changes import Mark
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
+from platform_assets.data import closing, landed_marks
+from platform_assets.data.key_changes import Mark
 from platform_assets.product.spec import Product
+from platform_assets.sensors import landings
 from platform_assets.store import landing
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
@@ -29,13 +28,15 @@ from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.products import hourly_temperature
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 GRAIN = DailyGrain(start="2020-01-01", end="2020-12-31")
 CLOSED, NOW = "2020-05-31", datetime(2020, 6, 1, tzinfo=UTC)
 
 
 def marks(spec: Product, root: str) -> Mark:
     """Return the function that finds the files of a product below a storage root."""
-    return landed_files.Marks(ProductStore(spec, Settings.from_environment().replace(root=root)))
+    return landed_marks.Marks(ProductStore(spec, Settings.from_environment().replace(root=root)))
 
 
 def land(root: str, spec: Product, source: str, key: str, data: bytes = b"anything") -> None:
@@ -104,7 +105,7 @@ def test_a_backlog_costs_one_listing_per_page_whatever_else_lies_in_the_folder(
         land(s3_root, spec, "plans", name)
     mark = marks(spec, s3_root)
     proxy.clear()
-    ready, waits, _ = closable.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
+    ready, waits, _ = closing.find(spec, "2020-02-29", NOW, mark, lambda *_: None)
     assert ready == (*keys, *GRAIN.span("2020-03-26", "2020-05-30")), "overdue keys are closed without their file"
     assert waits.startswith("plans of 2020-05-31 has not landed")
     requests = Counter("LIST" if "list-type" in path else method for method, path in proxy.requests)

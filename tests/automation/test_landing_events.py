@@ -1,7 +1,5 @@
 """What lands is in Dagster: each complete file once as a materialisation, other changes as observations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,12 +9,14 @@ import pytest
 
 from driftline import for_each_key
 from platform_assets.automation.factory import build_defs
-from platform_assets.automation.sensors import changed_files, freshness, landing_events, landings
 from platform_assets.base import naming
 from platform_assets.data import landing_reports
+from platform_assets.sensors import freshness, landings
 from platform_assets.store import landing
 from platform_assets.store.artifacts import sha256
 from tests.doubles import empty_jobs, recorded
+
+pytestmark = pytest.mark.slow
 
 FIRST, SECOND = "2020-01-01", "2020-01-02"
 SENSOR = landings.watch.build([recorded.SPEC], empty_jobs.of("advance", [recorded.SPEC]))
@@ -52,17 +52,13 @@ def ready(world: Any) -> Any:
     return world
 
 
-def test_each_file_is_reported_once_with_its_mark_as_data_version(ready: Any) -> None:
+def test_each_file_is_reported_once_with_its_mark_as_data_version_even_without_a_cursor(ready: Any) -> None:
     for _ in range(3):
         ready.tick(SENSOR)
     for source in ("plans", "readings"):
         assert landed(ready, source) == [(FIRST, mark_of(ready, source, FIRST))]
     assert landed(ready, "sites") == [(None, mark_of(ready, "sites", naming.UNPARTITIONED))]
     assert observed(ready, "plans") == []
-
-
-def test_a_sensor_that_forgot_everything_reports_nothing_again(ready: Any) -> None:
-    ready.tick(SENSOR)
     ready.cursors.clear()
     ready.tick(SENSOR)
     assert [len(landed(ready, source)) for source in ("plans", "readings", "sites")] == [1, 1, 1]
@@ -89,17 +85,23 @@ def test_a_file_that_is_not_complete_is_not_reported(ready: Any) -> None:
 
 def test_a_tick_that_finds_nothing_new_asks_dagster_nothing(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ready.tick(SENSOR)
-    asked: list[object] = []
-    monkeypatch.setattr(landing_reports, "_known", lambda *args: asked.append(args) or {})
+    asked: list[dg.AssetRecordsFilter] = []
+    fetch = dg.DagsterInstance.fetch_materializations
+
+    def fetched(instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter, limit: int) -> dg.EventRecordsResult:
+        asked.append(wanted)
+        return fetch(instance, wanted, limit=limit)
+
+    monkeypatch.setattr(dg.DagsterInstance, "fetch_materializations", fetched)
     ready.tick(SENSOR)
     assert asked == []
     ready.land("plans", FIRST, "other text")
     ready.tick(SENSOR)
-    assert [args[1:] for args in asked] == [(key_of("plans"), [FIRST])]  # type: ignore[index]
+    assert [(wanted.asset_key, wanted.asset_partitions) for wanted in asked] == [(key_of("plans"), [FIRST])]
 
 
 def test_a_backlog_is_reported_over_several_ticks(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing_events, "MOST", 4)
+    monkeypatch.setattr(landing_reports, "MOST", 4)
     world.move("2020-01-06T00:00:00+00:00")
     keys = recorded.GRAIN.span(FIRST, "2020-01-05")
     world.land_key(*keys)
@@ -125,7 +127,7 @@ def take_in(world: Any, source: str, text: str) -> None:
 
 
 def test_what_happens_to_a_file_that_was_taken_in_is_observed(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changed_files, "LOOK_EVERY", 1)
+    monkeypatch.setattr(freshness, "LOOK_EVERY_S", 0.0)
     world.move("2020-01-02T00:00:00+00:00")
     for source in ("plans", "readings"):
         take_in(world, source, "one\n")

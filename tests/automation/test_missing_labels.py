@@ -1,7 +1,5 @@
 """Sixty keys with the real sensors: one label file never arrives, one arrives after the patience, some arrive twice."""
 
-from __future__ import annotations
-
 from collections.abc import Container
 from dataclasses import replace
 from itertools import pairwise
@@ -9,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from platform_assets.automation.sensors import landings
 from platform_assets.data import unlabelled
 from platform_assets.product.spec import Monitors
+from platform_assets.sensors import landings
 from tests.doubles import label_loop
 from tests.doubles.label_loop import RULES, Loop
+
+pytestmark = pytest.mark.slow
 
 KEYS = 60
 NEVER, LATE, TWICE, CHANGED = 14, 23, 40, 46
@@ -36,6 +36,7 @@ def play(loop: Loop, indexes: range, *, missing: Container[int] = ()) -> None:
     loop.close(*map(key_at, indexes))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("grain", "stride"),
     [
@@ -102,6 +103,7 @@ def test_retraining_goes_on_and_each_missing_file_raises_one_alert(world: Any, g
         assert kind == "changed" and alert_id.startswith(f"changed-results-{key_at(CHANGED)}-")
 
 
+@pytest.mark.costly
 def test_when_labels_stop_trainings_stop_too_with_an_alert(world: Any) -> None:
     """The window stays complete by giving keys up, and the same old labels must not be trained on again and again."""
     loop = loop_of(world, "daily")
@@ -120,6 +122,7 @@ def test_when_labels_stop_trainings_stop_too_with_an_alert(world: Any) -> None:
     assert [kind for kind, _ in loop.alerts()] == ["stale", "unlabelled", "stale_model"], "its keys were given up"
 
 
+@pytest.mark.costly
 def test_a_missing_first_label_file_delays_the_first_model_by_the_patience(world: Any) -> None:
     loop = loop_of(world, "batches")
     for start in range(0, 16, 2):
@@ -141,6 +144,7 @@ def test_trainings_go_on_although_some_label_is_always_late(world: Any) -> None:
     assert max(after - before for before, after in pairwise([*cutoffs, KEYS])) <= most
 
 
+@pytest.mark.costly
 def test_a_patience_longer_than_the_window_ends_with_the_window(world: Any) -> None:
     loop = loop_of(world, "daily", window=8, monitors=Monitors(drift_window=3), rules=replace(RULES, label_patience=20))
     for start in range(0, 32, 2):
@@ -150,10 +154,11 @@ def test_a_patience_longer_than_the_window_ends_with_the_window(world: Any) -> N
     assert [key for key, note in unlabelled.notes(world.tables).items() if note["kind"] == "given_up"] == ["2020-01-10"]
 
 
+@pytest.mark.costly
 def test_an_empty_label_file_stops_no_other_key_and_a_new_one_is_taken_in(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landings, "PAUSES", (0,))
+    monkeypatch.setattr(landings, "PAUSES_S", (0,))
     loop = loop_of(world, "daily")
     for start in range(0, 24, 2):
         if start == 8:
@@ -170,6 +175,7 @@ def test_an_empty_label_file_stops_no_other_key_and_a_new_one_is_taken_in(
     assert world.tables.records("outcomes", ["2020-01-08"])["2020-01-08"].rows == 2
 
 
+@pytest.mark.costly
 def test_awaited_labels_reach_the_patience_and_no_more(world: Any) -> None:
     """The rule LabelsMissing compares the two: older keys are given up."""
     loop, awaited = loop_of(world, "batches"), list[int]()

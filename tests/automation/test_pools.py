@@ -1,7 +1,5 @@
 """A pool has the slots of its profile; waiting runs get a reason; a run's end, of any kind, starts the next one."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -10,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import dagster as dg
 import psutil
@@ -19,41 +17,31 @@ import yaml
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
 from platform_assets.automation.factory import build_defs
-from platform_assets.automation.sensors import pools
-from platform_assets.automation.sensors.pools import Pooled
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.demo.processes import Children, free_port
 from platform_assets.instance import home
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.product.spec import Training
+from platform_assets.sensors import pools
+from platform_assets.sensors.pools import wait_reasons
 from tests.doubles import postgres_server, recorded
+
+pytestmark = pytest.mark.slow
 
 GPU, SPOT = naming.pool("gpu"), naming.pool("gpu_spot")
 STATUS = dg.DagsterRunStatus
 Result = TypeVar("Found")
 
 
-def pooled(run_id: str, *names: str) -> Pooled:
-    return Pooled(run_id=run_id, pools=frozenset(names))
-
-
-def test_slots_are_set_where_they_differ_or_were_never_set() -> None:
-    expected = {GPU: 2, SPOT: 4}
-    assert pools.unequal({}, expected) == expected
-    assert pools.unequal({GPU: 2, "another": 7}, expected) == {SPOT: 4}
-    assert pools.unequal({GPU: 1, SPOT: 4}, expected) == {GPU: 2}
-    assert pools.unequal(expected, expected) == {}
-
-
 def test_a_queued_run_waits_when_its_pool_is_full_and_learns_which_runs_hold_it() -> None:
-    queued = [pooled("a", GPU), pooled("b", SPOT), pooled("c"), pooled("d", "another")]
-    under_way = [pooled("x", GPU), pooled("y", GPU, SPOT), pooled("z")]
-    result = pools.wait_reasons(queued, under_way, {GPU: 2, SPOT: 2})
+    queued = {"a": {GPU}, "b": {SPOT}, "c": (), "d": {"another"}}
+    under_way = {"x": {GPU}, "y": {GPU, SPOT}, "z": ()}
+    result = wait_reasons(queued, under_way, {GPU: 2, SPOT: 2})
     assert list(result) == ["a"]
     assert result["a"].startswith(f"waits for a slot in pool {GPU}: 2 of 2 are taken, by x, y.")
-    assert pools.wait_reasons(queued, under_way[:1], {GPU: 2, SPOT: 2}) == {}
-    assert list(pools.wait_reasons(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
+    assert wait_reasons(queued, {"x": {GPU}}, {GPU: 2, SPOT: 2}) == {}
+    assert list(wait_reasons(queued, under_way, {GPU: 3, SPOT: 1})) == ["b"]
 
 
 # -- which assets --
@@ -94,6 +82,7 @@ ORIGIN = RemoteJobOrigin(REPOSITORY_OF_IT, "training")
 NEEDS_POSTGRES = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=NEEDS_POSTGRES)])
 def test_the_sensor_sets_and_restores_slots_and_logs_each_waiting_run_once(
     kind: str, settings: Settings, repository: Path
@@ -134,31 +123,6 @@ def test_the_sensor_sets_and_restores_slots_and_logs_each_waiting_run_once(
         assert tick() == "no run waits for a slot in a pool"
 
 
-def test_holders_and_waiting_runs_are_found_among_any_number_of_newer_ones(
-    instance: dg.DagsterInstance, crowd: Any
-) -> None:
-    @dg.op(pool=GPU)
-    def trains() -> None: ...
-
-    @dg.job
-    def training() -> None:
-        trains()
-
-    @dg.job
-    def elsewhere() -> None: ...
-
-    sensor = pools.watch.build([replace(recorded.SPEC, training=Training(profile="gpu"))])
-    for _ in range(PROFILES["gpu"].at_once):
-        instance.create_run_for_job(training, status=STATUS.STARTED)
-    waiting = instance.create_run_for_job(training, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
-    crowd(instance, 101)
-    for _ in range(101):
-        instance.create_run_for_job(elsewhere, status=STATUS.QUEUED, remote_job_origin=ORIGIN)
-    result = sensor(dg.build_sensor_context(instance=instance))
-    assert isinstance(result, dg.SensorResult)
-    assert f"run {waiting.run_id} waits for a slot in pool {GPU}" in str(result.skip_reason)
-
-
 def waiting_messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     """Return the messages about waiting in a run's log."""
     events = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
@@ -168,7 +132,7 @@ def waiting_messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
 
 # -- a daemon, runs and steps --
 
-PATIENCE_S = 300.0
+PATIENCE_S = 600.0
 FOLDERS = "POOLED_FOLDERS"
 
 
@@ -197,19 +161,13 @@ class Platform:
         return result
 
 
-@pytest.fixture(params=[True, False], ids=["ours", "dagsters"])
-def platform(
-    request: pytest.FixtureRequest, settings: Settings, tmp_path: Path, repository: Path
-) -> Iterator[Platform]:
-    """Start the location with our launcher and storage, or with both turned off."""
+@pytest.fixture
+def platform(settings: Settings, tmp_path: Path, repository: Path) -> Iterator[Platform]:
+    """Start the location with our launcher and storage."""
     folders = tmp_path / "folders"
     for name in ("one", "two", "three", "four"):
         (folders / name).mkdir(parents=True)
     path = home.prepare(settings)
-    config = yaml.safe_load((path / "dagster.yaml").read_text(encoding="utf-8"))
-    for part in (config["run_launcher"], config["storage"]["custom"]):
-        part["config"]["enabled"] = request.param
-    (path / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     variables = {**settings.child_environment(), FOLDERS: str(folders), "PYTHONPATH": str(repository)}
     with (
         dg.DagsterInstance.from_config(str(path)) as instance,

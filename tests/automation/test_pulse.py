@@ -1,16 +1,16 @@
 """`driftline status` says when the daemon of a cluster no longer asks the sensors; the store is all that it has."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from platform_assets.automation.sensors import pulse as sensor
 from platform_assets.cli import main
+from platform_assets.sensors import pulse as sensor
 from platform_assets.store import objects, pulse
 from tests.automation.conftest import World
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

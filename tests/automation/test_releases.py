@@ -1,23 +1,20 @@
 """Releases without a run appear in the UI once; a changed contract raises one alert."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from platform_assets.automation.sensors import releases
 from platform_assets.evaluation.releases import RELEASED, ROLLED_BACK
+from platform_assets.sensors import releases
+from platform_assets.serving.shown_releases import plan
 from platform_assets.store.records.releases import RELEASES, Release
-from tests.doubles import documents, empty_jobs, recorded
+from tests.doubles import documents, recorded
+
+pytestmark = pytest.mark.slow
 
 KEY = dg.AssetKey(["recorded", "release"])
-
-
-@pytest.fixture(scope="module")
-def sensor() -> dg.SensorDefinition:
-    return releases.watch.build([recorded.SPEC])
+SENSOR = releases.watch.build([recorded.SPEC])
 
 
 def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
@@ -38,14 +35,14 @@ def record(outcome: str = RELEASED, contract: str = "c" * 64) -> Release:
 def test_a_release_without_a_run_is_reported(
     in_ui: set[int], busy: str | None, outcome: str, is_settled: bool, is_reported: bool
 ) -> None:
-    result = releases.plan(2, record(outcome), record(), in_ui=in_ui, busy=busy)
+    result = plan(2, record(outcome), record(), in_ui=in_ui, busy=busy)
     assert (result.is_settled, result.is_reported, result.needs_new_bento) == (is_settled, is_reported, False)
     assert "release 2" in result.reason
 
 
 def test_another_contract_needs_a_new_bento_but_the_first_release_does_not() -> None:
-    assert releases.plan(2, record(contract="e" * 64), record(), in_ui={2}, busy=None).needs_new_bento
-    assert not releases.plan(1, record(contract="e" * 64), None, in_ui={1}, busy=None).needs_new_bento
+    assert plan(2, record(contract="e" * 64), record(), in_ui={2}, busy=None).needs_new_bento
+    assert not plan(1, record(contract="e" * 64), None, in_ui={1}, busy=None).needs_new_bento
 
 
 def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
@@ -53,39 +50,29 @@ def shown_releases(instance: dg.DagsterInstance) -> list[Any]:
     return [item.asset_materialization.metadata["release"].value for item in result if item.asset_materialization]
 
 
-def test_a_rollback_appears_in_the_ui_once(world: Any, sensor: dg.SensorDefinition) -> None:
-    assert "no release yet" in world.reason(sensor)
+def test_a_rollback_appears_in_the_ui_once(world: Any) -> None:
+    assert "no release yet" in world.reason(SENSOR)
     world.ledgers.of(RELEASES).append(record())
     materialisation = dg.AssetMaterialization(KEY, metadata={"release": 1})
     world.instance.report_runless_asset_event(materialisation)
-    assert "release 1 is live" in world.reason(sensor)
+    assert "release 1 is live" in world.reason(SENSOR)
     world.ledgers.of(RELEASES).append(record(ROLLED_BACK))
-    assert "release 2 was not made by a run (somebody): event added" in world.reason(sensor)
+    assert "release 2 was not made by a run (somebody): event added" in world.reason(SENSOR)
     assert shown_releases(world.instance) == [2, 1]
-    world.reason(sensor)
+    world.reason(SENSOR)
     world.cursors.clear()
-    world.reason(sensor)
+    world.reason(SENSOR)
     assert shown_releases(world.instance) == [2, 1]
     assert world.alerts() == []
 
 
-def test_a_run_that_may_have_made_the_release_is_waited_for(world: Any, sensor: dg.SensorDefinition) -> None:
-    (job,) = empty_jobs.of("retrain", [recorded.SPEC])
-    run = dg.DagsterRun(job_name=job.name, status=dg.DagsterRunStatus.STARTED)
-    world.instance.add_run(run)
-    world.ledgers.of(RELEASES).append(record())
-    assert f"waits for run {run.run_id}" in world.reason(sensor)
-    world.instance.delete_run(run.run_id)
-    assert "not made by a run" in world.reason(sensor)
-
-
-def test_another_contract_raises_one_alert(world: Any, sensor: dg.SensorDefinition) -> None:
+def test_another_contract_raises_one_alert(world: Any) -> None:
     world.move("2020-01-08T00:00:00+00:00")
     for contract in ("c" * 64, "e" * 64):
         world.ledgers.of(RELEASES).append(record(contract=contract))
-    world.reason(sensor)
+    world.reason(SENSOR)
     world.cursors.clear()
-    world.reason(sensor)
+    world.reason(SENSOR)
     (alert,) = world.alerts()
     assert (alert["kind"], alert["id"]) == ("release", "contract-2")
     assert "until a new Bento is rolled out" in alert["text"]

@@ -1,7 +1,5 @@
 """Keys of an earlier version are made again before a training reads them, by runs that the real sensors request."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -12,21 +10,24 @@ import pytest
 
 from platform_assets import check
 from platform_assets.automation.factory import build_defs
-from platform_assets.automation.jobs.intervention import request_rebuild
-from platform_assets.automation.sensors import landings, renewals, retrain
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.jobs.intervention import request_rebuild
+from platform_assets.launch import renewals
 from platform_assets.launch.profiles import profile
 from platform_assets.operations import status
 from platform_assets.product import planned
 from platform_assets.product.spec import Product, Tables, Window
+from platform_assets.sensors import landings, retrain
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import versions
 from platform_assets.training.requests import OlderRows, training_request
 from tests.automation.conftest import World
 from tests.doubles import empty_jobs, instances
 from tests.doubles import numbered_batches as batches
+
+pytestmark = pytest.mark.slow
 
 NOW = "2024-01-03T00:00:00+00:00"
 CUTOFF, CLOSED = "0019", "0018"
@@ -99,6 +100,7 @@ def product(world: World) -> ProductStore:
     return ProductStore(world.spec, world.settings)
 
 
+@pytest.mark.costly
 def test_a_training_refuses_rows_of_two_versions_and_says_which(mixed: World) -> None:
     with pytest.raises(OlderRows) as refused:
         training_request(product(mixed), CUTOFF, profile("cpu_small"))
@@ -108,6 +110,7 @@ def test_a_training_refuses_rows_of_two_versions_and_says_which(mixed: World) ->
     assert "rebuild__numbered_batches" in text and "CPU seconds" in text
 
 
+@pytest.mark.costly
 def test_older_keys_are_made_again_newest_first_and_then_trained(mixed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planned, "MOST_EVENTS", planned.per_run(CHANGED) + 5 * planned.per_key(CHANGED))
     landing, training = sensors(CHANGED)
@@ -152,6 +155,7 @@ def test_above_its_price_a_renewal_waits_for_a_person_who_is_told_the_command(mi
     assert "rebuild__numbered_batches" in alert["text"] and "Retraining.rebuild_usd" in alert["text"]
 
 
+@pytest.mark.costly
 def test_status_and_check_say_how_many_keys_are_older_since_when_and_what_follows(mixed: World) -> None:
     state = status.of_product(product(mixed))
     assert state.older is not None
@@ -199,6 +203,7 @@ def test_a_changed_product_ends_a_renewal_that_was_allowed_for_another(mixed: Wo
     assert "waits until renewal 2 has made 10 older keys again" in mixed.reason(again)
 
 
+@pytest.mark.costly
 def test_a_column_that_is_added_stops_no_key_and_makes_the_earlier_ones_older(world: World) -> None:
     sources = [replace(item, schema=wider) if item.name == "readings" else item for item in batches.SPEC.sources]
     world.spec = replace(batches.SPEC, sources=tuple(sources))
@@ -214,6 +219,7 @@ def test_a_column_that_is_added_stops_no_key_and_makes_the_earlier_ones_older(wo
     assert versions.reach(world.spec, older) == world.spec.lookback
 
 
+@pytest.mark.costly
 def test_a_slow_table_read_in_another_way_makes_keys_older_and_a_new_snapshot_does_not(world: World) -> None:
     world.spec = batches.SPEC
     batches.land_all(world.settings.root, "0001", "0006")
@@ -231,6 +237,7 @@ def test_a_slow_table_read_in_another_way_makes_keys_older_and_a_new_snapshot_do
     assert versions.of_next_training(product(world)) is None
 
 
+@pytest.mark.costly
 def test_another_label_makes_the_keys_with_labels_older(world: World) -> None:
     world.spec = replace(batches.SPEC, label=inverted)
     batches.land_all(world.settings.root, "0001", "0005")

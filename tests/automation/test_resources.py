@@ -11,6 +11,8 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 
+pytestmark = pytest.mark.slow
+
 IMAGE, NAMED = (f"registry.example/{name}@sha256:{digit * 64}" for name, digit in (("shop", "1"), ("trainer", "2")))
 
 

@@ -1,7 +1,5 @@
 """What a pull request would have made again: the assets whose code moved, for a comment."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,8 @@ import pytest
 from platform_assets import cli
 from platform_assets.automation import stale
 from tests.doubles import numbered_batches as batches
+
+pytestmark = pytest.mark.slow
 
 NAME = batches.SPEC.name
 

@@ -1,17 +1,19 @@
 """Ticks in threads: in a code server, the first ones import the same libraries at the same time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
 
 FIRST_TICKS = """
 import sys, threading
 import dagster as dg
 from platform_assets.kubernetes import api
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.automation.sensors import orphaned_steps, ticks
+from platform_assets.sensors import orphaned_steps
 from platform_assets.store import artifacts, delta, ledgers
 
 root, instance, problems = sys.argv[1], dg.DagsterInstance.from_config(sys.argv[2]), []
@@ -42,7 +44,6 @@ acts = [
     runs,
     pods,
     commits,
-    ticks._store_problems,
     lambda: ledgers.Ledgers(root, "tiny").newest_number("releases"),
     lambda: artifacts.ArtifactStore(root),
     lambda: delta.open_table(root + "/table"),
@@ -64,10 +65,11 @@ run_launcher:
 """
 
 
+@pytest.mark.costly
 def test_ticks_that_start_together_import_their_libraries_completely(tmp_path: Path, repository: Path) -> None:
     environment = {"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(repository)}
     (home := tmp_path / "home").mkdir()
     (home / "dagster.yaml").write_text(CLUSTER)
     command = [sys.executable, "-c", FIRST_TICKS, str(tmp_path / "store"), str(home)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]

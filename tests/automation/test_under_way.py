@@ -1,20 +1,21 @@
 """Which runs are under way: read once for many products, right with any number of runs, and never long out of date."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+import msgspec
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-from platform_assets.automation.sensors import episodes, ticks
-from platform_assets.automation.sensors.episodes import ACTIVE, MOST_READ, UnderWay
 from platform_assets.base.settings import Settings
+from platform_assets.sensors import ticks, under_way
+from platform_assets.sensors.under_way import ACTIVE, MOST_READ, UnderWay
 from tests.doubles import recorded
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("driftline"), "__repository__")
 ORIGIN = RemoteJobOrigin(REPOSITORY, "mine")
@@ -42,16 +43,16 @@ class Counted:
 def test_every_status_of_a_run_that_has_not_ended_counts(instance: dg.DagsterInstance, status: Any) -> None:
     run_id = add(instance, "mine", status)
     add(instance, "theirs", dg.DagsterRunStatus.SUCCESS)
-    under_way = UnderWay(lambda: instance)
-    assert [under_way.newest_of([name]) and True for name in ("mine", "theirs")] == [True, None]
-    result = under_way.newest_of(["theirs", "mine"])
+    runs = UnderWay(lambda: instance)
+    assert [runs.newest_of([name]) and True for name in ("mine", "theirs")] == [True, None]
+    result = runs.newest_of(["theirs", "mine"])
     assert result is not None and result.run_id == run_id
 
 
 def test_many_products_cost_one_query(instance: dg.DagsterInstance) -> None:
     counted: Any = Counted(instance)
-    under_way = UnderWay(lambda: counted)
-    assert [under_way.newest_of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
+    runs = UnderWay(lambda: counted)
+    assert [runs.newest_of([f"advance__{number}", "retrain"]) for number in range(200)] == [None] * 200
     assert counted.queries == 1
 
 
@@ -61,23 +62,23 @@ def test_an_older_run_is_found_below_any_number_of_newer_ones(
 ) -> None:
     run_id = add(instance, "mine", dg.DagsterRunStatus.QUEUED)
     crowd(instance, others)
-    under_way = UnderWay(lambda: instance)
-    result = under_way.newest_of(["mine"])
+    runs = UnderWay(lambda: instance)
+    result = runs.newest_of(["mine"])
     assert result is not None and result.run_id == run_id
-    assert under_way.newest_of(["theirs"]) is None
+    assert runs.newest_of(["theirs"]) is None
 
 
 def test_runs_are_cached_for_a_second_and_then_read_again(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_s = [0.0]
-    monkeypatch.setattr(episodes.time, "monotonic", lambda: at_s[0])
-    under_way = UnderWay(lambda: instance)
-    assert under_way.newest_of(["mine"]) is None
+    monkeypatch.setattr(under_way.time, "monotonic", lambda: at_s[0])
+    runs = UnderWay(lambda: instance)
+    assert runs.newest_of(["mine"]) is None
     add(instance, "mine", dg.DagsterRunStatus.STARTED)
-    assert under_way.newest_of(["mine"]) is None
-    at_s[0] = episodes.FRESH_S + 0.1
-    assert under_way.newest_of(["mine"]) is not None
+    assert runs.newest_of(["mine"]) is None
+    at_s[0] = under_way.FRESH_S + 0.1
+    assert runs.newest_of(["mine"]) is not None
 
 
 def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(
@@ -87,8 +88,8 @@ def test_a_product_whose_store_is_slow_does_not_keep_the_others_waiting(
     both = threading.Barrier(2)
     specs = [replace(recorded.SPEC, name=name) for name in ("first", "second")]
 
-    @ticks.Sensor("meets", ticks.PerProduct(ticks.State), about="Test.")
-    def meets(tick: ticks.ProductTick, state: ticks.State) -> ticks.Result[ticks.State]:
+    @ticks.Sensor("meets", ticks.PerProduct(msgspec.Struct))
+    def meets(tick: ticks.ProductTick, state: msgspec.Struct) -> ticks.Result[msgspec.Struct]:
         both.wait(60)
         return ticks.Result(state=state, reason=f"{tick.spec.name} was looked at")
 

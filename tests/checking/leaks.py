@@ -1,10 +1,8 @@
-"""Thirty ways in which a product's features see what was not known when they were asked, each a product of its own.
+"""Ways in which features see what was not known when they were asked, each a product of its own.
 
 The product without a leak: will a parcel be late? Asked four hours before the promised moment. A leak adds the field
 `leak` to it, and where it needs that, columns or a source. `HONEST` adds a field that looks back as it should.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +26,7 @@ Feature: TypeAlias = Callable[[pl.DataFrame, Tables, Window], pl.Series]
 """`(requests, tables, window) -> the field's values`, one per request."""
 
 
-# What happened ------------------------------------------------------------------------------------------------------
-
-
 def day(key: str) -> pl.DataFrame:
-    """Return what happened to a day's parcels, in full."""
     start = datetime.fromisoformat(key).replace(tzinfo=UTC)
     stream = np.random.default_rng(start.toordinal())
     pressure, depots = stream.normal(), stream.integers(0, 3, PARCELS)
@@ -58,16 +52,15 @@ def day(key: str) -> pl.DataFrame:
 NOISY = pl.when(pl.col("luck") < 0.85).then("is_late").otherwise(1 - pl.col("is_late"))
 """The outcome, wrong for every seventh parcel."""
 SEEN = pl.col("delivered_at_utc") + 10 * MINUTE
+_EVENING = pl.col("promised_at_utc").dt.truncate("1d") - 6 * HOUR
 
 
 def parcels(days: pl.DataFrame) -> pl.DataFrame:
     """Return the plan, known on the evening before."""
-    evening = pl.col("promised_at_utc").dt.truncate("1d") - 6 * HOUR
-    return days.select("parcel", "depot", "weight_kg", "promised_at_utc", known_at_utc=evening)
+    return days.select("parcel", "depot", "weight_kg", "promised_at_utc", known_at_utc=_EVENING)
 
 
 def with_columns(**columns: pl.Expr) -> dict[str, Rows]:
-    """Return parcels whose rows also carry these columns."""
     return {"parcels": lambda days: pl.concat([parcels(days), days.select(**columns)], how="horizontal")}
 
 
@@ -91,7 +84,6 @@ def arrivals(days: pl.DataFrame) -> pl.DataFrame:
 
 
 def depots(_: pl.DataFrame) -> pl.DataFrame:
-    """Return the slow table."""
     return pl.DataFrame({"depot": DEPOTS, "docks": [8, 12, 20]})
 
 
@@ -108,9 +100,6 @@ SOURCES: dict[str, Rows] = {
     "depots": depots,
     "results": results,
 }
-
-
-# Leaks --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,21 +144,6 @@ def _minutes_after_promise(name: str) -> Feature:
     return feature
 
 
-def _clock_text(asks: pl.DataFrame, tables: Tables, window: Window) -> pl.Series:
-    text = _own("handed_over")(asks, tables, window)["handed_over"]
-    return (
-        text.str.to_datetime("%Y-%m-%d %H:%M").dt.replace_time_zone("UTC") - asks["service_time"]
-    ).dt.total_minutes()
-
-
-def _has_signature(asks: pl.DataFrame, tables: Tables, window: Window) -> pl.Series:
-    return _own("signed_by")(asks, tables, window)["signed_by"].is_null().cast(pl.Float64)
-
-
-def _has_arrived(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    return asks["parcel"].is_in(tables["arrivals"]["parcel"].to_list()).cast(pl.Float64)
-
-
 def _last_of(source: str, column: str) -> Feature:
     """Return a column of each parcel's last row in a source, whenever that came."""
 
@@ -197,64 +171,9 @@ def _near(strategy: str, by: str = "known_at_utc", offset: timedelta = timedelta
     return feature
 
 
-def _filled_backward(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    """Put asks and scans on one line of time and fill the asks' gaps from below."""
-    facts = tables["scans"].select("depot", at="known_at_utc", index=pl.lit(None, pl.UInt32), leak="load")
-    moments = asks.with_row_index().select("depot", "index", at="asked_at", leak=pl.lit(None, pl.Int64))
-    line = pl.concat([facts, moments.select(facts.columns)]).sort("depot", "at", maintain_order=True)
-    filled = line.with_columns(pl.col("leak").fill_null(strategy="backward").over("depot"))
-    return filled.filter(pl.col("index").is_not_null()).sort("index")["leak"]
-
-
-def _rank_of_day(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    """Rank the newest known load among all of its day."""
-    now = Timeline(asks, tables["scans"].sort("known_at_utc", "depot"), by=("depot",)).latest(["load"], 6 * HOUR)[
-        "load"
-    ]
-    loads = tables["scans"].group_by("key").agg("load")
-    day_loads = asks.join(loads, on="key", how="left", maintain_order="left")["load"].to_list()
-    return pl.Series(
-        [
-            None if one is None else float(sum(x < one for x in others or ()))
-            for one, others in zip(now, day_loads, strict=True)
-        ],
-        dtype=pl.Float64,
-    )
-
-
-def _over_quantile(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    now = Timeline(asks, tables["scans"].sort("known_at_utc", "depot"), by=("depot",)).latest(["load"], 6 * HOUR)[
-        "load"
-    ]
-    high = tables["scans"]["load"].quantile(0.9)
-    return now / high if high else now.cast(pl.Float64)
-
-
-def _late_share(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    shares = tables["arrivals"].group_by("depot").agg(leak=pl.col("is_late").mean())
-    return asks.join(shares, on="depot", how="left", maintain_order="left")["leak"]
-
-
-def _newest_news(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    newest = tables["arrivals"].group_by("depot").agg(at=pl.col("known_at_utc").max())
-    at = asks.join(newest, on="depot", how="left", maintain_order="left")["at"]
-    return (at - asks["asked_at"]).dt.total_minutes()
-
-
-def _count_later(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    moments = tables["arrivals"]["known_at_utc"].to_list()
-    return pl.Series([sum(moment > asked for moment in moments) for asked in asks["asked_at"]], dtype=pl.Int64)
-
-
 def _position(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
     order = tables["parcels"].select("parcel", leak=pl.int_range(pl.len()).over("key"))
     return asks.join(order, on="parcel", how="left", maintain_order="left")["leak"]
-
-
-def _end_of_day(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
-    ends = tables["scans"].group_by("key", "depot").agg(at=pl.col("scanned_at_utc").max())
-    at = asks.join(ends, on=["key", "depot"], how="left", maintain_order="left")["at"]
-    return (at - asks["asked_at"]).dt.total_minutes()
 
 
 def _newest_crew(asks: pl.DataFrame, tables: Tables, _: Window) -> pl.Series:
@@ -272,38 +191,11 @@ def _crews(_: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"depot": pl.String, "crew": pl.Int64, "crew_since_utc": MOMENT}, orient="row")
 
 
-def _snapshots(days: pl.DataFrame) -> pl.DataFrame:
-    """Return each parcel's state at its promised moment minus six hours, and an hour after it."""
-    columns = ("parcel", "promised_at_utc")
-    before = days.select(*columns, state=pl.lit(0, pl.Int64), known_at_utc=pl.col("promised_at_utc") - 6 * HOUR)
-    after = days.select(*columns, state=NOISY + 1, known_at_utc=pl.col("promised_at_utc") + HOUR)
-    return pl.concat([before, after])
-
-
 def _corrections(days: pl.DataFrame) -> pl.DataFrame:
     """Return each parcel's weight twice: as announced, and weighed again after delivery (late ones were heavier)."""
     columns = ("parcel", "promised_at_utc")
     first = days.select(*columns, "weight_kg", known_at_utc=pl.col("promised_at_utc") - 12 * HOUR)
     return pl.concat([first, days.select(*columns, pl.col("weight_kg") + NOISY, known_at_utc=SEEN)])
-
-
-def _revisions(days: pl.DataFrame) -> pl.DataFrame:
-    """Return plans of the promised moment: the first one, and one that is made when the van runs late."""
-    first = days.select(
-        "parcel", "promised_at_utc", shift_min=pl.lit(0, pl.Int64), known_at_utc=pl.col("promised_at_utc") - 8 * HOUR
-    )
-    second = days.select(
-        "parcel", "promised_at_utc", shift_min=15 * NOISY, known_at_utc=pl.col("promised_at_utc") - HOUR
-    )
-    return pl.concat([first, second])
-
-
-def _copied_labels(days: pl.DataFrame) -> pl.DataFrame:
-    return arrivals(days).with_columns(known_at_utc=pl.col("promised_at_utc").dt.truncate("1d") - 6 * HOUR)
-
-
-def _number_of_keys(asks: pl.DataFrame, _: Tables, window: Window) -> pl.Series:
-    return pl.repeat(float(len(window.keys)), asks.height, dtype=pl.Float64, eager=True)
 
 
 _SEEN: dict[str, float] = {}
@@ -354,37 +246,22 @@ LEAKS = (
         feature=_minutes_after_promise("delivered_at_utc"),
     ),
     Leak(
-        name="clock_text",
-        sentence="The same actual time as text (`handed_over`).",
-        rows=with_columns(handed_over=pl.col("delivered_at_utc").dt.strftime("%Y-%m-%d %H:%M")),
-        feature=_clock_text,
-    ),
-    Leak(
         name="null_pattern",
         sentence="A column that is null where the parcel was late: whether it is null gives the label away.",
         rows=with_columns(signed_by=pl.when(pl.col("is_late") == 0).then(pl.lit("neighbour"))),
-        feature=_has_signature,
+        feature=lambda asks, tables, window: _column("signed_by")(asks, tables, window).is_null(),
     ),
     Leak(
         name="presence",
         sentence="Whether the own parcel has a row in a source whose rows come after the event.",
-        feature=_has_arrived,
-    ),
-    Leak(
-        name="later_snapshot",
-        sentence="The last of several snapshots of the own parcel, one of which is taken after the event.",
-        rows={"snapshots": _snapshots},
-        feature=_last_of("snapshots", "state"),
+        feature=lambda asks, tables, _: asks["parcel"].is_in(tables["arrivals"]["parcel"].to_list()),
     ),
     Leak(name="whole_window", sentence="A mean over all rows of the tables that are passed in.", feature=_mean_of_all),
-    Leak(name="nearest", sentence="The scan that is nearest in time, before or after.", feature=_near("nearest")),
-    Leak(name="backward_fill", sentence="Gaps filled from the next known value.", feature=_filled_backward),
     Leak(
         name="event_time",
         sentence="Filtered by when something happened, which was known two hours later.",
         feature=_near("backward", by="scanned_at_utc"),
     ),
-    Leak(name="rank_of_day", sentence="A rank among all rows of the day, later ones included.", feature=_rank_of_day),
     Leak(
         name="either_or",
         sentence="Two columns of the own row that tell the outcome only together.",
@@ -392,21 +269,11 @@ LEAKS = (
         feature=_column("lane"),
         second=_column("shift"),
     ),
-    Leak(name="quantile", sentence="A value divided by a quantile of the whole table.", feature=_over_quantile),
-    Leak(name="target_encoding", sentence="The late share per depot over all outcomes passed in.", feature=_late_share),
-    Leak(name="known_at", sentence="The newest `known_at` of the depot, used as a value.", feature=_newest_news),
-    Leak(name="count_later", sentence="The number of rows that became known after the question.", feature=_count_later),
     Leak(
         name="row_order",
         sentence="The position in a file that was written in the order of delivery.",
         rows={"parcels": lambda days: parcels(days.sort("delay_min"))},
         feature=_position,
-    ),
-    Leak(name="last_moment", sentence="The last moment of the day in the depot's scans.", feature=_end_of_day),
-    Leak(
-        name="wrong_sign",
-        sentence="A look-back of two hours with the wrong sign: two hours ahead.",
-        feature=_near("backward", offset=2 * HOUR),
     ),
     Leak(
         name="slow_history",
@@ -427,22 +294,15 @@ LEAKS = (
         feature=_column("late_today"),
     ),
     Leak(
-        name="revision",
-        sentence="The last plan of the promised moment, also if it was made after the question.",
-        rows={"plans": _revisions},
-        feature=_last_of("plans", "shift_min"),
+        name="number_of_keys",
+        sentence="The number of keys in the window.",
+        feature=lambda asks, _, window: pl.repeat(len(window.keys), asks.height, eager=True),
     ),
-    Leak(
-        name="time_zone",
-        sentence="A moment in UTC compared with one of New York's clock: five hours too many are seen.",
-        feature=_near("backward", offset=5 * HOUR),
-    ),
-    Leak(name="number_of_keys", sentence="The number of keys in the window.", feature=_number_of_keys),
     Leak(name="remembered", sentence="An average of the day kept in a global between calls.", feature=_remembered),
     Leak(
         name="label_copy",
         sentence="The labels in a second source whose moments are wrong: known on the evening before.",
-        rows={"arrivals": _copied_labels},
+        rows={"arrivals": lambda days: arrivals(days).with_columns(known_at_utc=_EVENING)},
         feature=_last_of("arrivals", "is_late"),
     ),
 )
@@ -454,9 +314,6 @@ HONEST = Leak(
         ["load"], 6 * HOUR
     )["load"],
 )
-
-
-# The product --------------------------------------------------------------------------------------------------------
 
 
 def product(leak: Leak, **declared: Any) -> Product:

@@ -1,7 +1,5 @@
 """A product without a recording is checked on its landed files, and checks that cannot run are skipped."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing
@@ -14,15 +12,15 @@ import polars as pl
 import pytest
 
 from platform_assets import check as checking
-from platform_assets import products
 from platform_assets.base import clock, naming
 from platform_assets.base.keys import DailyGrain, Grain, HourlyGrain
 from platform_assets.base.settings import Settings
-from platform_assets.cli import main
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.spec import Product, Window
 from tests.doubles import numbered_batches as batches
 from tests.doubles.products import hourly_temperature
+
+pytestmark = pytest.mark.slow
 
 RECORDED = hourly_temperature.SPEC
 LIVE = replace(
@@ -40,7 +38,6 @@ def message_of(spec: Product, check: str) -> str:
 
 
 def land(settings: Settings, first: str, last: str, *, labels_until: str | None) -> None:
-    """Land the files of the recording, as the live product's upstream would."""
     assert RECORDED.history is not None
     for source in RECORDED.sources:
         for key in RECORDED.grain.span(first, last):
@@ -55,9 +52,8 @@ def put(settings: Settings, spec: Product, source: str, key: str, data: bytes) -
     return path
 
 
-def test_a_live_product_passes_every_check_on_its_landed_files(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.costly
+def test_a_live_product_passes_every_check_on_its_landed_files(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     land(settings, "2013-01-01T06", "2013-01-04T05", labels_until="2013-01-04T03")
     monkeypatch.setattr(clock, "now", lambda *_, **__: LIVE.grain.instant("2013-01-05T05"))
     results = states(LIVE)
@@ -104,9 +100,7 @@ def test_a_live_product_whose_grain_has_ended_is_told_to_change_is_live_or_end(
     )
 
 
-def test_a_live_product_whose_grain_has_not_ended_is_not_told_so(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_live_product_whose_grain_has_not_ended_is_not_told_so(settings: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(clock, "now", lambda *_, **__: RECORDED.grain.instant_after(RECORDED.grain.last))
     spec = replace(RECORDED, history=None, is_live=True, min_keys=30)
     assert "clock" in states(spec)
@@ -168,6 +162,7 @@ def fed(channel: type[Warehouse], *, last: str = "2013-01-04T05", names: Collect
     return replace(LIVE, sources=sources)
 
 
+@pytest.mark.costly
 def test_a_channel_is_read_before_anything_was_stored(settings: Settings) -> None:
     spec = fed(Warehouse)
     assert not Path(settings.root).exists()
@@ -178,12 +173,14 @@ def test_a_channel_is_read_before_anything_was_stored(settings: Settings) -> Non
     assert not Path(settings.root).exists()
 
 
+@pytest.mark.costly
 def test_a_channel_is_read_where_another_source_lands_files_and_none_has(settings: Settings) -> None:
     results = states(fed(Warehouse, names={"observations"}))
     assert (results["source observations"], results["features"]) == ("ok", "ok")
     assert results["source readings"] == "skipped"
 
 
+@pytest.mark.costly
 def test_a_channel_may_read_files(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Database, "file", tmp_path / "facts.db", raising=False)
     with closing(sqlite3.connect(Database.file)) as connection:
@@ -226,6 +223,7 @@ def test_a_channel_whose_delivery_cannot_be_fetched_is_a_problem_that_names_its_
     )
 
 
+@pytest.mark.costly
 def test_a_mistake_in_a_live_product_is_detected_in_its_landing_folder(settings: Settings) -> None:
     land(settings, "2013-01-01T06", "2013-01-04T05", labels_until="2013-01-04T03")
     assert "raise lookback (it is 5) to 24" in message_of(replace(LIVE, lookback=5), "lookback")
@@ -255,6 +253,7 @@ def test_a_first_key_whose_features_need_earlier_ones_is_not_a_mistake(settings:
     assert states(replace(LIVE, features=features))["features"] == "skipped"
 
 
+@pytest.mark.costly
 def test_without_labels_only_checks_that_need_them_are_skipped(settings: Settings) -> None:
     land(settings, "2013-01-01T06", "2013-01-03T23", labels_until=None)
     results = states(LIVE)
@@ -276,6 +275,7 @@ def test_labels_of_keys_without_features_do_not_count(settings: Settings) -> Non
     assert "problem" not in results.values()
 
 
+@pytest.mark.costly
 def test_too_few_landed_keys_are_not_a_mistake(settings: Settings) -> None:
     land(settings, "2013-01-01T06", "2013-01-01T09", labels_until="2013-01-01T07")
     results = states(LIVE)
@@ -308,6 +308,7 @@ def test_without_landed_files_checks_are_skipped_and_nothing_is_created(settings
     assert Path(settings.root).exists() == is_there
 
 
+@pytest.mark.costly
 def test_incomplete_and_other_files_are_ignored(settings: Settings) -> None:
     batches.land_all(settings.root, "0001", "0010")
     for name in ("0011.waiting", "notes.csv", "0099.csv"):
@@ -316,6 +317,7 @@ def test_incomplete_and_other_files_are_ignored(settings: Settings) -> None:
     assert "problem" not in states(batches.SPEC).values()
 
 
+@pytest.mark.costly
 def test_landed_files_are_read_on_s3_too(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from platform_assets.store.objects import open_store
 
@@ -328,15 +330,3 @@ def test_landed_files_are_read_on_s3_too(s3_root: str, monkeypatch: pytest.Monke
         store.put(f"landing/numbered_batches/{name}.csv", text.encode())
     assert "checked on 8 landed keys, 0001 to 0008" in message_of(batches.SPEC, "landing")
     assert set(states(batches.SPEC).values()) == {"ok"}
-
-
-def test_the_command_prints_skipped_and_ends_with_0(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-
-    text = "from dataclasses import replace\n\nfrom tests.doubles.numbered_batches import SPEC as SOUND\n\n"
-    (tmp_path / "elsewhere_live.py").write_text(text + 'SPEC = replace(SOUND, name="elsewhere_live")\n')
-    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
-    assert main(["check", "elsewhere_live"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.split()[:2] == ["skipped", "recording"]

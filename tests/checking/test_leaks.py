@@ -1,6 +1,4 @@
-"""Which of thirty ways to see the future `driftline check` names, and which it does not."""
-
-from __future__ import annotations
+"""Which ways to see the future `driftline check` names, and which it does not."""
 
 import sys
 from collections.abc import Mapping
@@ -17,6 +15,8 @@ from platform_assets.check.messages import Line
 from platform_assets.data.feature_blocks import Timeline
 from tests.checking import leaks
 from tests.checking.leaks import HONEST, LEAKS, Leak
+
+pytestmark = pytest.mark.slow
 
 UNNAMED = {
     "either_or": "neither column tells the label alone, and both rows say that they were known",
@@ -39,27 +39,20 @@ def declared_by(leak: Leak) -> dict[str, dict[str, Any]]:
     return {source: {"known_at_of": columns} for source, columns in leak.known_at_of.items()}
 
 
-def test_thirty_leaks_are_written_down_and_most_are_named() -> None:
-    assert (len(LEAKS), len(BY_NAME)) == (30, 30)
-    assert set(UNNAMED) < set(BY_NAME)
-    assert len(LEAKS) - len(UNNAMED) >= 24
-
-
+@pytest.mark.costly
 def test_the_product_without_a_leak_has_nothing_to_name() -> None:
     assert naming(lines(HONEST)) == []
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", sorted(set(BY_NAME) - {"remembered"}))
 def test_a_leak_is_named_unless_it_is_among_those_that_are_not(name: str) -> None:
     result = naming(lines(BY_NAME[name]))
-    about = ("'leak'", "field leak ", *(f"'{column}'" for column in _moments(BY_NAME[name])))
+    moments = {at for columns in BY_NAME[name].known_at_of.values() for at in columns.values() if at}
+    about = ("'leak'", "field leak ", *(f"'{column}'" for column in {*moments, "crew_since_utc"}))
     assert any(text in line.message for line in result for text in about) == (name not in UNNAMED), result
     if name in UNNAMED:
         assert result == []
-
-
-def _moments(leak: Leak) -> set[str]:
-    return {at for columns in leak.known_at_of.values() for at in columns.values() if at} | {"crew_since_utc"}
 
 
 @pytest.mark.parametrize("name", [leak.name for leak in LEAKS if leak.known_at_of])
@@ -77,6 +70,7 @@ def test_half_of_a_declaration_is_noted() -> None:
     assert (line.state, line.message) == ("note", expected)
 
 
+@pytest.mark.costly
 def test_features_that_need_the_order_of_a_file_are_noted() -> None:
     def in_order(asks: pl.DataFrame, tables: Any, window: Any) -> pl.Series:
         if not tables["scans"]["scanned_at_utc"].is_sorted():
@@ -119,6 +113,7 @@ def test_an_undeclared_moment_is_refused_with_the_column_and_the_cure() -> None:
     assert message.endswith("Fix it in platform_assets/products/parcels_other_name.py.")
 
 
+@pytest.mark.costly
 def test_a_plan_passes_once_it_is_declared_as_known_with_its_row() -> None:
     plan = Leak(
         name="plan",
@@ -130,6 +125,7 @@ def test_a_plan_passes_once_it_is_declared_as_known_with_its_row() -> None:
     assert naming(lines(plan, parcels={"known_at_of": {"shift_ends_utc": None}})) == []
 
 
+@pytest.mark.costly
 def test_a_slow_table_with_a_history_is_read_as_of_its_known_at() -> None:
     leak, declared = BY_NAME["slow_history"], {"depots": {"known_at": "crew_since_utc"}}
     assert "'leak' changes in" in lines(leak, **declared)["point in time"].message

@@ -1,7 +1,5 @@
 """Each mistake in a learner is one sentence of `driftline check`: what came, what was expected, and where to fix it."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +25,8 @@ from platform_assets.training.learners.network import Network
 from platform_assets.training.matrix import inputs_of
 from tests.doubles import tiny_product as tiny
 
+pytestmark = pytest.mark.slow
+
 KEYS = tiny.KEYS[:2]
 BUILT = pl.concat([tiny.feature_rows(key) for key in KEYS])
 LABELLED = pl.concat([tiny.outcome_rows(key) for key in KEYS])
@@ -44,9 +44,6 @@ def assert_refused(learner: Learner, sentence: str, **changes: Any) -> None:
     assert sentence in result.message
     assert FIX in result.message
     assert "look there for the cause" not in result.message
-
-
-# LightGBM ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,9 +76,6 @@ def test_the_names_of_what_the_platform_decides_are_all_that_lightgbm_has() -> N
     from platform_assets.training.learners.boosted import DECIDED
 
     assert set(DECIDED) == _ConfigAliases.get(*DECIDED)
-
-
-# scikit-learn --------------------------------------------------------------------------------------------------------
 
 
 def _estimator(module: str, name: str, **arguments: Any) -> Estimator:
@@ -120,9 +114,6 @@ def _fails(context: Any) -> Any:
 )
 def test_a_class_a_regressor_and_an_unseeded_estimator_are_refused(learner: Estimator, sentence: str) -> None:
     assert_refused(learner, sentence)
-
-
-# A finished file -----------------------------------------------------------------------------------------------------
 
 
 def finished_graph(
@@ -167,17 +158,13 @@ def _elsewhere(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, helper.make_node("Constant", [], ["k"], value=factor))
 
 
-def _empty(model: onnx.ModelProto) -> None:
-    model.Clear()
-
-
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         (_newer, "Opset 99 is under development"),
         (_wider, "rows of numeric float32 [N, 4] and categorical [N, 2]: [ONNXRuntimeError] : 2 : INVALID_ARGUMENT"),
         (_elsewhere, "the graph keeps 1 tensors in other files, such as 'k'; expected one file with everything in it"),
-        (_empty, "the file of 0 bytes holds no graph; expected an ONNX model"),
+        (onnx.ModelProto.Clear, "the file of 0 bytes holds no graph; expected an ONNX model"),
     ],
 )
 def test_a_file_that_cannot_be_run_says_why(change: Any, sentence: str, tmp_path: Path) -> None:
@@ -198,13 +185,8 @@ def test_a_graph_whose_answer_is_random_or_needs_several_rows_is_refused(tmp_pat
     assert_refused(finished_graph(tmp_path, lambda _: None, squeezed), "ONNX Runtime cannot run the graph on 1 rows of")
 
 
-# A loop of one's own --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Own(Learner):
-    """Answers with the sigmoid of the first number; its graph is a finished one."""
-
     graph: bytes = b""
 
     def fit(self, rows: Any, labels: Any, context: Any) -> dict[str, bytes]:
@@ -217,80 +199,52 @@ class Own(Learner):
         return (1 / (1 + np.exp(-rows.numeric[:, 0]))).astype(np.float32)
 
 
-class FitsNothing(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        return None
+def _own(name: str, **methods: Callable[..., Any]) -> type[Own]:
+    """Return a learner of one's own with other methods."""
+    return type(name, (Own,), methods)
 
 
-class FitsText(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        return {"nothing.bin": "nothing"}
+def _fit_on_changed(self: Own, rows: Any, labels: Any, context: Any) -> Any:
+    rows.numeric[:, 3] = 7.0
+    rows.numeric[np.isnan(rows.numeric)] = 0.0
+    return Own.fit(self, rows, labels, context)
 
 
-class EndsTheScript(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        sys.exit(3)
-
-
-class Fails(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        raise ZeroDivisionError("division by zero")
-
-
-class Changes(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        rows.numeric[:, 3] = 7.0
-        rows.numeric[np.isnan(rows.numeric)] = 0.0
-        return super().fit(rows, labels, context)
-
-
-class Forgets(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        return {"nothing.bin": os.urandom(8)}
-
-
-class NotANumber(Own):
-    def fit(self, rows: Any, labels: Any, context: Any) -> Any:
-        context.progress.note(3, 9, train_loss=float("nan"))
-
-
-class ReturnsTheModel(Own):
-    def to_onnx(self, blobs: Any, graphs: Any) -> Any:
-        return onnx.load_from_string(self.graph)
-
-
-class AnswersWide(Own):
-    def answers(self, blobs: Any, rows: Any, context: Any) -> Any:
-        return np.column_stack([super().answers(blobs, rows, context)] * 2)
-
-
-class AnswersAList(Own):
-    def answers(self, blobs: Any, rows: Any, context: Any) -> Any:
-        return super().answers(blobs, rows, context).tolist()
-
-
-class AnswersOtherwise(Own):
-    def answers(self, blobs: Any, rows: Any, context: Any) -> Any:
-        return 1 - super().answers(blobs, rows, context)
+FAILS = _own("Fails", fit=lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        (FitsNothing, "FitsNothing.fit() of tiny returns None: is a `return` missing?"),
-        (FitsText, "FitsText.fit() of tiny returns"),
-        (EndsTheScript, "EndsTheScript.fit() of tiny fails with SystemExit: 3"),
-        (Fails, "Fails.fit() of tiny fails with ZeroDivisionError: division by zero"),
-        (Changes, "Changes.fit() of tiny changes the rows that it gets: "),
+        (_own("FitsNothing", fit=lambda *_: None), "FitsNothing.fit() of tiny returns None: is a `return` missing?"),
+        (_own("FitsText", fit=lambda *_: {"nothing.bin": "nothing"}), "FitsText.fit() of tiny returns"),
+        (_own("EndsTheScript", fit=lambda *_: sys.exit(3)), "EndsTheScript.fit() of tiny fails with SystemExit: 3"),
+        (FAILS, "Fails.fit() of tiny fails with ZeroDivisionError: division by zero"),
+        (_own("Changes", fit=_fit_on_changed), "Changes.fit() of tiny changes the rows that it gets: "),
         (
-            Forgets,
+            _own("Forgets", fit=lambda *_: {"nothing.bin": os.urandom(8)}),
             "Forgets.fit() of tiny returns another nothing.bin when it is called again with the same rows and seed",
         ),
-        (NotANumber, "train_loss is nan at step 3 of 9; expected a finite number"),
-        (ReturnsTheModel, "ReturnsTheModel.to_onnx() of tiny returns ModelProto; expected bytes"),
-        (AnswersWide, "AnswersWide.answers() of tiny returns float32[298, 2] for 298 rows; expected float32[298]"),
-        (AnswersAList, "AnswersAList.answers() of tiny returns list for 298 rows; expected float32[298]"),
-        (AnswersOtherwise, "expected a difference of at most 1e-05"),
+        (
+            _own("NotANumber", fit=lambda *given: given[-1].progress.note(3, 9, train_loss=float("nan"))),
+            "train_loss is nan at step 3 of 9; expected a finite number",
+        ),
+        (
+            _own("ReturnsTheModel", to_onnx=lambda self, *_: onnx.load_from_string(self.graph)),
+            "ReturnsTheModel.to_onnx() of tiny returns ModelProto; expected bytes",
+        ),
+        (
+            _own("AnswersWide", answers=lambda *given: np.column_stack([Own.answers(*given)] * 2)),
+            "AnswersWide.answers() of tiny returns float32[298, 2] for 298 rows; expected float32[298]",
+        ),
+        (
+            _own("AnswersAList", answers=lambda *given: Own.answers(*given).tolist()),
+            "AnswersAList.answers() of tiny returns list for 298 rows; expected float32[298]",
+        ),
+        (
+            _own("AnswersOtherwise", answers=lambda *given: 1 - Own.answers(*given)),
+            "expected a difference of at most 1e-05",
+        ),
     ],
 )
 def test_a_learner_of_ones_own_is_refused_by_method(kind: type[Own], sentence: str, tmp_path: Path) -> None:
@@ -304,14 +258,11 @@ def test_a_sound_learner_of_ones_own_passes(tmp_path: Path) -> None:
     assert (result.state, result.message[:18]) == ("ok", "Own fits 298 rows ")
 
 
-# Blends and networks -------------------------------------------------------------------------------------------------
-
-
 def test_the_learner_of_a_blend_that_fails_is_named() -> None:
     trees = LightGbm(rounds=2)
     blend = Blend(learners=(trees, LightGbm(rounds=2, settings={"num_leaves": 1})))
     assert_refused(blend, "is refused on 298 rows: learner 2 of the blend's 2, LightGbm: LightGBM refuses to fit")
-    assert_refused(Blend(learners=(trees, Fails())), "fails with ZeroDivisionError: division by zero")
+    assert_refused(Blend(learners=(trees, FAILS())), "fails with ZeroDivisionError: division by zero")
 
 
 def test_a_network_whose_loss_is_not_finite_or_that_cannot_be_exported_is_refused() -> None:
@@ -333,9 +284,6 @@ def test_a_network_whose_loss_is_not_finite_or_that_cannot_be_exported_is_refuse
         return Branching()
 
     assert_refused(Network(model=model), "Network.to_onnx() of tiny fails with ")
-
-
-# Fields that tell almost all ------------------------------------------------------------------------------------------
 
 
 def test_a_field_that_is_the_label_in_99_of_100_rows_is_told_apart_from_a_good_one() -> None:

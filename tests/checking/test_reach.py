@@ -1,7 +1,5 @@
 """A feature that reads farther back than `lookback` is reported with its reach, however it reads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +20,8 @@ from platform_assets.check.trial import Trial
 from platform_assets.product.spec import Field, History, Monitors, Product, Tables, Window
 from tests.doubles import recorded
 from tests.doubles.products import hourly_temperature
+
+pytestmark = pytest.mark.slow
 
 LAST = "2020-04-20"
 """A Monday; among the keys of the recording are the ends of January, February and March."""
@@ -107,6 +107,7 @@ CUMULATIVE: dict[str, Callable[[pl.DataFrame], Any]] = {
 }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_reach_error_is_named_with_the_reach(name: str) -> None:
     keys, extra = PLANTED[name]
@@ -131,6 +132,7 @@ def test_a_feature_that_reads_all_history_must_be_bounded(name: str) -> None:
         assert "reads 109 keys back or more" in result.message
 
 
+@pytest.mark.costly
 def test_an_hourly_feature_that_is_all_null_when_built_alone_is_detected() -> None:
     """A reported case: 167 keys back with a lookback of 30."""
     spec = hourly_temperature.SPEC
@@ -163,6 +165,7 @@ def test_without_a_longer_history_the_reach_is_skipped() -> None:
     assert "cannot be tried, because no available key has more before it" in result.message
 
 
+@pytest.mark.costly
 def test_a_null_on_a_single_day_is_detected() -> None:
     """Neither of the two sampled keys has a null."""
     spec = with_extra(0, lambda days: pl.when(pl.col("key") != "2020-02-12").then(VALUE))
@@ -173,6 +176,7 @@ def test_a_null_on_a_single_day_is_detected() -> None:
     assert "field 'extra' is null in 4 of 64 rows and not nullable, first in 2020-02-12" in result.message
 
 
+@pytest.mark.costly
 def test_a_value_out_of_range_on_the_first_day_is_detected() -> None:
     spec = with_extra(1, lambda days: VALUE.shift(1).fill_null(-1.0))
     spec = replace(spec, fields=(*spec.fields[:-1], replace(spec.fields[-1], low=0)))

@@ -1,7 +1,5 @@
 """`driftline check` of a file with 400 columns, and of a product file that gives one name twice."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +10,8 @@ from platform_assets import check, products
 from platform_assets.cli import main
 from platform_assets.product.spec import Field, Product, Tables, Window
 from tests.checking import leaks
+
+pytestmark = pytest.mark.slow
 
 NAMES = [f"c{number:03d}" for number in range(395)]
 
@@ -29,6 +29,7 @@ def wide(names: list[str]) -> Product:
     return replace(spec, features=features, fields=(*spec.fields, *fields))
 
 
+@pytest.mark.costly
 def test_a_file_with_400_columns_passes() -> None:
     spec = wide(NAMES)
     assert spec.history is not None

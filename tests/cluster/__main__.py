@@ -1,7 +1,5 @@
 """Start a cluster for a person, until Ctrl-C: `make cluster`."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -13,7 +11,6 @@ from tests.cluster.requirements import ASSETS, KUBECONFIG, REGISTRY, missing
 
 
 def main() -> None:
-    """Start it, print how to look at it, wait."""
     if sentence := missing(os.environ):
         sys.exit(sentence)
     # A shell that runs this in the background makes it ignore Ctrl-C's signal.

@@ -1,7 +1,5 @@
 """The accounts of Driftline's processes in a test's namespace, with the rights that deploy/kubernetes grants."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +67,11 @@ def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
     rights = client.RbacAuthorizationV1Api(cluster.api)
     remaining_rights = {item for item in granted_rights() if item.account == right.account} - {right}
     objects = documents(namespace)
-    roles = {item["roleRef"]["name"] for item in objects if _is_of(item, right.account)}
+    roles = {
+        item["roleRef"]["name"]
+        for item in objects
+        if right.account in [subject["name"] for subject in item.get("subjects", ())]
+    }
     for role in objects:
         place = role["metadata"].get("namespace", CLUSTER)
         if role["metadata"]["name"] not in roles or role["kind"] not in ("Role", "ClusterRole"):
@@ -86,10 +88,6 @@ def revoke(cluster: Cluster, namespace: str, right: Right) -> None:
             rights.replace_namespaced_role(name, place, role | {"rules": rules})
         else:
             rights.replace_cluster_role(name, role | {"rules": rules})
-
-
-def _is_of(binding: Object, account: str) -> bool:
-    return any(subject["name"] == account for subject in binding.get("subjects", ()))
 
 
 def configuration_of(cluster: Cluster, account: str, namespace: str) -> client.Configuration:

@@ -1,7 +1,5 @@
 """Ten causes of alerts, each planted in a cluster at work and taken away again."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -12,13 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
 
-from platform_assets.automation.jobs.intervention import settle
 from platform_assets.base import naming
+from platform_assets.jobs.intervention import settle
 from platform_assets.kubernetes import service_manifests
 from platform_assets.launch.profiles import profile
 from platform_assets.product.spec import Product
@@ -158,7 +155,6 @@ class World:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """End all callers, and let the daemon go on."""
         self.is_over.set()
         self._is_frozen.clear()
         for thread in self._threads:
@@ -251,17 +247,7 @@ class World:
         graphql.ask(self.webserver, START, selector=selector)
 
     def launch(self, job: str, tags: Mapping[str, str]) -> str:
-        """Start a run by the UI's own request, and return its id."""
-        listed = [{"key": key, "value": value} for key, value in tags.items()]
-        params = {"selector": graphql.selector(job), "executionMetadata": {"tags": listed}}
-        results: list[dict[str, Any]] = []
-
-        def is_launched() -> bool:
-            results.append(graphql.ask(self.webserver, graphql.LAUNCH, params=params)["launchRun"])
-            return bool(results[-1]["__typename"] == "LaunchRunSuccess")
-
-        wait_until(is_launched, PATIENCE_S, f"a run of {job} is launched", lambda: str(results[-1]))
-        return str(results[-1]["run"]["runId"])
+        return graphql.launch(self.webserver, job, tags, PATIENCE_S)
 
     def spend(self, usd: float) -> None:
         """Record the decision on the next key, after trainings of so much this month."""

@@ -1,7 +1,5 @@
 """Callers of a service in the cluster, who keep the ids of their answers."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator

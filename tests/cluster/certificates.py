@@ -1,7 +1,5 @@
 """A cluster's certificates, by openssl, and the kubeconfigs that hold them."""
 
-from __future__ import annotations
-
 import base64
 import json
 import subprocess
@@ -24,20 +22,8 @@ class Authority:
         return self.folder / f"{self.name}.crt"
 
     def create(self) -> None:
-        """Create the authority's key and certificate."""
-        _openssl(
-            self.folder,
-            "req",
-            "-x509",
-            *EC_KEY,
-            *DAYS,
-            "-keyout",
-            f"{self.name}.key",
-            "-out",
-            f"{self.name}.crt",
-            "-subj",
-            f"/CN={self.name}",
-        )
+        files = ("-keyout", f"{self.name}.key", "-out", f"{self.name}.crt")
+        _openssl(self.folder, "req", "-x509", *EC_KEY, *DAYS, *files, "-subj", f"/CN={self.name}")
 
     def sign(self, name: str, subject: str, alternatives: str = "", folder: Path | None = None) -> None:
         """Write NAME.key and NAME.crt, good for servers and clients."""
@@ -46,23 +32,9 @@ class Authority:
         extensions += f"subjectAltName={alternatives}\n" if alternatives else ""
         (at / f"{name}.ext").write_text(extensions, encoding="ascii")
         _openssl(at, "req", "-new", *EC_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
-        _openssl(
-            at,
-            "x509",
-            "-req",
-            *DAYS,
-            "-in",
-            f"{name}.csr",
-            "-out",
-            f"{name}.crt",
-            "-extfile",
-            f"{name}.ext",
-            "-CA",
-            str(self.certificate),
-            "-CAkey",
-            str(self.folder / f"{self.name}.key"),
-            "-CAcreateserial",
-        )
+        files = ("-in", f"{name}.csr", "-out", f"{name}.crt", "-extfile", f"{name}.ext")
+        signer = ("-CA", str(self.certificate), "-CAkey", str(self.folder / f"{self.name}.key"), "-CAcreateserial")
+        _openssl(at, "x509", "-req", *DAYS, *files, *signer)
 
 
 def create_account_keys(folder: Path) -> None:

@@ -1,7 +1,5 @@
 """Remove what outlives a cluster's processes: its control groups and its folder. Needs the standard library alone."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

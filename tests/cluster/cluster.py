@@ -1,7 +1,5 @@
 """A cluster to test against: one that is started here, or another that a kubeconfig names."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time
@@ -57,7 +55,6 @@ class Cluster:
 
     @cached_property
     def core(self) -> client.CoreV1Api:
-        """Kubernetes' core API."""
         return client.CoreV1Api(self.api)
 
     def kubectl(self, *argv: str) -> str:
@@ -70,7 +67,6 @@ class Cluster:
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def is_ready(self, node: str) -> bool:
-        """Return whether the API has a node and calls it Ready."""
         try:
             return conditions_of(self.core.read_node(node)).get("Ready") == "True"
         except client.ApiException as problem:
@@ -79,7 +75,6 @@ class Cluster:
             return False
 
     def wait_for_node(self, node: str, *, is_ready: bool = True) -> None:
-        """Wait until a node is Ready, or is not."""
         state = "Ready" if is_ready else "not Ready"
         wait_until(
             lambda: self.is_ready(node) == is_ready,

@@ -1,7 +1,5 @@
 """One cluster per session (per process, where pytest has several), one namespace of it per test."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -117,7 +115,6 @@ def labelled(reachable: Cluster) -> Iterator[None]:
 
 @pytest.fixture
 def core(reachable: Cluster) -> client.CoreV1Api:
-    """Kubernetes' core API, as an administrator."""
     return reachable.core
 
 
@@ -131,7 +128,6 @@ def namespace(core: client.CoreV1Api, request: pytest.FixtureRequest) -> Iterato
 
 @pytest.fixture
 def pods(core: client.CoreV1Api, namespace: str) -> Pods:
-    """The pods of this test's namespace."""
     return Pods(core, namespace)
 
 
@@ -148,13 +144,6 @@ def built(repository: Path) -> TrainerImage:
     if sentence := trainer.missing(os.environ):
         pytest.skip(sentence)
     return trainer.trainer_image(repository)
-
-
-@pytest.fixture(scope="session")
-def trained_in(cluster: Cluster, built: TrainerImage) -> TrainerImage:
-    """The trainer image, by its digest in the cluster's registry."""
-    with cluster.network():
-        return TrainerImage(cluster.registry.push_built("trainer", built.name), built.libraries)
 
 
 @pytest.fixture(scope="session")

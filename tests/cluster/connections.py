@@ -1,17 +1,14 @@
 """The connections that deploy/kubernetes/base/networks.yaml allows, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from platform_assets.base.settings import REPOSITORY
 
-DOCUMENT = REPOSITORY / "docs/connections.md"
+DOCUMENT = REPOSITORY / "docs/rights.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/networks.yaml"
 COMPONENT, PROXY = "app.kubernetes.io/component", "driftline/proxy"
 COMPONENTS = (
@@ -79,13 +76,12 @@ TARGETS = {
 
 
 BEFORE = """\
-# Connections on Kubernetes
+## Connections
 
 In the namespace everything is denied, in and out, but for these connections. Each is a rule of
 `deploy/kubernetes/base/networks.yaml`; within the namespace, one per side. `tests/cluster/test_connections.py` opens
 every connection between these parts and strangers, with all rules and with each rule taken away once: exactly these
-succeed, and without a rule its own fail. `tests/test_connections.py` writes this page when `RECORD_CONNECTIONS` is set,
-and compares it otherwise.
+succeed, and without a rule its own fail. `tests/test_connections.py` writes this page when `RECORD_CONNECTIONS` is set.
 
 | from | to | rule | reason |
 |---|---|---|---|
@@ -105,14 +101,12 @@ AFTER = """
 - **What is denied drops packets and says nothing**: the Job `driftline-connections` tries every connection and names
   what fails ([deploy](deploy.md#the-platform)).
 - **Tokens** instead of keys, in the overlay `production`: whoever reaches the store reaches AWS's token service too.
-- **Receivers of alerts** are opened by the overlay `production`, from code server and doctor: ports 443, 465 and 587 of
-  public addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. Tested with servers of the
-  test's own; neither the cloud nor a webhook was called.
+- **Receivers of alerts** are opened by the overlay `production`, from code server and doctor: port 443 of public
+  addresses, and pods with `app.kubernetes.io/name: alertmanager` in `monitoring`. Tested with servers of our own.
 """
 
 
 def policies() -> list[dict[str, Any]]:
-    """Return the policies in networks.yaml."""
     return list(yaml.safe_load_all(FILE.read_text(encoding="utf-8")))
 
 
@@ -133,7 +127,6 @@ def rules(items: Iterable[Mapping[str, Any]]) -> dict[str, set[Connection]]:
 
 
 def sources_of(peer: Mapping[str, Any]) -> list[str]:
-    """Return whom a policy of ingress lets in."""
     if "namespaceSelector" in peer:
         return [SCRAPER if "podSelector" in peer else CONTROLLER]
     return components(peer["podSelector"])
@@ -153,27 +146,14 @@ def components(selector: Mapping[str, Any]) -> list[str]:
 
 
 def labels_of(component: str) -> dict[str, str]:
-    """Return the labels by which policies know a component's pods."""
     return {PROXY: "true"} if component == "proxy" else {COMPONENT: component}
 
 
 def document() -> str:
-    """Return docs/connections.md."""
+    """Return the section of docs/rights.md."""
     by_rule = rules(policies())
     rows = []
     for connection in sorted(REASONS):
         names = ", ".join(f"`{name}`" for name, allowed in by_rule.items() if connection in allowed)
         rows.append(f"| {connection.source} | {connection.target} | {names} | {REASONS[connection]} |")
-    return "\n".join(
-        [
-            *BEFORE.splitlines(),
-            *rows,
-            *AFTER.splitlines(),
-            "",
-        ]
-    )
-
-
-def write(path: Path = DOCUMENT) -> None:
-    """Write the page."""
-    path.write_text(document(), encoding="utf-8")
+    return "\n".join([*BEFORE.splitlines(), *rows, *AFTER.splitlines(), ""])

@@ -4,8 +4,6 @@ It is read from the node's containerd, which no code under test talks to, while 
 containers, and with them what containerd knows.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import threading

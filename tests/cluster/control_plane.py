@@ -1,7 +1,5 @@
 """A control plane: etcd, the API server, the controller manager and the scheduler, as processes of one space."""
 
-from __future__ import annotations
-
 import json
 import ssl
 from contextlib import closing
@@ -59,7 +57,6 @@ class ControlPlane:
         self._start("kube-scheduler", *self._logins("scheduler"), "--leader-elect=false")
 
     def start_etcd(self) -> Service:
-        """Start etcd on the loopback interface of the space."""
         clients, peers = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
         return self._start(
             "etcd",

@@ -1,7 +1,5 @@
 """Every pod that was created in a namespace, from the API server's audit log: some are gone within a second."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +8,6 @@ from tests.cluster.cluster import Cluster
 
 
 def volumes(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
-    """Return the kinds of the volumes of every pod, by its name."""
     return {
         pod["metadata"]["name"]: {
             kind for volume in pod["spec"].get("volumes", ()) for kind in volume.keys() - {"name"}
@@ -20,7 +17,6 @@ def volumes(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
 
 
 def images(cluster: Cluster, namespace: str) -> dict[str, set[str]]:
-    """Return the images of every pod, by its name."""
     return {
         pod["metadata"]["name"]: {container["image"] for container in pod["spec"]["containers"]}
         for pod in read(cluster, namespace)

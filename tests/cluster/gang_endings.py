@@ -1,9 +1,10 @@
-"""Forty ways in which a step on several nodes ends, and what of each came out: the table docs/rows/gangs.md.
+"""Forty ways in which a step on several nodes ends, and what came out of each.
 
-`python -m tests.cluster.gang_endings FILE` writes the table from the lines that `test_gang_endings.py` left in a file.
+Each is planted once in a step of two to four pods on a real cluster of three nodes; the class in brackets is the right
+one. Seconds count from the plant, or from the step's start, to the record; a grace period of 30 s may be part of it.
+*Paid* is what the ledger counts for all pods, *ran* what containerd says on the nodes. A node that is cut off works on
+for about 30 s until it misses its peers; the ledger ends with its last sign of life, as for a node without power.
 """
-
-from __future__ import annotations
 
 import signal
 import sys
@@ -14,7 +15,8 @@ from typing import Any
 import msgspec
 
 from platform_assets.base import failures
-from platform_assets.base.settings import REPOSITORY
+from proof.benchmarks import harness
+from proof.benchmarks.harness import Measure
 from tests.cluster.gang_faults import (
     GPU,
     Plant,
@@ -35,7 +37,6 @@ from tests.cluster.gang_faults import (
     then,
 )
 
-ROW = REPOSITORY / "docs/rows/gangs.md"
 RUNS = "*:lease; steps 2000 0.2; report"
 
 
@@ -164,45 +165,37 @@ def write(line: Line, path: Path) -> None:
         file.write(msgspec.json.encode(line) + b"\n")
 
 
-def table(lines: list[Line]) -> str:
-    """Return the page of what came of them, as Markdown."""
+def measures(lines: list[Line]) -> list[Measure]:
     newest = {line.what: line for line in lines}
     shown = [newest[item.what] for item in ENDINGS if item.what in newest]
     losses = [line for line in shown if is_loss(line.reason)]
-    cut_off = [line for line in losses if "cable" in line.what]
-    others = [line for line in losses if line not in cut_off]
-    rows = [
-        f"| {line.what} | {' or '.join(line.right)} | {'' if line.is_right else '**wrong**: '}{line.reason} "
-        f"| {line.said.replace('|', ' ')} | {line.took_s:.0f} | {line.paid_s:.0f} | {line.ran_s:.0f} |"
-        for line in shown
+    hours = {
+        "losses": losses,
+        "losses without nodes whose cable was cut": [line for line in losses if "cable" not in line.what],
+        "all endings": shown,
+    }
+
+    def wrong(line: Line) -> str:
+        return "" if line.is_right else f"; wrong: {line.reason}"
+
+    return [
+        Measure(f"endings whose class is right, of {len(shown)}", sum(line.is_right for line in shown)),
+        *(
+            Measure(
+                f"{name}: the ledger's seconds, % more or less than the nodes'",
+                (sum(line.paid_s for line in some) / sum(line.ran_s for line in some) - 1) * 100,
+            )
+            for name, some in hours.items()
+        ),
+        *(
+            Measure(
+                f"{line.what} ({' or '.join(line.right)}{wrong(line)}): s",
+                line.took_s,
+                peers={"paid": line.paid_s, "ran": line.ran_s},
+            )
+            for line in shown
+        ),
     ]
-    return f"""# Endings of steps on several nodes
-
-Written by `tests/cluster/gang_endings.py`. Each was planted once in a step of two to four pods on a real cluster of
-three nodes; *came out* is the class of the first attempt. *Ended* counts from when it was planted, or from the step's
-start, to the record; a grace period of 30 s may be part of it. *Paid* is what the ledger counts for all pods, *ran*
-what containerd says on the nodes.
-
-{sum(line.is_right for line in shown)} of {len(shown)} came out right.
-
-| hours | endings | the ledger, s | the nodes, s | difference |
-|---|---|---|---|---|
-{_hours("losses", losses)}
-{_hours("of these, a node whose cable was cut", cut_off)}
-{_hours("losses without those", others)}
-{_hours("all endings", shown)}
-
-What runs on a node that is cut off goes on until it misses its peers, about 30 s later. For the ledger it ended with
-the node's last sign of life, because a node without power looks the same.
-
-| planted | right is | came out | the launcher's words | ended after, s | paid, s | ran, s |
-|---|---|---|---|---|---|---|
-""" + "".join(f"{row}\n" for row in rows)
-
-
-def _hours(name: str, lines: list[Line]) -> str:
-    paid_s, ran_s = sum(line.paid_s for line in lines), sum(line.ran_s for line in lines)
-    return f"| {name} | {len(lines)} | {paid_s:.0f} | {ran_s:.0f} | {(paid_s / ran_s - 1) * 100:+.2f} % |"
 
 
 def is_loss(reason: str) -> bool:
@@ -211,9 +204,10 @@ def is_loss(reason: str) -> bool:
 
 
 def main() -> None:
-    """Write the table."""
+    """Keep the figures from the lines that `test_gang_endings.py` left in a file: `... gang_endings FILE`."""
     lines = [msgspec.json.decode(line, type=Line) for line in Path(sys.argv[1]).read_bytes().splitlines()]
-    ROW.write_text(table(lines), encoding="utf-8")
+    command = "make cluster-test ARGS=tests/cluster/test_gang_endings.py"
+    harness.write(command, [measure.line("gangs") for measure in measures(lines)])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What can be done to a step on several nodes: power, cables, evictions, deletions, signals, quotas, the API."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable

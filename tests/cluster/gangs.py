@@ -1,7 +1,5 @@
 """A step on several nodes without its launcher: the launcher's own Job, Service and NetworkPolicy, made of any pod."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,7 +41,6 @@ class Gang:
 
     @property
     def name(self) -> str:
-        """The name of the three objects."""
         return str(self.job["metadata"]["name"])
 
     @property
@@ -60,18 +57,15 @@ class Gang:
         client.NetworkingV1Api(self.api).create_namespaced_network_policy(self.namespace, self.policy)
 
     def delete(self) -> None:
-        """Delete all of it."""
         body = {"propagationPolicy": "Background"}
         client.BatchV1Api(self.api).delete_namespaced_job(self.name, self.namespace, body=body)
 
     def pods(self) -> list[client.V1Pod]:
-        """Return its pods by their number."""
         selector = f"{ATTEMPT}={self.job['metadata']['labels'][ATTEMPT]}"
         items = client.CoreV1Api(self.api).list_namespaced_pod(self.namespace, label_selector=selector).items
         return sorted(items, key=lambda pod: int(pod.metadata.labels[manifests.INDEX]))
 
     def wait_for_pods(self) -> None:
-        """Wait until all of its pods are there."""
         count = self.job["spec"]["completions"]
         wait_until(lambda: len(self.pods()) == count, PATIENCE_S, f"{self.name} has {count} pods")
 

@@ -1,12 +1,13 @@
 """Dagster's API, asked as the UI asks it."""
 
-from __future__ import annotations
-
 import http.client
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.cluster.waiting import wait_until
 
 LAUNCH = """
 mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -31,8 +32,24 @@ def ask(webserver: str, query: str, **variables: Any) -> dict[str, Any]:
     return dict(answer["data"])
 
 
+def launch(webserver: str, job: str, tags: Mapping[str, str], patience_s: float) -> str:
+    """Start a run by the UI's own request, and return its id."""
+    params = {
+        "selector": selector(job),
+        "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
+    }
+    results: list[dict[str, Any]] = []
+
+    def is_launched() -> bool:
+        # A webserver that has just started may not have loaded the code server's jobs yet.
+        results.append(ask(webserver, LAUNCH, params=params)["launchRun"])
+        return bool(results[-1]["__typename"] == "LaunchRunSuccess")
+
+    wait_until(is_launched, patience_s, f"a run of {job} is launched", lambda: str(results[-1]))
+    return str(results[-1]["run"]["runId"])
+
+
 def status(webserver: str, run: str) -> str:
-    """Return the status of a run."""
     return str(ask(webserver, STATUS, run=run)["runOrError"]["status"])
 
 

@@ -1,7 +1,5 @@
 """What guards the namespace in deploy/kubernetes, for a namespace of a test."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A session that holds a cluster with a running pod until it is killed: test_killed_session.py runs it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Container images made of files of this machine, without a container engine."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -6,8 +6,6 @@ input or PARENT ends, and prints one line per thing that could not be removed. I
 kernel kills the init, and the next cluster's `cleanup.sweep` removes the rest.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

@@ -1,7 +1,5 @@
 """End the pods of a training in ten ways, each once the training has come further than what it went on from."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,22 +42,17 @@ class Killer:
         for number, way in enumerate(ways, start=1):
             self.end_next(way, is_last=number == len(ways))
 
-    def next_at_work(self, what_for: str) -> Any:
-        """Wait for a training that has got further, and return its pod."""
+    def end_next(self, way: str, *, is_last: bool) -> None:
+        """Wait for a training that has got further, and end it."""
         found: list[tuple[Any, Mapping[str, Any]]] = []
 
         def is_at_work() -> bool:
             found[:] = list(self._at_work())
             return bool(found)
 
-        wait_until(is_at_work, PATIENCE_S, f"a training is at work, {what_for}", self._described)
+        wait_until(is_at_work, PATIENCE_S, f"a training is at work, to be ended: {way}", self._described)
         pod, progress = found[0]
         self.hit.append(progress)
-        return pod
-
-    def end_next(self, way: str, *, is_last: bool) -> None:
-        """Wait for a training that has got further, and end it."""
-        pod = self.next_at_work(f"to be ended: {way}")
         if is_last:
             set_slow(self.runs, "/nowhere")
         WAYS[way](self, pod)

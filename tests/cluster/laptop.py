@@ -1,7 +1,5 @@
 """The same loop on one machine: jobs as processes of a checkout, the Bento under `bentoml serve`, files in a folder."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -33,7 +31,6 @@ class Laptop:
         return Settings.from_environment({"DRIFTLINE_STATE": str(self.state)})
 
     def job(self, verb: str, *keys: str) -> None:
-        """Run a job to its end."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         command = [sys.executable, "-m", "tests.doubles.laptop", verb, self.product, *keys]
         places = {"PYTHONPATH": str(self.checkout), "DRIFTLINE_STATE": str(self.state)}

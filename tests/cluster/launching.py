@@ -1,7 +1,5 @@
 """Runs of `step_runs.py` as processes of their own, which a test may kill."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
@@ -47,11 +45,9 @@ class Run:
     log: Path
 
     def text(self) -> str:
-        """Return the run's log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def wait_for(self, line: str) -> None:
-        """Wait until the log has a line with this text."""
         wait_until(lambda: line in self.text(), PATIENCE_S, f"the run's log has {line!r}", self.tail)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -60,7 +56,6 @@ class Run:
         self.process.wait(PATIENCE_S)
 
     def ended(self, patience_s: float = PATIENCE_S) -> Result:
-        """Return how the step ended, once the run is over."""
         self.process.wait(patience_s)
         assert self.result.exists(), self.tail()
         return msgspec.json.decode(self.result.read_bytes(), type=Result)
@@ -134,7 +129,6 @@ class Launching:
         return self.runs[-1]
 
     def run(self, *acts: str, **more: Any) -> Result:
-        """Run a step to its end."""
         return self.start(*acts, **more).ended()
 
     def put(self, name: str) -> None:

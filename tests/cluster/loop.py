@@ -1,11 +1,9 @@
 """A live product's loop on a cluster and on a laptop: what both need, and what must be equal."""
 
-from __future__ import annotations
-
 import http.client
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,10 +37,28 @@ Question = Mapping[str, Any]
 def at_work(
     cluster: Cluster, images: Images, s3: S3Server, postgres: PostgresServer, folder: Path
 ) -> Iterator[Platform]:
-    """Run the platform in the cluster, with an empty store whose name is the folder's."""
+    """Run the platform in the cluster, with an empty store whose name is the folder's, and a bucket for logs."""
+    environment = {"DRIFTLINE_LOGS_BUCKET": LOGS, **SMALL, **postgres.environment(), **s3.environment()}
+    s3.make_bucket(LOGS)
+    with _deployed(cluster, images, environment, folder) as platform:
+        yield platform
+    s3.remove_bucket(LOGS)
+
+
+@contextmanager
+def services_alone(cluster: Cluster, image: str, s3: S3Server, folder: Path) -> Iterator[Platform]:
+    """Run the base without any of the platform's own pods, and a store; the image of services is the only one."""
+    images = Images(platform=image, trainer=image, service=image, libraries="")
+    with _deployed(cluster, images, s3.environment(), folder, parts=()) as platform:
+        yield platform
+
+
+def _deployed(
+    cluster: Cluster, images: Images, environment: Mapping[str, str], folder: Path, **parts: Sequence[str]
+) -> AbstractContextManager[Platform]:
     secrets: dict[str, dict[str, str]] = {"driftline-postgres": {}, "driftline-store": {}}
-    variables = {"DRIFTLINE_ROOT": f"s3://{BUCKET}/{folder.name}", "DRIFTLINE_LOGS_BUCKET": LOGS}
-    for name, text in {**postgres.environment(), **s3.environment()}.items():
+    variables = {"DRIFTLINE_ROOT": f"s3://{BUCKET}/{folder.name}"}
+    for name, text in environment.items():
         if name in ("DAGSTER_PG_USER", "DAGSTER_PG_PASSWORD"):
             secrets["driftline-postgres"][name] = text
         elif "KEY" in name:
@@ -51,8 +67,7 @@ def at_work(
             variables[name] = text
     overlay = folder / "overlay"
     overlay.mkdir()
-    with deployed(cluster, images, variables | SMALL, secrets, overlay) as platform:
-        yield platform
+    return deployed(cluster, images, variables, secrets, overlay, **parts)
 
 
 def ask(address: str, question: Question, timeout_s: float = 30.0) -> tuple[int, Any]:

@@ -1,16 +1,12 @@
 """Debian's Prometheus and Alertmanager as a pod of the cluster, with the files of deploy/monitoring as they are."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -73,22 +69,6 @@ class Monitoring:
         active = self._get(9090, "/api/v1/targets")["data"]["activeTargets"]
         return {f"{item['labels']['job']} {item['labels'].get('pod')}": item["health"] for item in active}
 
-    def notified(self) -> str:
-        """Return the alerts that Alertmanager has, as amtool prints them."""
-        argv = ["amtool", f"--alertmanager.url=http://{self.address}:9093", "alert", "--output=extended"]
-        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-
-    def photograph(self, file: Path) -> None:
-        """Save a picture of Prometheus' page of alerts, by Debian's Chromium."""
-        argv = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        argv += [
-            "--window-size=1200,1500",
-            f"--screenshot={file}",
-            "--virtual-time-budget=4000",
-            f"http://{self.address}:9090/classic/alerts",
-        ]
-        subprocess.run(argv, capture_output=True, check=False, timeout=PATIENCE_S)
-
     def _get(self, port: int, path: str) -> Any:
         with closing(http.client.HTTPConnection(self.address, port, timeout=30)) as connection:
             connection.request("GET", path)
@@ -110,14 +90,11 @@ def at_work(cluster: Cluster, folder: Path, webhook: Webhook, watched: str) -> I
     try:
         Pods(cluster.core, NAMESPACE).wait_until_ready(NAME)
         monitoring = Monitoring(str(cluster.core.read_namespaced_pod(NAME, NAMESPACE).status.pod_ip))
-        wait_until(partial(_is_evaluating, monitoring), PATIENCE_S, "Prometheus evaluates its rules")
+        # The Watchdog fires from the first evaluation on.
+        wait_until(lambda: bool(monitoring.firing()), PATIENCE_S, "Prometheus evaluates its rules")
         yield monitoring
     finally:
         cluster.kubectl("delete", "--filename", str(path), "--ignore-not-found", "--timeout=120s")
-
-
-def _is_evaluating(monitoring: Monitoring) -> bool:
-    return bool(monitoring.firing())  # the Watchdog
 
 
 def write_image(path: Path) -> None:

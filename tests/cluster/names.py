@@ -1,7 +1,5 @@
 """What other clusters bring along, in one that was started here: names of Services, metrics of pods, queues of Jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

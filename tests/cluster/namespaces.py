@@ -1,7 +1,5 @@
 """Namespaces for single tests."""
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager

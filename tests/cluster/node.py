@@ -4,8 +4,6 @@ The machine has its own network, processes, /run, /var/lib and /var/log. What li
 /run, its network and its processes do not.
 """
 
-from __future__ import annotations
-
 import json
 import signal
 from dataclasses import dataclass, field
@@ -65,7 +63,6 @@ class Node:
         return self.space
 
     def create(self) -> None:
-        """Write what lies on the node's disk."""
         for folder in ("cni", "lib", "log"):
             (self.disk / folder).mkdir(parents=True)
         alternatives = f"DNS:{self.name},IP:{self.cable.address}"
@@ -95,7 +92,7 @@ class Node:
         )
         self.cable.lay(self.space)
         self._create_cgroups()
-        service = self.start_containerd()
+        service = self._start("containerd", "containerd", f"--config={self.disk / 'containerd.toml'}")
         wait_until(self._containerd_answers, STARTED_S, f"containerd of {self.name} answers", service.tail)
         self.start_kubelet()
         assets = self.control.assets
@@ -111,12 +108,7 @@ class Node:
         self.space = None
         cleanup.remove_cgroups(*(path / self.name for path in cleanup.cgroups(self.cluster)))
 
-    def start_containerd(self) -> Service:
-        """Start containerd."""
-        return self._start("containerd", "containerd", f"--config={self.disk / 'containerd.toml'}")
-
     def start_kubelet(self) -> Service:
-        """Start the kubelet with the configuration as it is now."""
         self._write("kubelet.json", json.dumps(self._kubelet() | self.settings))
         return self._start(
             "kubelet",
@@ -137,7 +129,6 @@ class Node:
         self.service(name).kill(number)
 
     def send(self, name: str, number: int) -> None:
-        """Send a signal to one of the node's own processes."""
         self.service(name).send(number)
 
     def kill_container(self, container: str, number: int = signal.SIGKILL) -> None:

@@ -1,7 +1,5 @@
 """Open what tests of steps need, for pytest's fixtures and for rows of `make chaos`."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import uuid
@@ -19,6 +17,7 @@ from tests.cluster.cluster import Cluster, started
 from tests.cluster.namespaces import fresh_namespace
 from tests.cluster.pods import Pods
 from tests.cluster.requirements import ASSETS, missing
+from tests.cluster.spaces import environment
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.trainer import TrainerImage
 from tests.doubles.s3_server import S3Server
@@ -36,8 +35,7 @@ def pushed_steps(cluster: Cluster, built: TrainerImage) -> TrainerImage:
 
 def store_environment(s3: S3Server) -> dict[str, str]:
     """Return the environment of a process in the cluster's network that reaches the S3 server."""
-    variables = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return {**variables, **s3.environment()}
+    return {**environment(), **s3.environment()}
 
 
 def step_runs(pods: Pods, cluster: Cluster, steps: TrainerImage, s3: S3Server, state: Path) -> StepRuns:
@@ -70,7 +68,6 @@ class Opened:
 
     @contextmanager
     def runs(self) -> Iterator[StepRuns]:
-        """Return runs in a namespace of their own."""
         with fresh_namespace(self.cluster.core) as name, accounts.granted(self.cluster, name):
             pods = Pods(client.CoreV1Api(self.cluster.api), name)
             yield step_runs(pods, self.cluster, self.steps, self.s3, self.folder / name)

@@ -1,7 +1,5 @@
 """Open a cluster with the platform on it, for rows of `make chaos` that launch no step."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from unittest.mock import patch
 
 from tests.cluster import loop, names, opened, servers
 from tests.cluster.cluster import started
-from tests.cluster.loop import BUCKET, LOGS
+from tests.cluster.loop import BUCKET
 from tests.cluster.platform import Images, Platform
 from tests.cluster.requirements import ASSETS, missing
 from tests.doubles.postgres_server import PostgresServer
@@ -41,5 +39,4 @@ def opened_platform(image: str) -> Iterator[tuple[Platform, PostgresServer]]:
             pushed = cluster.registry.push_built("platform", image)
             images = Images(platform=pushed, trainer=pushed, service=pushed, libraries="")
             names.serve_names(cluster, folder)
-            s3.make_bucket(LOGS)
             yield stack.enter_context(loop.at_work(cluster, images, s3, postgres, folder)), postgres

@@ -1,7 +1,5 @@
 """The platform on a cluster: the overlay `local` of deploy/kubernetes with values as a team would write them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +24,7 @@ LIMITS = FOLDER / "components/service-cpu-limits"
 PARTS = ("code", "daemon", "webserver")
 ALL_PARTS = (*PARTS, "webserver-read-only", "exporter")
 NOBODY = "192.0.2.1"
-NOT_APPLIED = {
-    "disableNameSuffixHash": True,
-    "annotations": {"config.kubernetes.io/local-config": "true"},
-}
+NOT_APPLIED = {"disableNameSuffixHash": True, "annotations": {"config.kubernetes.io/local-config": "true"}}
 STARTED = "--timeout=300s"
 PART_OF = "app.kubernetes.io/part-of=driftline"
 
@@ -74,7 +69,6 @@ class Platform:
         self.kubectl("rollout", "status", STARTED, f"deployment/{deployment}")
 
     def kubectl(self, *argv: str) -> str:
-        """Run kubectl in the platform's namespace."""
         return self.cluster.kubectl(f"--namespace={NAMESPACE}", *argv)
 
     def pods(self, selector: str = "") -> list[Any]:
@@ -95,7 +89,6 @@ class Platform:
         return name
 
     def address(self, service: str) -> str:
-        """Return the URL of a Service."""
         spec = self.cluster.core.read_namespaced_service(service, NAMESPACE).spec
         return f"http://{spec.cluster_ip}:{spec.ports[0].port}"
 
@@ -216,9 +209,3 @@ def _write_top(folder: Path, images: Images, secrets: Mapping[str, Mapping[str, 
         "generatorOptions": {"disableNameSuffixHash": True},
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(top, sort_keys=False), encoding="utf-8")
-
-
-def volumes(pod: Any) -> set[str]:
-    """Return the kinds of a pod's volumes."""
-    kinds = client.ApiClient().sanitize_for_serialization(pod.spec.volumes or [])
-    return {next(kind for kind in volume if kind != "name") for volume in kinds}

@@ -1,7 +1,5 @@
 """The three images, and platform and trainer with a product of tests as the only one."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Mapping

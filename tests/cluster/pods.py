@@ -1,7 +1,5 @@
 """Pods as tests need them, and what became of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +18,7 @@ Manifest = dict[str, Any]
 def manifest(name: str, image: str, script: str, *, memory: str = "64Mi", **spec: Any) -> Manifest:
     """Return a pod that runs a shell script once, as Pod Security "restricted" demands; `spec` overrides its spec."""
     resources = {"requests": {"cpu": "50m", "memory": memory}, "limits": {"cpu": "500m", "memory": memory}}
-    container = {
-        "name": "main",
-        "image": image,
-        "args": [script],
-        "resources": resources,
-        "securityContext": SECURITY,
-    }
+    container = {"name": "main", "image": image, "args": [script], "resources": resources, "securityContext": SECURITY}
     security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     return {
         "apiVersion": "v1",
@@ -45,13 +37,10 @@ def manifest(name: str, image: str, script: str, *, memory: str = "64Mi", **spec
 
 @dataclass(frozen=True)
 class Pods:
-    """The pods of one namespace."""
-
     api: client.CoreV1Api
     namespace: str
 
     def create(self, pod: Mapping[str, Any]) -> str:
-        """Create a pod and return its name."""
         self.api.create_namespaced_pod(self.namespace, dict(pod))
         return str(pod["metadata"]["name"])
 
@@ -67,7 +56,6 @@ class Pods:
         return str(answer.data.decode("utf-8"))
 
     def wait_for_phase(self, name: str, *phases: str) -> Any:
-        """Return the pod as soon as it is in one of the phases."""
         pods = []
 
         def is_there() -> bool:
@@ -83,11 +71,9 @@ class Pods:
         return pod.status.container_statuses[0].state.terminated
 
     def wait_until_running(self, name: str) -> Any:
-        """Return the running pod."""
         return self.wait_for_phase(name, "Running")
 
     def wait_until_ready(self, name: str) -> Any:
-        """Return the pod once its containers are ready."""
         self.wait_for_condition(name, "Ready", "True")
         return self.read(name)
 
@@ -102,7 +88,6 @@ class Pods:
         return matching()[0]
 
     def wait_until_gone(self, name: str) -> None:
-        """Wait until the API has no such pod."""
         wait_until(lambda: not self.exists(name), PATIENCE_S, f"pod {name} is gone", lambda: self.describe(name))
 
     def wait_for_reason(self, name: str, *reasons: str) -> Any:
@@ -136,7 +121,6 @@ class Pods:
         raise TimeoutError(f"pod {name} was not deleted within {PATIENCE_S:g} s\n{self.describe(name)}")
 
     def describe(self, name: str) -> str:
-        """Return a pod's status and events, for a message."""
         events = self.api.list_namespaced_event(self.namespace, field_selector=f"involvedObject.name={name}").items
         lines = [f"{event.reason}: {event.message}" for event in events]
         status = self.read(name).to_dict()["status"] if self.exists(name) else "not there"

@@ -1,7 +1,5 @@
 """A pod that network policies let through to Dagster's UI, for requests of tests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.cluster.pods import SECURITY

@@ -1,7 +1,5 @@
 """An image registry, and pushing to one."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable
@@ -35,7 +33,6 @@ class Registry:
         return pushed
 
     def push_built(self, name: str, image: str) -> str:
-        """Push an image of podman's storage, and return its name by digest, which stays as it is."""
         return self._copy(f"containers-storage:{image}", name, "--preserve-digests")
 
     def _copy(self, source: str, name: str, *flags: str) -> str:

@@ -1,7 +1,5 @@
 """Release a small model that nobody trained, so that the service of a product can start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from platform_assets.base import naming

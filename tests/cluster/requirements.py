@@ -1,7 +1,5 @@
 """What a cluster of our own needs on this machine."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """The rights that deploy/ grants, why, and which of them the API server's audit log shows in use."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +10,7 @@ from typing import Any
 import yaml
 
 from platform_assets.base.settings import REPOSITORY
+from tests.cluster import connections
 
 DOCUMENT = REPOSITORY / "docs/rights.md"
 FILE = REPOSITORY / "deploy/kubernetes/base/rights.yaml"
@@ -163,19 +162,20 @@ def document(situations: Mapping[Right, str]) -> str:
     ]
     return "\n".join(
         [
-            "# Rights on Kubernetes",
+            "# Rights and connections on Kubernetes",
             "",
             "What `deploy/kubernetes/base/rights.yaml` grants, and for `workloads` its component `kueue`, why, and the",
             "test of `tests/cluster` in which the API server's audit log shows the request, made under that account",
             "and allowed. Written by `make cluster-test RECORD_RIGHTS=1`. Of jobs, services and networkpolicies",
             "`admission.yaml` lets `driftline-retrain` make those of steps only, and lets it and `driftline-code`",
             "end no other jobs. Runs that train nothing, steps and services have no rights here, and no token. What",
-            "each may write in the store: [another table](store_rights.md). Kubernetes tells everybody its version",
-            "and, by `create selfsubjectaccessreviews`, their rights.",
+            "each may write in the store: [security](security.md#rights-at-the-store). Kubernetes tells",
+            "everybody its version and, by `create selfsubjectaccessreviews`, their rights.",
             "",
             "| account | request | namespace | reason | seen in |",
             "|---|---|---|---|---|",
             *rows,
             "",
+            connections.document(),
         ]
     )

@@ -1,7 +1,5 @@
 """Dagster's launcher of runs as deploy/kubernetes/base configures it, in this process, with an account of deploy/."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Servers that pods reach: S3 and PostgreSQL, as processes of this machine next to the control plane."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +29,6 @@ def address(cluster: Cluster) -> str:
 
 @contextmanager
 def s3_running(cluster: Cluster, folder: Path, bucket: str) -> Iterator[S3Server]:
-    """Run an S3 server that pods reach, with a bucket."""
     at = address(cluster)
     with cluster.network(), s3_server.running(folder, at, DIES_WITH_PYTEST) as server:
         server.make_bucket(bucket)

@@ -49,19 +49,16 @@ class Service:
         return int(nsenter.children()[0].pid)
 
     def send(self, number: int) -> None:
-        """Send a signal."""
         os.kill(self.pid(), number)
         if number == signal.SIGCONT:
             os.kill(self.process.pid, number)  # nsenter stops with its child, and does not go on with it
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal and wait for the end."""
         if self.is_running():
             os.kill(self.pid(), number)
         self.process.wait(30)
 
     def tail(self, lines: int = 15) -> str:
-        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
@@ -201,25 +198,8 @@ class Cable:
         """Connect the node."""
         gateway = f"172.30.{self.number}.1"
         # In the network namespace alone: `ip` finds the other end by the machine's process id.
-        subprocess.run(
-            [
-                "nsenter",
-                f"--target={self.host.init}",
-                "--net",
-                "ip",
-                "link",
-                "add",
-                f"node{self.number}",
-                "type",
-                "veth",
-                "peer",
-                "name",
-                "up0",
-                "netns",
-                str(node.init),
-            ],
-            check=True,
-        )
+        add = f"ip link add node{self.number} type veth peer name up0 netns {node.init}"
+        subprocess.run(["nsenter", f"--target={self.host.init}", "--net", *add.split()], check=True)
         self.host.shell(f"ip address add {gateway}/30 dev node{self.number}")
         node.shell(f"ip address add {self.address}/30 dev up0; ip link set up0 up; ip route add default via {gateway}")
         self.plug()

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import msgspec
 from kubernetes import client
 
 from platform_assets.base.settings import Settings
 from platform_assets.engine.outside import Work
+from platform_assets.kubernetes import manifest
 from platform_assets.kubernetes.launcher import KubernetesLauncher
+from platform_assets.launch.attempt import begin, prepare
+from platform_assets.launch.endings import Try
 from platform_assets.launch.launchers import StepLauncher
 from platform_assets.launch.profiles import StepProfile
 from platform_assets.store.ledgers import Ledgers
@@ -50,6 +54,13 @@ class Outcome:
 
     result: Mapping[str, Any]
     lines: Sequence[str]
+
+
+def pod_of(settings: Settings, plan: Try, work: Work = WORK, attempt: str | None = None, **more: Any) -> Any:
+    """Return the pod that the launcher makes of an attempt whose run nobody knows."""
+    facts = begin(work, plan, run_id="unknown", launcher="kubernetes")
+    prepared = prepare(settings.root, msgspec.structs.replace(facts, id=attempt or facts.id))
+    return manifest.pod(settings, "platform_assets.launch.train", plan, prepared, {}, **more)
 
 
 def run_step(
@@ -137,7 +148,6 @@ class StepRuns:
         return {**inherited, **self.environment, "KUBECONFIG": str(folder / "kubeconfig")}
 
     def wait_until_empty(self) -> None:
-        """Wait until the namespace has no pod."""
         api, namespace = self.pods.api, self.pods.namespace
         wait_until(lambda: not api.list_namespaced_pod(namespace).items, STARTED_S, "there is no pod left")
 
@@ -153,5 +163,4 @@ class StepRuns:
         return [record.document() for _, record in reversed(unique_attempts(entries))]
 
     def reasons(self) -> list[str]:
-        """Return the reason of each attempt, the oldest first."""
         return [record["reason"] for record in self.records()]

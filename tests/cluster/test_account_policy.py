@@ -5,8 +5,6 @@ launcher of steps, each changed in one thing. They are sent as dry runs, which t
 What that account may make and delete besides pods is judged by `driftline-gangs`.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,15 +17,14 @@ from kubernetes import client
 
 from platform_assets.base.settings import AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
-from platform_assets.kubernetes import manifest
 from platform_assets.kubernetes.api import ATTEMPT
-from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from tests.cluster import accounts, gangs, guards, pods, run_launcher
 from tests.cluster.cluster import Cluster
 from tests.cluster.gangs import Gang
 from tests.cluster.rights import CODE, DAEMON, RUN
+from tests.cluster.step_runs import pod_of
 from tests.cluster.waiting import wait_until
 
 NAME, GANGS = "driftline-accounts", "driftline-gangs"
@@ -91,10 +88,7 @@ class Guarded:
             **variables,
         }
         work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
-        plan = first_try(PROFILES["cpu_small"])
-        launch = begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
-        settings = Settings.from_environment(environment)
-        return dict(manifest.pod(settings, "platform_assets.launch.train", plan, prepare(settings.root, launch), {}))
+        return dict(pod_of(Settings.from_environment(environment), first_try(PROFILES["cpu_small"]), work))
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +193,18 @@ def _field(name: str, value: Any) -> Change:
     return lambda _, spec: _container(spec).update({name: value})
 
 
+def _volume(kind: str = "configMap", **source: Any) -> Change:
+    return lambda _, spec: spec["volumes"].append({"name": "evil", kind: source})
+
+
+def _variable(name: str, value: str) -> Change:
+    return lambda _, spec: _container(spec)["env"].append({"name": name, "value": value})
+
+
+def _image(old: str, new: str) -> Change:
+    return lambda _, spec: _container(spec).update(image=_container(spec)["image"].replace(old, new, 1))
+
+
 def _label(name: str, value: str) -> Change:
     return lambda metadata, _: metadata["labels"].update({name: value})
 
@@ -257,9 +263,7 @@ OF_RUNS: dict[str, Change] = {
     "another product": _of_product("flight_delays", "orders"),
     "as a bento": _label("driftline/bento", "sha256"),
     "image": _field("image", FOREIGN),
-    "image with our name in front": lambda _, spec: _container(spec).update(
-        image=_container(spec)["image"].replace("@", "-evil@")
-    ),
+    "image with our name in front": _image("@", "-evil@"),
     "command": _field("command", ["sh", "-c", "id"]),
     "arguments": _field("args", ["sh", "-c", "id"]),
     "no arguments": lambda _, spec: _container(spec).pop("args"),
@@ -277,13 +281,9 @@ OF_RUNS: dict[str, Change] = {
     "liveness": _field("livenessProbe", PROBE),
     "readiness": _field("readinessProbe", PROBE),
     "startup": _field("startupProbe", PROBE),
-    "variable": lambda _, spec: _container(spec)["env"].append({"name": "PYTHONPATH", "value": "/tmp"}),
-    "region with an address": lambda _, spec: _container(spec)["env"].append(
-        {"name": "AWS_REGION", "value": "evil.example/x?"}
-    ),
-    "variable of a variable": lambda _, spec: _container(spec)["env"].append(
-        {"name": "AWS_ROLE_ARN", "value": "$(DRIFTLINE_SIGNING_KEY)"}
-    ),
+    "variable": _variable("PYTHONPATH", "/tmp"),
+    "region with an address": _variable("AWS_REGION", "evil.example/x?"),
+    "variable of a variable": _variable("AWS_ROLE_ARN", "$(DRIFTLINE_SIGNING_KEY)"),
     "variables": lambda _, spec: _container(spec)["envFrom"].append({"configMapRef": {"name": "evil"}}),
     "files over the image's": _mounted({"mountPath": "/app/resources"}),
     "files over the image's by a detour": _mounted({"mountPath": "/var/run/secrets/../../../app/resources"}),
@@ -292,10 +292,8 @@ OF_RUNS: dict[str, Change] = {
     "the registry's secret as variables": _secret_ways("driftline-registry")["driftline-registry as variables"],
     **PRIORITIES,
     "priority of a step": lambda _, spec: spec.update(priorityClassName="driftline-step"),
-    "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "evil"}}),
-    "projected files": lambda _, spec: spec["volumes"].append(
-        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "evil"}}]}}
-    ),
+    "files": _volume(name="evil"),
+    "projected files": _volume("projected", sources=[{"configMap": {"name": "evil"}}]),
     "hosts": lambda _, spec: spec.update(hostAliases=[{"ip": "192.0.2.1", "hostnames": ["postgres"]}]),
     "names": lambda _, spec: spec.update(dnsConfig={"nameservers": ["192.0.2.1"]}),
     "account of the code server": lambda _, spec: spec.update(serviceAccountName="driftline-code"),
@@ -403,20 +401,14 @@ OF_STEPS: dict[str, Change] = {
     "image of an init container": lambda _, spec: spec.update(
         initContainers=[_container(spec) | {"name": "b", "image": FOREIGN}]
     ),
-    "registry with our name in front": lambda _, spec: _container(spec).update(
-        image=_container(spec)["image"].replace("/", ".evil.example/", 1)
+    "registry with our name in front": _image("/", ".evil.example/"),
+    "files": _volume(name="driftline"),
+    "projected files": _volume("projected", sources=[{"configMap": {"name": "driftline"}}]),
+    "files of authorities with our name in front": _volume(name="driftline-ca-evil"),
+    "projected files of authorities": _volume(
+        "projected", sources=[{"configMap": {"name": CA}}, {"secret": {"name": "x"}}]
     ),
-    "files": lambda _, spec: spec["volumes"].append({"name": "evil", "configMap": {"name": "driftline"}}),
-    "projected files": lambda _, spec: spec["volumes"].append(
-        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "driftline"}}]}}
-    ),
-    "files of authorities with our name in front": lambda _, spec: spec["volumes"].append(
-        {"name": "evil", "configMap": {"name": "driftline-ca-evil"}}
-    ),
-    "projected files of authorities": lambda _, spec: spec["volumes"].append(
-        {"name": "evil", "projected": {"sources": [{"configMap": {"name": "driftline-ca"}}, {"secret": {"name": "x"}}]}}
-    ),
-    "claim": lambda _, spec: spec["volumes"].append({"name": "evil", "persistentVolumeClaim": {"claimName": "x"}}),
+    "claim": _volume("persistentVolumeClaim", claimName="x"),
 }
 
 
@@ -429,96 +421,71 @@ def test_a_run_that_trains_creates_pods_of_steps_and_no_others(guarded: Guarded,
     assert NAME in guarded.refusal(RUN, "job", _changed(job, "job", OF_STEPS[change]))
 
 
-def _of_job(**values: Any) -> Callable[[Gang], object]:
+Act = Callable[[Gang], object]
+
+
+def _job(**values: Any) -> Act:
     return lambda gang: gang.job["spec"].update(values)
 
 
-def _of_service(**values: Any) -> Callable[[Gang], object]:
+def _service(**values: Any) -> Act:
     return lambda gang: gang.service["spec"].update(values)
 
 
-def _of_policy(**values: Any) -> Callable[[Gang], object]:
+def _policy_of(**values: Any) -> Act:
     return lambda gang: gang.policy["spec"].update(values)
 
 
 PORTS = [{"port": 29400}]
 OTHERS = {"podSelector": {"matchLabels": {ATTEMPT: "another"}}}
-IS_OF_STEPS, IS_JOB = "those whose pods have the label driftline/attempt", "a Job of a step is Indexed"
-IS_SERVICE, IS_POLICY = "a Service of a step is headless", "a NetworkPolicy of a step selects pods"
-OF_GANGS: dict[str, tuple[str, str, Callable[[Gang], object]]] = {
-    "retries": ("job", IS_JOB, _of_job(backoffLimit=1)),
-    "retries by default": ("job", IS_JOB, lambda gang: gang.job["spec"].pop("backoffLimit")),
-    "retries per pod": ("job", IS_JOB, _of_job(backoffLimitPerIndex=1)),
-    "pods without a rank": ("job", IS_JOB, _of_job(completionMode="NonIndexed")),
-    "pods one after the other": ("job", IS_JOB, _of_job(parallelism=1)),
-    "pods of others": (
-        "job",
-        IS_JOB,
-        _of_job(manualSelector=True, selector={"matchLabels": {"app.kubernetes.io/component": "step"}}),
-    ),
-    "another controller": ("job", IS_JOB, _of_job(managedBy="evil.example/controller")),
-    "a job without an attempt": (
-        "job",
-        IS_OF_STEPS,
-        lambda gang: gang.job["spec"]["template"]["metadata"]["labels"].pop(ATTEMPT),
-    ),
-    "an address of the cluster": ("service", IS_SERVICE, _of_service(clusterIP=None, ports=PORTS)),
-    "a port of every node": ("service", IS_SERVICE, _of_service(clusterIP=None, type="NodePort", ports=PORTS)),
-    "a load balancer": ("service", IS_SERVICE, _of_service(clusterIP=None, type="LoadBalancer", ports=PORTS)),
-    "somebody's address": ("service", IS_SERVICE, _of_service(externalIPs=["192.0.2.1"], ports=PORTS)),
-    "somebody's name": (
-        "service",
-        IS_SERVICE,
-        _of_service(clusterIP=None, type="ExternalName", externalName="evil.example"),
-    ),
-    "a name that others look for": (
-        "service",
-        IS_SERVICE,
-        lambda gang: gang.service["metadata"].update(name="postgres"),
-    ),
-    "a service of other pods": ("service", IS_OF_STEPS, _of_service(selector={"app.kubernetes.io/component": "code"})),
-    "a service of any address": ("service", IS_OF_STEPS, lambda gang: gang.service["spec"].pop("selector")),
-    "a policy of every pod": ("network_policy", IS_OF_STEPS, _of_policy(podSelector={})),
-    "a policy of other pods": (
-        "network_policy",
-        IS_OF_STEPS,
-        _of_policy(podSelector={"matchLabels": {"app.kubernetes.io/component": "code"}}),
-    ),
-    "a policy by an expression": (
-        "network_policy",
-        IS_OF_STEPS,
-        _of_policy(podSelector={"matchExpressions": [{"key": ATTEMPT, "operator": "Exists"}]}),
-    ),
-    "open to everybody": ("network_policy", IS_POLICY, _of_policy(ingress=[{}])),
-    "to everybody": ("network_policy", IS_POLICY, _of_policy(egress=[{}])),
-    "to everybody on a port": ("network_policy", IS_POLICY, _of_policy(egress=[{"ports": PORTS}])),
-    "open to every pod": ("network_policy", IS_POLICY, _of_policy(ingress=[{"from": [{"podSelector": {}}]}])),
-    "to every pod": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [{"podSelector": {}}]}])),
-    "to every gang": (
-        "network_policy",
-        IS_POLICY,
-        _of_policy(egress=[{"to": [{"podSelector": {"matchExpressions": [{"key": ATTEMPT, "operator": "Exists"}]}}]}]),
-    ),
-    "to another gang": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [OTHERS]}])),
-    "open to another gang": ("network_policy", IS_POLICY, _of_policy(ingress=[{"from": [OTHERS]}])),
-    "to another gang too": (
-        "network_policy",
-        IS_POLICY,
-        lambda gang: gang.policy["spec"]["egress"][0]["to"].append(OTHERS),
-    ),
-    "to addresses": ("network_policy", IS_POLICY, _of_policy(egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}])),
-    "to other namespaces": (
-        "network_policy",
-        IS_POLICY,
-        lambda gang: gang.policy["spec"]["egress"][0]["to"][0].update(namespaceSelector={}),
-    ),
-    "a second rule for everybody": (
-        "network_policy",
-        IS_POLICY,
-        lambda gang: gang.policy["spec"]["ingress"].append({"from": []}),
-    ),
+EXISTS = {"matchExpressions": [{"key": ATTEMPT, "operator": "Exists"}]}
+OF = "app.kubernetes.io/component"
+IS_OF_STEPS = "those whose pods have the label driftline/attempt"
+GANGS_OF_OTHERS: dict[tuple[str, str], dict[str, Act]] = {
+    ("job", "a Job of a step is Indexed"): {
+        "retries": _job(backoffLimit=1),
+        "retries by default": lambda gang: gang.job["spec"].pop("backoffLimit"),
+        "retries per pod": _job(backoffLimitPerIndex=1),
+        "pods without a rank": _job(completionMode="NonIndexed"),
+        "pods one after the other": _job(parallelism=1),
+        "pods of others": _job(manualSelector=True, selector={"matchLabels": {OF: "step"}}),
+        "another controller": _job(managedBy="evil.example/controller"),
+    },
+    ("job", IS_OF_STEPS): {"no attempt": lambda gang: gang.job["spec"]["template"]["metadata"]["labels"].pop(ATTEMPT)},
+    ("service", "a Service of a step is headless"): {
+        "an address of the cluster": _service(clusterIP=None, ports=PORTS),
+        "a port of every node": _service(clusterIP=None, type="NodePort", ports=PORTS),
+        "a load balancer": _service(clusterIP=None, type="LoadBalancer", ports=PORTS),
+        "somebody's address": _service(externalIPs=["192.0.2.1"], ports=PORTS),
+        "somebody's name": _service(clusterIP=None, type="ExternalName", externalName="evil.example"),
+        "a name that others look for": lambda gang: gang.service["metadata"].update(name="postgres"),
+    },
+    ("service", IS_OF_STEPS): {
+        "a service of other pods": _service(selector={OF: "code"}),
+        "a service of any address": lambda gang: gang.service["spec"].pop("selector"),
+    },
+    ("network_policy", IS_OF_STEPS): {
+        "a policy of every pod": _policy_of(podSelector={}),
+        "a policy of other pods": _policy_of(podSelector={"matchLabels": {OF: "code"}}),
+        "a policy by an expression": _policy_of(podSelector=EXISTS),
+    },
+    ("network_policy", "a NetworkPolicy of a step selects pods"): {
+        "open to everybody": _policy_of(ingress=[{}]),
+        "to everybody": _policy_of(egress=[{}]),
+        "to everybody on a port": _policy_of(egress=[{"ports": PORTS}]),
+        "open to every pod": _policy_of(ingress=[{"from": [{"podSelector": {}}]}]),
+        "to every pod": _policy_of(egress=[{"to": [{"podSelector": {}}]}]),
+        "to every gang": _policy_of(egress=[{"to": [{"podSelector": EXISTS}]}]),
+        "to another gang": _policy_of(egress=[{"to": [OTHERS]}]),
+        "open to another gang": _policy_of(ingress=[{"from": [OTHERS]}]),
+        "to another gang too": lambda gang: gang.policy["spec"]["egress"][0]["to"].append(OTHERS),
+        "to addresses": _policy_of(egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]),
+        "to other namespaces": lambda gang: gang.policy["spec"]["egress"][0]["to"][0].update(namespaceSelector={}),
+        "a second rule for everybody": lambda gang: gang.policy["spec"]["ingress"].append({"from": []}),
+    },
 }
-"""What an account with rights for gangs could make of them besides, and which sentence refuses it."""
+"""What an account with rights for gangs could make of them besides, by kind and by the sentence that refuses it."""
+OF_GANGS = {name: (*key, act) for key, acts in GANGS_OF_OTHERS.items() for name, act in acts.items()}
 
 
 @pytest.mark.parametrize("change", list(OF_GANGS))

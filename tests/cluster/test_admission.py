@@ -1,7 +1,5 @@
 """An image without its digest is refused by the cluster: for pods, and for whatever has a template of one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +34,6 @@ def guarded(reachable: Cluster, namespace: str, pods: Pods, tmp_path: Path) -> I
 
 
 def _refusal(pods: Pods, image: str, **spec: Any) -> str | None:
-    """Return why a pod is refused, None if it is not."""
     try:
         pods.api.create_namespaced_pod(pods.namespace, manifest("probe", image, "exit 0", **spec), dry_run="All")
     except client.ApiException as problem:

@@ -4,13 +4,10 @@ The platform runs with both on a real cluster. Pods of a step and a service have
 command: they read the store with each client.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -18,8 +15,6 @@ from kubernetes import client
 
 from platform_assets.base.settings import AUTHORITIES, AUTHORITY_VARIABLES, Settings
 from platform_assets.engine.outside import Work
-from platform_assets.kubernetes import manifest
-from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.store import objects
@@ -33,6 +28,7 @@ from tests.cluster.pods import Manifest, Pods
 from tests.cluster.rights import RUN
 from tests.cluster.servers import DIES_WITH_PYTEST
 from tests.cluster.spaces import HOST
+from tests.cluster.step_runs import pod_of
 from tests.cluster.waiting import wait_until
 from tests.doubles import postgres_server, tls_proxy
 from tests.doubles.postgres_server import MISSING, binaries
@@ -201,9 +197,7 @@ def test_a_step_reads_the_store_and_the_policy_lets_it_in(here: Deployment) -> N
     """As the account of runs creates it, with the settings that a run has."""
     work = Work(product="flight_delays", step="train", cutoff="2013-07-01", fingerprint="ab" * 32)
     plan = first_try(PROFILES["cpu_small"].replace(cores=1))
-    launch = begin(work, plan, run_id="7e4a6dfa", launcher="kubernetes")
-    settings = Settings.from_environment(_values_in(here))
-    step: Any = manifest.pod(settings, "platform_assets.launch.train", plan, prepare(settings.root, launch), {})
+    step = pod_of(Settings.from_environment(_values_in(here)), plan, work)
     account = accounts.configuration_of(here.platform.cluster, RUN, NAMESPACE)
     assert here.read(step, client.CoreV1Api(client.ApiClient(account))) == CONTENT
 

@@ -5,8 +5,6 @@ the API server by the addresses of their Services, and to servers of this machin
 and what only the overlay `production` lets pods reach.
 """
 
-from __future__ import annotations
-
 import copy
 import socket
 import threading
@@ -56,7 +54,7 @@ PEERS = {CONTROLLER: "controller", SCRAPER: "scraper"}
 WEBHOOK, TOKENS, PRIVATE = "a webhook", "the token service", "a private server"
 HTTPS = {WEBHOOK: "203.0.113.1", TOKENS: "10.0.2.1", PRIVATE: HOST}
 """Addresses with a server on port 443: a public one of nobody, one in the network of the overlay's values, and ours."""
-MAIL, ALERTMANAGER = "a mail server", "alertmanager"
+ALERTMANAGER = "alertmanager"
 ALERTMANAGER_PORT = 9093
 LISTENING = 4180
 """Where components listen in this test that listen nowhere else."""
@@ -87,17 +85,14 @@ class Net:
     targets: Mapping[str, str]
 
     def enforce(self, changed: Policies) -> None:
-        """Put these policies in force."""
         path = self.folder / "policies.yaml"
         path.write_text(yaml.safe_dump_all(changed), encoding="utf-8")
         self.cluster.kubectl("apply", "--filename", str(path))
 
     def drop(self, policy: str) -> None:
-        """Take a policy out of force."""
         self.cluster.kubectl("delete", "networkpolicy", policy, f"--namespace={self.namespace}")
 
     def reached(self, sources: list[str]) -> set[Connection]:
-        """Return the connections that can be opened now."""
         with ThreadPoolExecutor(len(sources)) as pool:
             return set[Connection]().union(*pool.map(self._reached_by, sources))
 
@@ -151,7 +146,6 @@ def _https(cluster: Cluster) -> Iterator[None]:
         with ExitStack() as stack:
             for address in HTTPS.values():
                 stack.enter_context(_listening(address, 443))
-            stack.enter_context(_listening(HTTPS[WEBHOOK], 587))
             yield
     finally:
         for address in set(HTTPS.values()) - {HOST}:
@@ -178,7 +172,7 @@ def net(cluster: Cluster, shell: str, tmp_path_factory: pytest.TempPathFactory) 
         targets = {name: _open(addresses[name], PORTS.get(name, LISTENING)) for name in (*COMPONENTS, STRANGER)}
         targets |= {name: _open(HOST, port) for name, port in servers.items()}
         targets |= {name: _open(address, 443) for name, address in HTTPS.items()}
-        targets |= {MAIL: _open(HTTPS[WEBHOOK], 587), ALERTMANAGER: _open(addresses[ALERTMANAGER], ALERTMANAGER_PORT)}
+        targets |= {ALERTMANAGER: _open(addresses[ALERTMANAGER], ALERTMANAGER_PORT)}
         targets |= {KUBERNETES: _open(*_service(cluster, "default", "kubernetes")), DNS: _ask(cluster)}
         yield Net(cluster, here, folder, _policies(cluster, folder, servers, here, outside), places, targets)
 
@@ -199,7 +193,6 @@ def _policies(cluster: Cluster, folder: Path, servers: Mapping[str, int], namesp
 
 
 def _run(cluster: Cluster, image: str, places: Mapping[str, str]) -> dict[str, str]:
-    """Run a pod per name, and return their addresses."""
     for name, namespace in places.items():
         Pods(cluster.core, namespace).create(_pod(name, image))
     return {
@@ -237,17 +230,13 @@ def _ask(cluster: Cluster) -> str:
 def _expected(net: Net) -> set[Connection]:
     """Return what is allowed: everybody in the namespace may ask DNS, and without policies all of other namespaces."""
     inside = [*COMPONENTS, STRANGER]
+    elsewhere = [name for name in net.targets if name not in inside]
     listed = {connection for connection in REASONS if connection.source in COMPONENTS}
     others = (*PEERS.values(), OUTSIDER, ALERTMANAGER)
-    free = {Connection(name, target) for name in others for target in _outside(net)}
+    free = {Connection(name, target) for name in others for target in elsewhere}
     free -= {Connection(ALERTMANAGER, ALERTMANAGER)}
     outside = {Connection(PEERS[CONTROLLER], "proxy"), Connection(PEERS[SCRAPER], "exporter")}
     return listed | {Connection(name, DNS) for name in inside} | free | outside
-
-
-def _outside(net: Net) -> list[str]:
-    """Return the targets that are not pods of the namespace."""
-    return [name for name in net.targets if name not in (*COMPONENTS, STRANGER)]
 
 
 def test_exactly_the_listed_connections_can_be_opened(net: Net) -> None:
@@ -283,7 +272,7 @@ def test_production_opens_receivers_of_alerts_and_tokens_by_one_rule_each(net: N
     """Code server and doctor reach public addresses and Alertmanager; who reaches the store, the token service too."""
     overlay = guards.objects(net.namespace, "NetworkPolicy", overlay=FOLDER / "overlays/production")
     policies = {item["metadata"]["name"]: item for item in overlay}
-    webhooks = {Connection(name, target) for name in ("code", "doctor") for target in (WEBHOOK, MAIL)}
+    webhooks = {Connection(name, WEBHOOK) for name in ("code", "doctor")}
     alertmanager = {Connection(name, ALERTMANAGER) for name in ("code", "doctor")}
     (to_alertmanager,) = policies["to-alertmanager"]["spec"]["egress"][0]["to"]
     assert to_alertmanager["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
@@ -342,7 +331,6 @@ class Ranks:
 
 @contextmanager
 def _running(net: Net, image: str, attempt: str) -> Iterator[Ranks]:
-    """Run a gang of two ranks that listen."""
     pod = _pod(f"driftline-gang-{attempt}", image)
     pod["metadata"] |= {"namespace": net.namespace, "labels": labels_of("step") | {ATTEMPT: attempt}}
     gang = gangs.gang(net.cluster.api, pod)

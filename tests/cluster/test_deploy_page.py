@@ -5,8 +5,6 @@ rotated, contracts change and images are rolled out, callers outside of the clus
 the while.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -26,7 +24,6 @@ import pytest
 from kubernetes import client
 
 from platform_assets.base.settings import Settings
-from platform_assets.operations import store_keys
 from tests.cluster import names
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
@@ -35,6 +32,7 @@ from tests.cluster.pods import Pods
 from tests.cluster.spaces import CABLES, HOST, environment
 from tests.cluster.trainer import TrainerImage
 from tests.cluster.waiting import wait_until
+from tests.doubles import store_keys
 from tests.doubles.checkout import copied
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.received import Arrived
@@ -104,7 +102,7 @@ def test_secrets_of_the_page_reach_the_cluster_and_have_no_second_copy(
     assert len(functions) == 2
     script = [line.replace("namespace driftline", f"namespace {pods.namespace}") for line in functions]
     script += [f"secret kept --from-literal=KEY={value}" for value in ("first", "second")]
-    script += ["driftline() { true; }; LOGS=", "store_keys; store_keys"]
+    script += ["python() { true; }; LOGS=", "store_keys; store_keys"]
     path = f"{cluster.control.assets if cluster.control else ''}:{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "KUBECONFIG": str(cluster.kubeconfig)}
     subprocess.run(["bash", "-ec", "\n".join(script)], cwd=tmp_path, env=variables, check=True)
@@ -255,6 +253,5 @@ def _described(cluster: Cluster) -> str:
 
 
 def _left(cluster: Cluster) -> list[str]:
-    """Return what of ours is left in the cluster."""
     kinds = "namespaces,clusterroles,clusterrolebindings,priorityclasses,validatingadmissionpolicies,persistentvolumes"
     return [name for name in cluster.kubectl("get", kinds, "--output=name").splitlines() if "driftline" in name]

@@ -1,10 +1,8 @@
 """Forty ways in which a step on several nodes ends, planted on a cluster of three: are the class and the place right?
 
 By hand, in half an hour: `RECORD_GANG_ENDINGS=FILE pytest tests/cluster/test_gang_endings.py` adds a line each to the
-file, of which `python -m tests.cluster.gang_endings FILE` makes docs/rows/gangs.md.
+file, of which `python -m tests.cluster.gang_endings FILE` makes row gangs of docs/benchmarks.md.
 """
-
-from __future__ import annotations
 
 import os
 import signal

@@ -1,7 +1,5 @@
 """Steps on several nodes in a queue of Kueue: admitted, preempted and left waiting as a whole."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +11,9 @@ from kubernetes import client
 from tests.cluster import gangs
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
+from tests.cluster.rights import OF_QUEUES
 from tests.cluster.step_runs import WORK
+from tests.cluster.test_gang_rights import used_in
 from tests.cluster.test_gangs import jobs, names_of_pods, start, wait_until_gone
 from tests.cluster.waiting import wait_until
 
@@ -49,7 +49,7 @@ def created(launches: Launching) -> Counter[str]:
     )
 
 
-def test_a_queue_decides_about_whole_gangs(launches: Launching, queue: None) -> None:
+def test_a_queue_decides_about_whole_gangs(launches: Launching, reachable: Cluster, queue: None) -> None:
     """One that loses its place is another attempt; no Job starts a pod twice, none holds halves or waits forever."""
     first = start(launches, "*:steps 2000 0.1", "*:steps 5 0.1; report", profile=IN_QUEUE | {"priority_class": LOWER})
     first.wait_for("rank 1: steps")
@@ -82,6 +82,7 @@ def test_a_queue_decides_about_whole_gangs(launches: Launching, queue: None) -> 
     assert "its queue did not let it in within 10 s" in ended.error
     assert ended.records[-1]["cost_usd"] == 0
     wait_until_gone(launches)
+    assert used_in(reachable, launches.namespace) >= OF_QUEUES
 
 
 def test_a_job_that_is_let_in_again_while_no_launcher_lives_starts_no_step(launches: Launching, queue: None) -> None:

@@ -1,7 +1,5 @@
 """Steps on several nodes: real Jobs of real pods, whose ranks meet each other, on a cluster that takes them away."""
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Parts of GPUs and zones, counted by the real scheduler; the devices themselves are numbers in a node's status."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,6 @@ import pytest
 from kubernetes import client
 
 from platform_assets.base.settings import Settings
-from platform_assets.kubernetes import manifest
-from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.step_profile import ZONE
 from platform_assets.store.artifacts import ArtifactStore
@@ -21,14 +17,13 @@ from tests.cluster import gangs
 from tests.cluster.cluster import Cluster
 from tests.cluster.gangs import Gang
 from tests.cluster.launching import Launching, Run
-from tests.cluster.step_runs import SMALL, WORK
+from tests.cluster.step_runs import SMALL, WORK, pod_of
 from tests.cluster.waiting import wait_until
 
 pytestmark = pytest.mark.long
 
 SLICE, SHARE, WHOLE = "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared", "nvidia.com/gpu"
 SLEEP = "trap 'exit 0' TERM; sleep 1000 & wait"
-SLICED = {"accelerators": 1, "accelerator_resource": SLICE, "usd_per_hour": 1800.0, "schedule_timeout_s": 900.0}
 READ_BYTES = 20_000_000
 PATIENCE_S = 60.0
 
@@ -72,47 +67,16 @@ def in_zones(core: client.CoreV1Api, zones: dict[str, str]) -> Iterator[None]:
             core.patch_node(node, {"metadata": {"labels": {ZONE: None}}})
 
 
-def test_two_steps_that_want_one_slice_run_one_after_the_other(launches: Launching) -> None:
-    node, other = names_of(launches.core)
-    other_work = replace(WORK, fingerprint="e" * 64)
-    with with_devices(launches.core, node, {SLICE: 1}), with_devices(launches.core, other, {SHARE: 4}):
-        # Each resource is counted by itself.
-        shared = {**SLICED, "accelerator_resource": SHARE, "usd_per_hour": 900.0}
-        third = launches.start("wait third; report", profile=shared, work=replace(WORK, fingerprint="d" * 64))
-        first = launches.start("wait first; report", profile=SLICED)
-        first.wait_for("ready")
-        third.wait_for("ready")
-        second = launches.start("wait second; report", profile=SLICED, work=other_work)
-        second.wait_for("the step waits for a node (cpu_small): 0/2 nodes are available: ")
-        assert f"2 Insufficient {SLICE}" in second.text()
-        launches.put("third")
-        ended = [third.ended()]
-        assert "ready" not in second.text()
-        launches.put("first")
-        second.wait_for("ready")
-        launches.put("second")
-        ended += [first.ended(), second.ended()]
-    assert [result.error for result in ended] == ["", "", ""]
-    (three,), (one,), (two,) = (of_work(result, letter) for result, letter in zip(ended, "dfe", strict=True))
-    assert [record["node"] for record in (one, two, three)] == [node, node, other]
-    assert [record["usd_per_hour"] for record in (one, two, three)] == [1800.0, 1800.0, 900.0]
-    assert two["cost_usd"] == pytest.approx(two["wall_s"] / 2)
-    assert two["started_at_utc"] >= one["ended_at_utc"]
-
-
 def gang_of(cluster: Cluster, namespace: str, image: str, **profile: Any) -> Gang:
     """Return a gang of a profile's pods, each of which sleeps."""
     size = SMALL.replace(memory_gb=0.1, grace_s=15, **profile)
     settings = Settings.from_environment({"DRIFTLINE_NAMESPACE": namespace, "DRIFTLINE_TRAINER_IMAGE": image})
-    plan = first_try(size)
-    prepared = prepare(settings.root, begin(WORK, plan, run_id="r", launcher="kubernetes"))
-    pod = manifest.pod(settings, "none", plan, prepared, {}, is_shared=True)
+    pod = pod_of(settings, first_try(size), is_shared=True)
     pod["spec"]["containers"][0]["command"] = ["sh", "-c", SLEEP]
     return gangs.gang(cluster.api, pod, nodes=size.nodes)
 
 
 def placed(gang: Gang) -> list[str]:
-    """Return the nodes on which its pods run."""
     return sorted(pod.spec.node_name for pod in gang.pods() if pod.status.phase == "Running")
 
 
@@ -143,10 +107,6 @@ def test_a_gang_gets_the_devices_of_two_nodes_and_the_next_waits_for_them(
         second.delete()
 
 
-def of_work(result: Any, letter: str) -> list[dict[str, Any]]:
-    return [record for record in result.records if record["fingerprint"] == letter * 64]
-
-
 def start_reading(launches: Launching, blob: str, letter: str, **profile: Any) -> Run:
     return launches.start(
         module="tests.doubles.reading_step",
@@ -170,7 +130,10 @@ def test_a_step_is_bound_to_the_zone_of_its_data_or_its_bytes_have_a_price(launc
             waited = waiting.ended()
     assert [result.error for result in (bound, crossing, waited)] == ["", "", ""]
     assert any("runs in zone zone-b but its data is in zone-a" in line for line in crossing.lines)
-    (there,), (across,), (late,) = (of_work(r, f) for r, f in zip((bound, crossing, waited), "fed", strict=True))
+    (there,), (across,), (late,) = (
+        [record for record in result.records if record["fingerprint"] == letter * 64]
+        for result, letter in zip((bound, crossing, waited), "fed", strict=True)
+    )
     assert (there["node"], there["zone"], there["data_zone"]) == (near, "zone-a", "zone-a")
     assert (there["cross_zone_bytes"], there["cross_zone_usd"]) == (0, 0)
     assert READ_BYTES <= there["received_bytes"] <= 1.5 * READ_BYTES

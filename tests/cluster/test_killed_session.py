@@ -1,7 +1,5 @@
 """A pytest that is killed leaves nothing of its cluster."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The three commands of docs/operate.md that say why pods do not start, and what keeps a service from scaling."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,14 +11,14 @@ import pytest
 
 from platform_assets.kubernetes import service_manifests
 from platform_assets.store.product_store import ProductStore
-from tests.cluster import platform_images
+from tests.cluster import loop, platform_images
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
-from tests.cluster.loop import BUCKET
 from tests.cluster.node import Node
-from tests.cluster.platform import NAMESPACE, Images, deployed
-from tests.cluster.test_services import ROLLED, Running, question, ready, release, waiting
+from tests.cluster.platform import NAMESPACE
+from tests.cluster.released import release
+from tests.cluster.test_services import ROLLED, Running, question, ready, waiting
 from tests.doubles.products.live_parts import SPEC
 from tests.doubles.s3_server import S3Server
 
@@ -38,14 +36,8 @@ def service(
 ) -> Iterator[Running]:
     """Two replicas of a small model with an autoscaler, on a cluster without metrics-server."""
     request.config.stash.setdefault(TESTS, {})[NAMESPACE] = request.node.nodeid
-    places = {**s3.environment(), "DRIFTLINE_ROOT": f"s3://{BUCKET}/kubectl"}
-    secret = {name: text for name, text in places.items() if "KEY" in name}
-    variables = {name: text for name, text in places.items() if name not in secret}
     image = reachable.registry.push_built("service", platform_images.built(repository, "service"))
-    images = Images(platform=image, trainer=image, service=image, libraries="")
-    (tmp_path / "overlay").mkdir()
-    secrets = {"driftline-postgres": {}, "driftline-store": secret}
-    with deployed(reachable, images, variables, secrets, tmp_path / "overlay", parts=()) as platform:
+    with loop.services_alone(reachable, image, s3, tmp_path) as platform:
         product = ProductStore(replace(SPEC, name=ROLLED), platform.settings)
         release(product, tmp_path)
         live = product.history.live()

@@ -1,7 +1,5 @@
 """The API server, its watches and the registry in trouble under a step."""
 
-from __future__ import annotations
-
 import threading
 import time
 import urllib.error
@@ -19,6 +17,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.launching import Launching
 from tests.cluster.node import Node
 from tests.cluster.pods import Pods, manifest
+from tests.cluster.registry import Registry
 from tests.cluster.spaces import HOST
 from tests.cluster.step_runs import StepRuns
 from tests.cluster.waiting import wait_until
@@ -48,24 +47,24 @@ def test_a_step_goes_on_under_an_api_server_that_is_killed(
 def test_a_watch_whose_version_has_expired_starts_again(
     cluster: Cluster, pods: Pods, runs: StepRuns, shell: str
 ) -> None:
-    api = Api(pods.namespace, runs.configuration)
+    api, only = Api(pods.namespace, runs.configuration), {"field_selector": "metadata.name=step"}
     pods.create(manifest("step", shell, "sleep 1000"))
     pods.wait_until_running("step")
 
     def has_expired() -> bool:
         try:
-            next(api.changes("step", "1", timeout_s=1), None)
+            next(api.changes(only, "1", timeout_s=1), None)
         except ApiTrouble as trouble:
             return trouble.status == 410
         return False
 
     wait_until(has_expired, 120, "the first version is compacted away", lambda: cluster.kubectl("get", "pods", "-A"))
-    watch = PodWatch(api, "step", version="1")
+    watch = PodWatch(api, only, version="1")
     with watch:
-        wait_until(lambda: watch.newest is not None, 30, "the watch has started again")
+        wait_until(lambda: "step" in watch.statuses, 30, "the watch has started again")
         pods.api.delete_namespaced_pod("step", pods.namespace)
         pods.wait_until_gone("step")
-        last = watch.last()
+        last = watch.last("step")
     assert last is not None
     assert last.step is not None
     assert last.step.exit_code == 137
@@ -123,11 +122,7 @@ def before_the_registry(cluster: Cluster, status: int) -> Iterator[Proxy]:
     with Proxy(cluster.registry.address, status) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         for node in cluster.nodes:
-            folder = node.disk / "certs.d" / proxy.address
-            folder.mkdir(parents=True)
-            server = f"http://{proxy.address}"
-            text = f'server = "{server}"\n[host."{server}"]\n  capabilities = ["pull", "resolve"]\n'
-            (folder / "hosts.toml").write_text(text, encoding="ascii")
+            node.pull_from(Registry(proxy.address, is_plain=True))
         yield proxy
         proxy.shutdown()
 

@@ -1,29 +1,17 @@
 """Steps whose pods end in every way: exit codes, results and prices reach the ledger."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from kubernetes import client
 
+from tests.cluster import ways
 from tests.cluster.launching import Launching
 from tests.cluster.node import Node
-from tests.cluster.pods import manifest
 from tests.cluster.waiting import wait_until
-from tests.cluster.ways import short_of_memory
 
 GPU = "nvidia.com/gpu"
-
-
-def test_a_step_leaves_its_result_lines_and_record(launches: Launching) -> None:
-    ended = launches.run("say 3 0.1; report")
-    assert not ended.error
-    (record,) = ended.records
-    assert (record["reason"], record["exit_code"]) == ("finished", 0)
-    assert [line for line in ended.lines if line.startswith("line ")] == ["line 0", "line 1", "line 2"]
-    launches.steps.wait_until_empty()
 
 
 def delete(launches: Launching, pod: str) -> None:
@@ -31,8 +19,7 @@ def delete(launches: Launching, pod: str) -> None:
 
 
 def evict(launches: Launching, pod: str) -> None:
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-    launches.core.create_namespaced_pod_eviction(pod, launches.namespace, body)
+    ways.evict(launches.core, pod, launches.namespace)
 
 
 def taint(launches: Launching, pod: str) -> None:
@@ -68,7 +55,7 @@ def test_a_pod_that_is_evicted_because_its_node_is_short_of_memory_is_tried_agai
     run = launches.start("hold; put saved; exit 3", "report")
     run.wait_for("ready")
     name = launches.core.read_namespaced_pod(launches.pod(), launches.namespace).spec.node_name
-    with short_of_memory(next(node for node in machines if node.name == name)):
+    with ways.short_of_memory(next(node for node in machines if node.name == name)):
         run.wait_for("it was evicted")
     ended = run.ended()
     assert not ended.error
@@ -92,34 +79,6 @@ def test_a_result_that_is_reported_within_the_grace_period_is_taken(
     assert not ended.error
     assert ended.reasons == ["finished"]
     assert ended.records[0]["exit_code"] == (1 if end else 0)
-
-
-def test_a_preempted_pod_shows_its_exit_code(launches: Launching, shell: str) -> None:
-    scheduling = client.SchedulingV1Api(launches.core.api_client)
-    for name, value in (("low", 1), ("high", 1000)):
-        body = {"metadata": {"name": f"{launches.namespace}-{name}"}, "value": value}
-        scheduling.create_priority_class(body)
-    nodes = [node.metadata.name for node in launches.core.list_node().items]
-    set_gpus(launches.core, nodes[0], "1")
-    try:
-        profile = {"accelerators": 1, "priority_class": f"{launches.namespace}-low"}
-        run = launches.start("hold; exit 3", "report", profile=profile)
-        run.wait_for("ready")
-        launches.core.create_namespaced_pod(launches.namespace, with_gpu(shell, f"{launches.namespace}-high"))
-        ended = run.ended()
-    finally:
-        set_gpus(launches.core, nodes[0], None)
-        for name in ("low", "high"):
-            scheduling.delete_priority_class(f"{launches.namespace}-{name}")
-    assert (ended.records[0]["reason"], ended.records[0]["exit_code"]) == ("preempted", 3)
-    assert ended.reasons[-1] == "finished"
-
-
-def with_gpu(image: str, priority: str) -> dict[str, object]:
-    """Return a pod that needs the GPU for a moment."""
-    pod = manifest("other", image, "sleep 5", priorityClassName=priority)
-    pod["spec"]["containers"][0]["resources"]["limits"][GPU] = "1"
-    return pod
 
 
 def set_gpus(core: client.CoreV1Api, node: str, count: str | None) -> None:

@@ -1,27 +1,22 @@
 """An attempt that was cut off and replaced writes nothing that counts once its cable is plugged in again."""
 
-from __future__ import annotations
-
 import json
-import time
 from typing import Any
 
 import msgspec
 import obstore
 import pytest
 
-from platform_assets.kubernetes.manifest import UNREACHABLE_S
 from platform_assets.launch.launchers import RESULT
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
 from platform_assets.store.records.attempts import ATTEMPTS
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
-from platform_assets.training.steps.bucket_saves import INDEX, SaveRecord
+from platform_assets.store.records.trainings import CHECKPOINTS, Checkpoint
+from platform_assets.training.steps.state import INDEX, SaveRecord
 from tests.cluster.cluster import Cluster
 from tests.cluster.launching import PATIENCE_S, Launching
 from tests.cluster.node import Node
 from tests.cluster.step_runs import WORK, StepRuns
-from tests.cluster.test_launcher_logs import kubelet_stopped
 from tests.cluster.test_launcher_nodes import cut_off, node_of
 from tests.cluster.waiting import wait_until
 
@@ -44,7 +39,6 @@ def own_records(root: str) -> list[dict[str, Any]]:
 
 
 def checkpoint(root: str) -> Checkpoint | None:
-    """Return the result on record."""
     return Ledgers(root, WORK.product).of(CHECKPOINTS).read(WORK.fingerprint)
 
 
@@ -53,12 +47,12 @@ def reported(root: str, attempt: str) -> list[int]:
     store = open_store(root)
     names = [item["path"] for batch in obstore.list(store, f"pipes/{attempt}") for item in batch]
     lines = [line for name in names for line in bytes(obstore.get(store, name).bytes()).splitlines()]
-    payloads = [message["params"]["payload"] for message in map(json.loads, lines) if _is_custom(message)]
+    payloads = [
+        message["params"]["payload"]
+        for message in map(json.loads, lines)
+        if message["method"] == "report_custom_message"
+    ]
     return [payload["value"] for payload in payloads if payload["kind"] == RESULT]
-
-
-def _is_custom(message: dict[str, Any]) -> bool:
-    return message["method"] == "report_custom_message"
 
 
 def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
@@ -86,23 +80,3 @@ def test_an_attempt_that_comes_back_from_a_partition_writes_nothing(
     assert [record["fence"] for record in own_records(root)] == [1, 2]
     assert ended.value == 2
     assert checkpoint(root) == Checkpoint(manifest="of lease 2")
-
-
-def test_a_step_that_outlives_its_kubelet_keeps_its_work_and_is_paid_for_it(
-    cluster: Cluster, machines: list[Node], launches: Launching, runs: StepRuns
-) -> None:
-    root = runs.settings.root
-    run = launches.start(module=STEP, profile=PROFILE)
-    run.wait_for("lease 1")
-    node = node_of(launches, machines)
-    with kubelet_stopped(cluster, node):
-        cluster.wait_for_node(node.name, is_ready=False)
-        time.sleep(UNREACHABLE_S)  # longer than a silent node is waited for, and until its pods are deleted
-        assert fences(root)[0] == 1, "nobody else is at the work"
-        runs.marks.touch("go")
-        ended = run.ended()
-    assert not ended.error
-    assert ended.reasons == ["finished"]
-    assert ended.value == 1
-    (record,), (own,) = ended.records, own_records(root)
-    assert record["wall_s"] >= own["wall_s"] > UNREACHABLE_S

@@ -1,7 +1,5 @@
 """Nodes that are cut off for a while, or lost: with the right to read nodes, and without it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,18 +21,13 @@ pytestmark = pytest.mark.long
 @pytest.fixture(params=["reads nodes", "reads no nodes"])
 def account(request: pytest.FixtureRequest, launches: Launching) -> Launching:
     """Runs whose account may read nodes, or may not."""
-    return with_rights(launches, request.param)
-
-
-def with_rights(launches: Launching, rights: str) -> Launching:
-    if rights == "reads no nodes":
+    if request.param == "reads no nodes":
         api = client.RbacAuthorizationV1Api(launches.core.api_client)
         api.patch_cluster_role_binding(f"driftline-nodes-{launches.namespace}", {"subjects": []})
     return launches
 
 
 def node_of(launches: Launching, machines: list[Node]) -> Node:
-    """Return the node on which the newest pod runs."""
     name = launches.core.read_namespaced_pod(launches.pod(), launches.namespace).spec.node_name
     return next(node for node in machines if node.name == name)
 

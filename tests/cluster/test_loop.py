@@ -5,19 +5,17 @@ replicas of the service on two nodes behind a Service, PostgreSQL and the S3 ser
 land; from the ninth on they are wider and break by another rule. The same files and questions go to a laptop.
 """
 
-from __future__ import annotations
-
 import os
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
+import obstore
 import pytest
 
 from platform_assets.base import naming
@@ -25,11 +23,12 @@ from platform_assets.base.settings import Settings
 from platform_assets.kubernetes import service_manifests
 from platform_assets.serving import releasing
 from platform_assets.serving.run import child as serving
+from platform_assets.store.objects import open_store
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.notes import Service
 from platform_assets.store.tables import TableStore
 from tests.cluster import created_pods, graphql, loop, names, platform_images, proxy
-from tests.cluster.callers import Callers as KeepingCallers
+from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
 from tests.cluster.laptop import Laptop
@@ -63,10 +62,8 @@ def at_work(
     folder = tmp_path_factory.mktemp("platform")
     with cluster.network():
         names.serve_names(cluster, folder)
-        s3.make_bucket(LOGS)
         with loop.at_work(cluster, images, s3, postgres, folder) as platform:
             yield platform
-        s3.remove_bucket(LOGS)
 
 
 @pytest.fixture
@@ -87,41 +84,6 @@ def laptop(repository: Path, tmp_path: Path) -> Laptop:
     return Laptop(checkout, tmp_path / "laptop", SPEC.name, SMALL)
 
 
-@dataclass
-class Callers:
-    """Callers who repeat each question with its key, so that it counts once, by its key, so that it counts once.
-
-    Attributes:
-        address: of the Service.
-        statuses: how often each status came; 0 is a broken connection.
-    """
-
-    address: str
-    questions: list[Question] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-    _is_over: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._call, daemon=True)  # in the network namespace of its parent
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_over.set()
-        assert self._thread is not None
-        self._thread.join()
-
-    def _call(self) -> None:
-        number = 0
-        while not self._is_over.is_set():
-            if self.questions:
-                status, _ = ask(self.address, self.questions[number % len(self.questions)])
-                self.statuses[status] += 1
-                number += 1
-            self._is_over.wait(0.2)
-
-
 def asked(address: str, question: Question) -> dict[str, Any]:
     """Ask until there is an answer, a few times: callers retry with the same key."""
     for _ in range(5):
@@ -137,7 +99,6 @@ def waiting(platform: Platform, condition: Callable[[], object], patience_s: flo
 
 
 def follow(platform: Platform, number: int) -> None:
-    """Wait until every replica serves a release."""
     waiting(
         platform,
         lambda: loop.served(platform) == [number] * REPLICAS,
@@ -162,13 +123,16 @@ def test_the_loop_closes_between_pods_and_decides_as_on_a_laptop(platform: Platf
     assert len({pod.spec.node_name for pod in platform.pods(OWN)}) == 2
     tag = Service.of(TableStore(laptop.settings.root, SPEC.name).records("service")[key(LEARNED)]).tag
     address = platform.address(name)
-    with serving.serving(laptop.settings, tag) as local, Callers(address) as callers:
+    callers, repeated = Callers(address), list[Question]()
+    with serving.serving(laptop.settings, tag) as local, ExitStack() as asking:
         for index in CHANGED:
             questions = [live_parts.question(row, datetime.now(UTC)) for row in live_parts.rows(index, is_changed=True)]
             for question in questions:
                 answer, (_, on_laptop) = asked(address, question), local.predict(question)
                 assert answer["prediction_id"] == on_laptop["prediction_id"]
-            callers.questions += questions[:5]
+            repeated += questions[:5]
+            if index == CHANGED[0]:
+                asking.enter_context(callers.asking(repeated[number % len(repeated)] for number in count()))
             time.sleep(1.1)  # deliveries state whole seconds, and these parts are known after they were asked about
             loop.land(both, live_parts.files(index, datetime.now(UTC), is_changed=True))
             laptop.job("advance", key(index), key(index))
@@ -192,6 +156,8 @@ def test_the_loop_closes_between_pods_and_decides_as_on_a_laptop(platform: Platf
     runs = {
         name: used for name, used in created_pods.images(platform.cluster, NAMESPACE).items() if "dagster-run" in name
     }
+    logged = {"__repository__", *(name.removeprefix("dagster-run-").rpartition("-")[0] for name in runs)}
+    waiting(platform, lambda: logged <= _logged(), FOLLOWED_S, "logs of sensors and of each run are on S3")
     (code,) = platform.pods("app.kubernetes.io/component=code")
     assert runs and all(used == {code.spec.containers[0].image} for used in runs.values())
 
@@ -202,6 +168,12 @@ def _compare(both: tuple[Settings, Settings]) -> dict[str, int]:
     for kind, content in theirs.items():
         assert mine[kind] == content, kind
     return {kind: len(content) for kind, content in mine.items()}
+
+
+def _logged() -> set[str]:
+    """Return of which runs there are logs on S3; `__repository__` are those of sensors."""
+    paths = [str(item["path"]) for batch in obstore.list(open_store(f"s3://{LOGS}")) for item in batch]
+    return {path.partition("/storage/")[2].partition("/")[0] for path in paths if path.startswith("compute_logs/")}
 
 
 TERMINATE = """
@@ -253,18 +225,7 @@ def test_the_read_only_webserver_shows_runs_and_starts_none(platform: Platform) 
 
 def _training(platform: Platform, webserver: str, cutoff: str, *more: tuple[str, str]) -> str:
     """Start a run of a training by the UI's own request, and return its id once it is at work."""
-    selector = graphql.selector(RETRAIN)
-    tags = [{"key": name, "value": value} for name, value in (("dagster/partition", cutoff), *more)]
-    results: list[dict[str, Any]] = []
-
-    def is_launched() -> bool:
-        """Ask; a webserver that has just started may not have loaded the code server's jobs yet."""
-        params = {"selector": selector, "executionMetadata": {"tags": tags}}
-        results.append(graphql.ask(webserver, graphql.LAUNCH, params=params)["launchRun"])
-        return bool(results[-1]["__typename"] == "LaunchRunSuccess")
-
-    wait_until(is_launched, ENDED_S, "the run is launched", lambda: str(results[-1]))
-    run = str(results[-1]["run"]["runId"])
+    run = graphql.launch(webserver, RETRAIN, {"dagster/partition": cutoff, **dict(more)}, ENDED_S)
     # Dagster ends a run that has started, or that is still queued, but not one between these states.
     waiting(platform, lambda: graphql.status(webserver, run) == "STARTED", ENDED_S, f"run {run} has started")
     return run
@@ -281,7 +242,7 @@ def test_another_contract_is_a_rolling_update_and_until_then_the_last_good_model
     number, record = loop.newest_release(platform.settings)
     assert (number, record["cutoff"]) == (before + 1, released["cutoff"])
     assert record["contract_sha256"] != released["contract_sha256"]
-    arrived, callers = Arrived(platform.settings.root, SPEC.name), KeepingCallers(address)
+    arrived, callers = Arrived(platform.settings.root, SPEC.name), Callers(address)
 
     def next_digests() -> set[str]:
         """Return the models of the next answers."""

@@ -1,26 +1,23 @@
 """The sensor orphaned_pods ends pods whose run is over, with time to save, and records each of them once."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
-from msgspec.structs import replace
 
-from platform_assets.automation.sensors import orphaned_pods
 from platform_assets.base.naming import ATTEMPTS
 from platform_assets.engine.outside import Work
-from platform_assets.kubernetes import manifest
 from platform_assets.launch import records
 from platform_assets.launch.attempt import begin, prepare
 from platform_assets.launch.endings import first_try
+from platform_assets.sensors import orphaned_pods
 from platform_assets.store.ledgers import Ledgers
 from tests.cluster import accounts, gangs
 from tests.cluster.cluster import Cluster
 from tests.cluster.gangs import Gang
 from tests.cluster.rights import CODE, NAMESPACE, Right
-from tests.cluster.step_runs import SMALL, StepRuns
+from tests.cluster.step_runs import SMALL, StepRuns, pod_of
 from tests.cluster.waiting import wait_until
 from tests.doubles import recorded
 
@@ -40,14 +37,16 @@ def sensing(runs: StepRuns, reachable: Cluster, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
 
 
+def _pod(runs: StepRuns, shell: str, attempt: str) -> Any:
+    pod = pod_of(runs.settings, first_try(SMALL), WORK, attempt)
+    pod["spec"]["containers"][0] |= {"image": shell, "command": ["sh", "-c", SAVES]}
+    return pod
+
+
 @pytest.fixture
 def orphan(runs: StepRuns, sensing: None, shell: str) -> str:
     """The running pod of an attempt whose run nobody knows."""
-    facts = replace(begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a1")
-    pod = manifest.pod(runs.settings, "none", first_try(SMALL), prepare(runs.settings.root, facts), {})
-    container = pod["spec"]["containers"][0]
-    container["image"], container["command"] = shell, ["sh", "-c", SAVES]
-    name = runs.pods.create(pod)
+    name = runs.pods.create(_pod(runs, shell, "a1"))
     runs.pods.wait_until_running(name)
     return name
 
@@ -72,11 +71,7 @@ def test_an_orphan_has_time_to_save_and_is_recorded_once(runs: StepRuns, orphan:
 @pytest.fixture
 def orphan_gang(runs: StepRuns, sensing: None, shell: str) -> Gang:
     """The running pods of an attempt on two nodes, whose run nobody knows."""
-    facts = replace(begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes"), id="a2")
-    pod = manifest.pod(runs.settings, "none", first_try(SMALL), prepare(runs.settings.root, facts), {})
-    container = pod["spec"]["containers"][0]
-    container["image"], container["command"] = shell, ["sh", "-c", SAVES]
-    gang = gangs.gang(runs.pods.api.api_client, pod)
+    gang = gangs.gang(runs.pods.api.api_client, _pod(runs, shell, "a2"))
     gang.create()
     gang.wait_for_pods()
     for member in gang.pods():
@@ -93,15 +88,6 @@ def test_an_orphan_on_several_nodes_is_ended_whole_and_recorded_once(runs: StepR
     assert orphan_gang.pods() == []
 
 
-@pytest.mark.parametrize("verb", ["list", "delete"])
-def test_without_a_right_to_jobs_the_sensor_names_it(
-    verb: str, orphan_gang: Gang, runs: StepRuns, reachable: Cluster
-) -> None:
-    accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "jobs", verb))
-    assert f'cannot {verb} resource "jobs"' in evaluate()
-    assert [pod.metadata.deletion_timestamp for pod in orphan_gang.pods()] == [None, None]
-
-
 def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: None) -> None:
     facts = begin(WORK, first_try(SMALL), run_id="unknown", launcher="kubernetes")
     records.announce(prepare(runs.settings.root, facts))
@@ -109,17 +95,6 @@ def test_an_attempt_whose_pod_nobody_saw_is_settled(runs: StepRuns, sensing: Non
     (record,) = runs.records(WORK)
     assert (record["id"], record["by"]) == (facts.id, "launcher")
     assert evaluate() == "there are no pods of steps"
-
-
-@pytest.mark.parametrize("verb", ["list", "delete"])
-def test_without_a_right_to_pods_the_sensor_names_it(
-    verb: str, orphan: str, runs: StepRuns, reachable: Cluster
-) -> None:
-    accounts.revoke(reachable, runs.pods.namespace, Right(CODE, NAMESPACE, "pods", verb))
-    text = evaluate()
-    assert text.startswith("could not look at the pods: ")
-    assert f'cannot {verb} resource "pods"' in text
-    assert runs.pods.read(orphan).metadata.deletion_timestamp is None
 
 
 def test_without_the_right_to_events_the_sensor_settles_and_names_the_missing_evidence(

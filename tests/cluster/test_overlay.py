@@ -1,7 +1,5 @@
 """The overlays on a cluster: what is applied again does not change."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

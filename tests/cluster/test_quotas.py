@@ -1,7 +1,5 @@
 """Who gets room: on a full node by priority, and in the namespace by quotas of their own for runs and for steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -106,7 +104,6 @@ class Jobs:
         self.cluster.kubectl("exec", f"--namespace={self.namespace}", self.pod(run).metadata.name, "--", "touch", OVER)
 
     def at_work(self) -> int:
-        """Return how many pods of runs have not ended."""
         selector = "app.kubernetes.io/component=run"
         items = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
         return sum(item.status.phase in ("Pending", "Running") for item in items)

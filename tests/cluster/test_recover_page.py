@@ -3,8 +3,6 @@
 On a real cluster whose DNS pods listen on port 5353, with a real PostgreSQL and S3 server.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -27,7 +25,7 @@ from platform_assets.store.tables import TableStore
 from tests.cluster import loop, names, platform_images, trainer
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
-from tests.cluster.loop import BUCKET, LOGS
+from tests.cluster.loop import BUCKET
 from tests.cluster.platform import NAMESPACE, Images, Platform
 from tests.cluster.spaces import environment
 from tests.cluster.waiting import wait_until
@@ -119,7 +117,6 @@ class Deployment:
         connection.close()
 
     def daemon(self) -> object:
-        """Return the daemon's pod."""
         (pod,) = self.platform.pods("app.kubernetes.io/component=daemon")
         return pod
 
@@ -142,26 +139,10 @@ class Deployment:
         path.write_text(text, encoding="utf-8")
 
 
-def _lose_postgres(here: Deployment) -> None:
-    here.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-
-
-def _lose_the_bucket(here: Deployment) -> None:
-    here.run('aws s3 rm --quiet --recursive "$STORE"')
-
-
-def _lose_the_namespace(here: Deployment) -> None:
-    here.platform.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s")
-
-
 def _roll_out_another_image(here: Deployment) -> None:
     here.run("kubectl kustomize deploy/kubernetes/overlays/mine >before.yaml")
     here.use(here.newer)
     here.platform.apply_all()
-
-
-def _build_another_image(here: Deployment) -> None:
-    here.use(here.newer)
 
 
 def _replace_the_password(here: Deployment) -> None:
@@ -169,17 +150,13 @@ def _replace_the_password(here: Deployment) -> None:
     here.postgres = replace(here.postgres, password=PASSWORD)
 
 
-def _nothing(_: Deployment) -> None:
-    pass
-
-
-HAPPENED: dict[str, Callable[[Deployment], None]] = {
-    "PostgreSQL is lost": _lose_postgres,
-    "The bucket is restored": _lose_the_bucket,
-    "The namespace is deleted": _lose_the_namespace,
+HAPPENED: dict[str, Callable[[Deployment], object]] = {
+    "PostgreSQL is lost": lambda here: here.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public"),
+    "The bucket is restored": lambda here: here.run('aws s3 rm --quiet --recursive "$STORE"'),
+    "The namespace is deleted": lambda here: here.platform.kubectl("delete", "namespace", NAMESPACE, "--timeout=180s"),
     "An image is rolled back": _roll_out_another_image,
-    "Dagster is upgraded": _build_another_image,
-    "A node of the platform is drained": _nothing,
+    "Dagster is upgraded": lambda here: here.use(here.newer),
+    "A node of the platform is drained": lambda _: None,
     "A password of PostgreSQL is replaced": _replace_the_password,
 }
 """What happens before each block, by its heading. The password is last: the overlay of this test has the first."""
@@ -209,7 +186,6 @@ def here(
     with cluster.network():
         older, newer = (cluster.registry.push_built("platform", image) for image in (built, layer))
         names.serve_names(cluster, folder, 5353)
-        s3.make_bucket(LOGS)
         with loop.at_work(cluster, Images(older, older, older, ""), s3, postgres, folder) as platform:
             mine = folder / "deploy/kubernetes/overlays/mine"
             mine.parent.mkdir(parents=True)
@@ -231,7 +207,6 @@ def here(
             opened.run('for place in "$STORE" "$BACKUP"; do aws s3 sync --quiet kept "$place"; done')
             opened.open_read_only(functions_of(repository))
             yield opened
-        s3.remove_bucket(LOGS)
         names.serve_names(cluster, folder)
 
 

@@ -1,7 +1,5 @@
 """The rights of a run are those it uses, and a step has none."""
 
-from __future__ import annotations
-
 import pytest
 from kubernetes import client
 

@@ -3,8 +3,6 @@
 Only the service runs in the cluster; what it serves is trained and released next to it.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time
@@ -21,9 +19,9 @@ from platform_assets.store.product_store import ProductStore
 from tests.cluster import loop, platform_images
 from tests.cluster.cluster import Cluster
 from tests.cluster.laptop import Laptop
-from tests.cluster.loop import BUCKET, OWN, SMALL, ask
+from tests.cluster.loop import OWN, SMALL, ask
 from tests.cluster.node import Node, conditions_of
-from tests.cluster.platform import Images, Platform, deployed
+from tests.cluster.platform import Platform
 from tests.cluster.waiting import wait_until
 from tests.cluster.ways import container_of
 from tests.doubles import cluster_environment
@@ -50,14 +48,7 @@ def image(cluster: Cluster, repository: Path) -> str:
 
 @pytest.fixture
 def platform(reachable: Cluster, image: str, s3: S3Server, stored: None, tmp_path: Path) -> Iterator[Platform]:
-    """The base without any of the platform's own pods, and a store; the image of services is the only one."""
-    places = {**s3.environment(), "DRIFTLINE_ROOT": f"s3://{BUCKET}/{tmp_path.name}"}
-    secret = {name: text for name, text in places.items() if "KEY" in name}
-    variables = {name: text for name, text in places.items() if name not in secret}
-    images = Images(platform=image, trainer=image, service=image, libraries="")
-    secrets = {"driftline-postgres": {}, "driftline-store": secret}
-    (tmp_path / "overlay").mkdir()
-    with deployed(reachable, images, variables, secrets, tmp_path / "overlay", parts=()) as platform:
+    with loop.services_alone(reachable, image, s3, tmp_path) as platform:
         yield platform
 
 
@@ -117,7 +108,10 @@ def _asked_until_refused(pod: Any) -> tuple[set[str], str]:
     address, probes = (f"http://{pod.status.pod_ip}:{port}" for port in (3000, 3001))
     acknowledged, was_ready = set[str](), True
     for first in range(200_000, 400_000, 250):
-        parts = [live_parts.question(_part(first + number), datetime.now(UTC)) for number in range(250)]
+        parts = [
+            live_parts.question({"part": f"p{first + number}", "width": 0.5, "weight": 0.5}, datetime.now(UTC))
+            for number in range(250)
+        ]
         status, answer = ask(address, parts)
         if status != 200:
             assert status == 503 and "this replica writes nothing" in answer["error"], answer
@@ -130,10 +124,6 @@ def _asked_until_refused(pod: Any) -> tuple[set[str], str]:
             assert "this replica takes no requests, because its pod would be evicted" in state["problem"]
         was_ready = state["is_ready"]
     raise AssertionError("its volume was never full")
-
-
-def _part(number: int) -> dict[str, Any]:
-    return {"part": f"p{number}", "width": 0.5, "weight": 0.5}
 
 
 def _is_ready(platform: Platform) -> bool:

@@ -3,8 +3,6 @@
 Only services run in the cluster, limited to 200m of CPU. Their models are small graphs that nobody trained.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,9 +19,9 @@ from tests.cluster import loop, platform_images, released
 from tests.cluster.callers import Callers
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import TESTS
-from tests.cluster.loop import BUCKET, Question
+from tests.cluster.loop import Question
 from tests.cluster.node import POLICIES
-from tests.cluster.platform import NAMESPACE, Images, Platform, deployed
+from tests.cluster.platform import NAMESPACE, Platform
 from tests.cluster.pods import Pods, manifest
 from tests.cluster.waiting import wait_until
 from tests.doubles import models
@@ -60,12 +58,10 @@ class Running:
         return self.platform.address(self.name)
 
     def pods(self) -> list[Any]:
-        """Return its pods, without those that are asked to end."""
         selector = f"driftline/product={self.product.name}"
         return [pod for pod in self.platform.pods(selector) if pod.metadata.deletion_timestamp is None]
 
     def messages(self) -> list[str]:
-        """Return what `driftline status` says should be done."""
         return [todo.text for todo in status.of_product(self.product).todo]
 
 
@@ -73,17 +69,9 @@ class Running:
 def platform(
     cluster: Cluster, repository: Path, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
-    """The base without any of the platform's own pods, and a store; the image of services is the only one."""
-    folder = tmp_path_factory.mktemp("services")
-    (folder / "overlay").mkdir()
-    places = {**s3.environment(), "DRIFTLINE_ROOT": f"s3://{BUCKET}/{folder.name}"}
-    secret = {name: text for name, text in places.items() if "KEY" in name}
-    variables = {name: text for name, text in places.items() if name not in secret}
-    secrets = {"driftline-postgres": {}, "driftline-store": secret}
     with cluster.network():
         image = cluster.registry.push_built("service", platform_images.built(repository, "service"))
-        images = Images(platform=image, trainer=image, service=image, libraries="")
-        with deployed(cluster, images, variables, secrets, folder / "overlay", parts=()) as platform:
+        with loop.services_alone(cluster, image, s3, tmp_path_factory.mktemp("services")) as platform:
             yield platform
 
 
@@ -196,28 +184,3 @@ def test_callers_reach_a_service_and_strangers_do_not(
     assert pods.wait_for_end("scraper").exit_code == 9, "callers do not reach the port of metrics"
     assert pods.wait_for_end("stranger").exit_code == 9
     assert pods.wait_for_end("named").exit_code == 9, "a scraper's label counts in its namespace alone"
-
-
-def test_a_second_deployment_is_named_in_status_and_in_readiness(running: dict[str, Running]) -> None:
-    service = running[STEADY]
-    platform, name = service.platform, service.name
-    other, sentence = (
-        f"{name}-again",
-        f"tiny_too is served by 2 Deployments, driftline/{name}, driftline/{name}-again: ",
-    )
-    text = service_manifests.manifests(service.product, 1).partition("\n---\n")[0]
-    try:
-        platform.apply(text.replace(f"  name: {name}\n", f"  name: {other}\n", 1), other)
-        platform.wait_for(other)
-        waiting(platform, lambda: any(text.startswith(sentence) for text in service.messages()), "status says it")
-        waiting(platform, lambda: all(sentence in str(page(pod)["problem"]) for pod in two(service)), "/readyz says it")
-    finally:
-        platform.kubectl("delete", "deployment", other, "--ignore-not-found", "--wait=false")
-
-
-def two(service: Running) -> list[Any]:
-    """Return the pods that run, which are those of the two sound Deployments."""
-    pods = [pod for pod in service.pods() if pod.status.container_statuses]
-    running = [pod for pod in pods if pod.status.container_statuses[0].ready]
-    assert len(running) >= 2
-    return running

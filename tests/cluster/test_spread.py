@@ -1,7 +1,5 @@
 """Where the scheduler puts a service's replicas: on different nodes, also where nodes name no zone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

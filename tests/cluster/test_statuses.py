@@ -1,7 +1,5 @@
 """What a real API shows of a pod is classified, and accepts the pod of a profile that states everything."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,19 +8,17 @@ import pytest
 from kubernetes import client
 
 from platform_assets.base.settings import Settings
-from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest as pod_manifest
 from platform_assets.kubernetes import pods as rules
 from platform_assets.kubernetes.api import Api
 from platform_assets.kubernetes.pod_status import read_pod
-from platform_assets.launch.attempt import begin, prepare
-from platform_assets.launch.endings import Ending, Try, first_try
+from platform_assets.launch.endings import Ending, first_try
 from platform_assets.launch.profiles import PROFILES, StepProfile
 from tests.cluster.pods import Manifest, Pods, manifest
+from tests.cluster.step_runs import pod_of
 from tests.cluster.waiting import wait_until
 
 SIZE = PROFILES["cpu_small"]
-WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 PATIENCE_S = 120.0
 
 
@@ -71,16 +67,6 @@ def test_a_pod_over_its_ephemeral_storage_is_out_of_disk_with_its_limit(pods: Po
     assert ending.node
 
 
-def test_a_pod_over_its_empty_dir_size_is_out_of_disk_with_its_limit(pods: Pods, shell: str) -> None:
-    pod = step(shell, "dd if=/dev/zero of=/scratch/full bs=1M count=64; sleep 300", memory="256Mi")
-    pod["spec"]["volumes"] = [{"name": "scratch", "emptyDir": {"sizeLimit": "10M"}}]
-    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "scratch", "mountPath": "/scratch"}]
-    pods.create(pod)
-    ending = end_of(pods)
-    assert (name_of(ending), ending.limit_gb) == ("out_of_disk", 0.01), ending.evidence
-    assert ending.node
-
-
 def test_a_full_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -> None:
     pod = step(shell, "dd if=/dev/zero of=/dev/shm/full bs=1M count=8")
     pod["spec"]["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1M"}}]
@@ -90,23 +76,6 @@ def test_a_full_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -
     assert name_of(ending) == "out_of_shm", ending.evidence
     assert ending.failure is not None
     assert "shm_gb" in ending.failure.sentence
-
-
-def test_a_pod_evicted_for_its_shared_memory_names_the_profiles_field(pods: Pods, shell: str) -> None:
-    pod = step(shell, "dd if=/dev/zero of=/dev/shm/full bs=1M count=8; sleep 300")
-    # Linux rounds it up to a page, so the full volume is above its limit.
-    pod["spec"]["volumes"] = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1M"}}]
-    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "shm", "mountPath": "/dev/shm"}]
-    pods.create(pod)
-    ending = end_of(pods)
-    assert name_of(ending) == "out_of_shm", ending.evidence
-    assert "exceeds the limit" in ending.evidence
-
-
-def test_a_kill_from_outside_is_not_called_out_of_memory(pods: Pods, shell: str) -> None:
-    pods.create(step(shell, "sh -c 'kill -9 $$$$'; exit $?"))  # the API turns $$ into $
-    ending = end_of(pods)
-    assert (name_of(ending), ending.exit_code) == ("killed", 137), ending.evidence
 
 
 @pytest.mark.parametrize("code", [137, 1, 7])
@@ -138,15 +107,6 @@ def test_a_kill_is_explained_by_an_event_of_the_node(pods: Pods, shell: str) -> 
     assert "event PreemptScheduled" in ending.evidence
 
 
-def test_an_unknown_digest_ends_after_two_tries_of_the_kubelet(pods: Pods, shell: str) -> None:
-    pods.create(step(f"{shell.partition('@')[0]}@sha256:{'0' * 64}", "exit 0"))
-    pods.wait_for_reason("step", "ErrImagePull")
-    assert classify(pods) is None
-    ending = end_of(pods)
-    assert (name_of(ending), ending.is_final) == ("image", True)
-    assert "not found" in ending.evidence
-
-
 def test_a_native_sidecar_that_dies_at_its_start_is_init(pods: Pods, shell: str) -> None:
     pod = step(shell, "sleep 300")
     probe = {"exec": {"command": ["false"]}, "failureThreshold": 1, "periodSeconds": 1}
@@ -158,18 +118,18 @@ def test_a_native_sidecar_that_dies_at_its_start_is_init(pods: Pods, shell: str)
     assert "exit code 3" in ending.evidence
 
 
-def pod_of(plan: Try, namespace: str) -> Any:
+def settings_of(namespace: str) -> Settings:
     image = f"trainer@sha256:{'0' * 64}"
-    settings = Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": image, "DRIFTLINE_NAMESPACE": namespace})
-    launch = begin(WORK, plan, run_id="r1", launcher="kubernetes")
-    return pod_manifest.pod(settings, "none", plan, prepare(settings.root, launch), {})
+    return Settings.from_environment({"DRIFTLINE_TRAINER_IMAGE": image, "DRIFTLINE_NAMESPACE": namespace})
 
 
 def test_a_forbidden_node_is_never_taken(pods: Pods, shell: str) -> None:
     nodes = sorted(node.metadata.name for node in pods.api.list_node().items)
     for count in range(1, len(nodes) + 1):
         plan = replace(first_try(SIZE), forbidden_nodes=tuple(nodes[:count]))
-        name = pods.create(manifest(f"step-{count}", shell, "exit 0", affinity=pod_of(plan, "n")["spec"]["affinity"]))
+        name = pods.create(
+            manifest(f"step-{count}", shell, "exit 0", affinity=pod_of(settings_of("n"), plan)["spec"]["affinity"])
+        )
         if count < len(nodes):
             pods.wait_for_end(name)
             assert pods.read(name).spec.node_name in nodes[count:]
@@ -187,15 +147,7 @@ def test_the_pod_of_a_profile_that_states_everything_is_accepted(pods: Pods, cor
         cloud="gke",
     )
     plan = replace(first_try(size), forbidden_nodes=("a", "b"), avoided_nodes=("c", "d"))
-    accepted = core.create_namespaced_pod(pods.namespace, pod_of(plan, pods.namespace), dry_run="All")
+    accepted = core.create_namespaced_pod(pods.namespace, pod_of(settings_of(pods.namespace), plan), dry_run="All")
     assert accepted.metadata.labels["kueue.x-k8s.io/queue-name"] == "trainings"
     assert accepted.spec.containers[0].resources.limits["ephemeral-storage"] == "2500M"
     assert accepted.spec.containers[0].resources.limits["cpu"] == "2500m"
-
-
-def test_a_gated_pod_is_admitted_late_and_not_for_ever(pods: Pods, shell: str) -> None:
-    pods.create(step(shell, "exit 0", schedulingGates=[{"name": "tests/queue"}]))
-    assert classify(pods) is None
-    ending = classify(pods, SIZE.replace(queue_timeout_s=0.001))
-    assert ending is not None
-    assert (name_of(ending), ending.is_final) == ("admission", True)

@@ -3,8 +3,6 @@
 The rows are inserted as they are, past every webserver and the coordinator.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +18,6 @@ from kubernetes import client
 from platform_assets.base import accounts, naming
 from tests.cluster import loop, names, platform_images
 from tests.cluster.cluster import Cluster
-from tests.cluster.loop import LOGS
 from tests.cluster.platform import NAMESPACE, Images, Platform
 from tests.cluster.waiting import wait_until
 from tests.doubles.postgres_server import PostgresServer
@@ -53,13 +50,11 @@ def platform(
     folder = tmp_path_factory.mktemp("platform")
     with cluster.network():
         names.serve_names(cluster, folder)
-        s3.make_bucket(LOGS)
         with loop.at_work(cluster, images, s3, postgres, folder) as platform:
             for name in ("driftline-signing", accounts.OTHER_RUNS):
                 data = {"DRIFTLINE_SIGNING_KEY": "planted"} if name == "driftline-signing" else {}
                 cluster.core.create_namespaced_secret(NAMESPACE, {"metadata": {"name": name}, "stringData": data})
             yield platform
-        s3.remove_bucket(LOGS)
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """What the store's key in a pod leads to: forged records, deletions and connections, tried from inside the pod.
 
-The keys are those of `driftline store-keys`, the pods those that the launcher and `driftline manifests` make, with code
+The keys are those of `deploy/store/keys.py`, the pods those that the launcher and `driftline manifests` make, with code
 of somebody else in them. The network policies of the overlay are in force.
 """
-
-from __future__ import annotations
 
 import json
 import uuid
@@ -18,7 +16,6 @@ import pytest
 
 from platform_assets.engine.outside import Work
 from platform_assets.launch.launchers import StepLauncher
-from platform_assets.operations import store_keys
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import ATTEMPTS
 from platform_assets.store.tables import TableStore
@@ -30,8 +27,9 @@ from tests.cluster.opened import SECRET
 from tests.cluster.platform import Images, write_overlay
 from tests.cluster.pods import manifest
 from tests.cluster.step_runs import SMALL, StepRuns
+from tests.cluster.test_training import is_passed_on
 from tests.doubles import cluster_environment as environment
-from tests.doubles import thief
+from tests.doubles import store_keys, thief
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.products import slow_batches
 from tests.doubles.products.slow_batches import SPEC
@@ -122,7 +120,8 @@ class Stolen:
             "DRIFTLINE_STEP_SECRET": OF_STEPS,
         }
         parts = documents(self.folder, 1, **variables)
-        shared = {"DRIFTLINE_ROOT": settings.root, **_without_keys(self.s3)}
+        keyless = {name: text for name, text in self.s3.environment().items() if "KEY" not in name}
+        shared = {"DRIFTLINE_ROOT": settings.root, **keyless}
         pods.api.create_namespaced_config_map(pods.namespace, {"metadata": {"name": "driftline"}, "data": shared})
         template = parts["Deployment"]["spec"]["template"]
         (container,) = template["spec"]["containers"]
@@ -141,10 +140,6 @@ class Stolen:
             pods.create({"apiVersion": "v1", "kind": "Pod", **template})
             assert pods.wait_for_end("service").exit_code == 0, pods.log("service")
         return dict(json.loads(pods.log("service").splitlines()[-1]))
-
-
-def _without_keys(s3: S3Server) -> dict[str, str]:
-    return {name: text for name, text in s3.environment().items() if "KEY" not in name}
 
 
 @pytest.fixture
@@ -223,11 +218,7 @@ def test_a_training_does_its_work_with_the_key_of_its_product(
     stolen.make_keys()
     environment.land(runs.settings.root, slow_batches.files())
     checkout = environment.checkout(repository, stolen.folder / "checkout", slow_batches)
-    variables = {
-        name: value
-        for name, value in runs.process_environment().items()
-        if name.startswith(("DRIFTLINE_", "AWS_", "KUBECONFIG")) and name != "DRIFTLINE_STATE"
-    }
+    variables = {name: value for name, value in runs.process_environment().items() if is_passed_on(name)}
     with guards.applied(stolen.cluster, stolen.folder, policies):
         words = (SPEC.name, first, last, CUTOFF)
         with environment.training(checkout, stolen.folder / "run", variables, *words):

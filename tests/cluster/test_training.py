@@ -1,7 +1,5 @@
 """A training that is killed in ten ways goes on from what it saved, and ends with the bytes of one left alone."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path

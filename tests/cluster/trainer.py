@@ -4,8 +4,6 @@ An image is built once per content of what goes into it, and kept in podman's st
 digest of that content. So a second session, and a second checkout with the same files, builds nothing.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os
@@ -20,7 +18,7 @@ from pathlib import Path
 IMAGE = "DRIFTLINE_TRAINER_IMAGE"
 """Names an image that is built already, as `make images` prints it."""
 LIBRARIES = '{{index .Labels "driftline.libraries"}}'
-INPUTS = ("pyproject.toml", "deploy/images", "driftline.py", "platform_assets")
+INPUTS = ("pyproject.toml", "deploy/images", "driftline", "platform_assets")
 STEPS = """\
 FROM {trainer}
 COPY tests/doubles/*.py /app/tests/doubles/

@@ -1,7 +1,5 @@
 """What a cluster costs: seconds until it is ready, memory and CPU of its processes."""
 
-from __future__ import annotations
-
 import psutil
 
 from tests.cluster.cluster import Cluster

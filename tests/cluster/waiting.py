@@ -1,7 +1,5 @@
 """Wait for conditions, and report the state when they time out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Ways to end a pod from outside, as somebody with rights in the namespace, or with root on its node."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """Lines of the log become rows, one per id, in any order, pieces and repetitions."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -87,8 +85,7 @@ def test_of_two_answers_with_one_id_the_one_before_closing_is_kept_in_any_order(
 
 
 def test_times_of_any_zone_are_the_same_moment():
-    result = rows(record(0, service_time="2020-01-05T07:00:00-05:00"))
-    assert result["service_time"][0] == NOON
+    assert rows(record(0, service_time="2020-01-05T07:00:00-05:00"))["service_time"][0] == NOON
 
 
 def test_removed_fields_are_ignored_and_new_ones_are_null():
@@ -139,8 +136,7 @@ def test_any_order_any_pieces_and_any_repetition_give_the_same_rows(given_lines,
 
 def test_rows_of_an_older_product_file_are_aligned():
     older = pl.DataFrame({"prediction_id": ["p"], "speed": [1], "gone": [2]})
-    result = answer_rows.align(older, {"speed": pl.Float64(), "maker": pl.String()})
-    assert result.rows() == [(1.0, None)]
+    assert answer_rows.align(older, {"speed": pl.Float64(), "maker": pl.String()}).rows() == [(1.0, None)]
 
 
 def test_a_batch_is_current_until_its_last_row_has_arrived():

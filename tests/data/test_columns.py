@@ -1,7 +1,5 @@
 """A delivery's columns: others are left out, absent ones are null where that is allowed, and renames are named."""
 
-from __future__ import annotations
-
 import contextlib
 
 import polars as pl
@@ -49,10 +47,10 @@ def test_a_name_that_came_for_one_that_vanished_is_a_likely_rename(names: tuple[
 
 
 def test_cells_of_another_type_are_no_rename() -> None:
-    frame = delivered("sensor", "comment", "gust")
-    assert "renamed" not in str(columns.problem(frame, TYPES))
+    assert "renamed" not in str(columns.problem(delivered("sensor", "comment", "gust"), TYPES))
 
 
+@pytest.mark.costly
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_rows_or_an_unreadable_file(data: bytes) -> None:
     with contextlib.suppress(UnreadableFile):

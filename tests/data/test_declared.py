@@ -1,7 +1,5 @@
 """Feature rows that a service would refuse are set aside; every other row stays unchanged."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -11,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.data import declared
-from platform_assets.monitoring import put_aside
 from platform_assets.product.fields import Field
 
 FIELDS = (
@@ -73,14 +70,3 @@ def test_good_rows_and_rows_set_aside_are_all_rows(drawn: list[tuple[dict[str, A
 def test_columns_of_only_nulls_or_of_text_raise_no_error() -> None:
     rows = rows_of({}).with_columns(pl.lit(None).alias("speed"), pl.lit("x").alias("count"))
     assert declared.split(rows, FIELDS)[1].to_list() == ["speed is null and not nullable"]
-
-
-@pytest.mark.parametrize(("aside", "is_failing"), [(0, False), (1, False), (2, True)])
-def test_a_key_fails_above_the_share_that_a_source_may_have_in_quarantine(aside: int, is_failing: bool) -> None:
-    _, reasons = declared.split(rows_of(*({"speed": None} for _ in range(aside)), {}), FIELDS)
-    check = put_aside.check_share(100 - aside, declared.notes(reasons), 0.01)
-    assert (check is not None) is is_failing
-    if check is not None:
-        assert (check.source, check.check, check.is_failing) == ("the features", "undeclared_values", True)
-        assert check.came == "2 of 100 rows set aside (2.0%), 2 of them because speed is null and not nullable"
-        assert check.expected == "at most 1.0%"

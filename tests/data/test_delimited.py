@@ -1,7 +1,5 @@
 """Every line of a CSV file belongs to its header, a row or a broken record, and broken records disturb no row."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -24,17 +22,14 @@ QUOTE = "a quote that does not enclose a whole field"
 
 
 def broken(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return what is stored of a file's broken records."""
     return [] if BROKEN not in frame.columns else [json.loads(note) for note in frame[BROKEN].drop_nulls()]
 
 
 def sound(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows without the broken records."""
     return frame if BROKEN not in frame.columns else frame.filter(pl.col(BROKEN).is_null()).drop(BROKEN)
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a text with their ends: LF, CRLF or CR."""
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)", text)
 
 
@@ -92,8 +87,7 @@ def test_a_broken_record_is_named_by_its_lines(body: str, reasons: list[str], na
 
 
 def test_a_column_of_several_lines_keeps_them() -> None:
-    text = 'size,name\r\n1,"a\r\nb"\r\n"2\r\n",c\r\n3,"d\n\n"\r\n'
-    frame = read_csv(text.encode(), multiline=["name"])
+    frame = read_csv(b'size,name\r\n1,"a\r\nb"\r\n"2\r\n",c\r\n3,"d\n\n"\r\n', multiline=["name"])
     assert sound(frame)["name"].to_list() == ["a\r\nb", "d\n\n"]
     assert [(record["first_line"], record["last_line"]) for record in broken(frame)] == [(4, 5)]
     assert broken(frame)[0]["record"] == '"2\r\n",c'
@@ -114,8 +108,7 @@ def test_a_damaged_gzip_file_is_refused() -> None:
 
 def test_a_large_file_with_one_broken_record_keeps_all_others() -> None:
     rows = [f'{number},"a ""{number}"", b"\n' for number in range(60_000)]
-    text = "".join(["size,name\n", *rows[:40_000], "1\n", *rows[40_000:]])
-    frame = read_csv(text.encode())
+    frame = read_csv("".join(["size,name\n", *rows[:40_000], "1\n", *rows[40_000:]]).encode())
     assert sound(frame)["size"].to_list() == [str(number) for number in range(60_000)]
     assert broken(frame)[0]["first_line"] == 40_002
     assert frame[BROKEN].is_not_null().arg_true().to_list() == [40_000]
@@ -162,6 +155,7 @@ def files(draw: st.DrawFn) -> tuple[str, list[list[str] | None], tuple[str, ...]
     return end.join([*texts, ""]), records, multiline, end
 
 
+@pytest.mark.costly
 @settings(max_examples=draws(300), deadline=None)
 @given(file=files(), is_packed=st.booleans(), has_mark=st.booleans())
 def test_rows_are_kept_whatever_is_broken_between_them(

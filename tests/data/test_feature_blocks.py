@@ -1,7 +1,5 @@
 """Every block uses only facts known at that moment, to the second, and its numbers are exact."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -44,18 +42,6 @@ FACTS = pl.DataFrame(
 )
 
 
-def test_the_last_known_fact_is_found_and_the_last_of_a_tie_wins():
-    rows = questions(("a", -1), ("a", 0), ("a", 29), ("a", 30), ("a", 89), ("b", 89), ("c", 89), (None, 89))
-    line = Timeline(rows, FACTS, by=("group",))
-    assert line.latest(["delay"], HOUR)["delay"].to_list() == [None, 10, 10, 25, 25, None, None, None]
-    assert line.latest(["delay"], 2 * HOUR)["delay"].to_list()[5] == 1000
-
-
-def test_a_fact_as_old_as_the_lookback_is_used_and_an_older_one_is_not():
-    line = Timeline(questions(("b", 65), ("b", 65.5)), FACTS, by=("group",))
-    assert line.latest(["delay"], HOUR)["delay"].to_list() == [1000, None]
-
-
 def test_the_option_is_strict_skips_facts_of_the_same_moment():
     line = Timeline(questions(("a", 30), ("a", 0)), FACTS, by=("group",))
     assert line.latest(["delay", "known_at_utc"], HOUR, is_strict=True).rows() == [(10, at(0)), (None, None)]
@@ -76,8 +62,7 @@ def test_plans_ahead_are_counted_after_the_question():
 
 
 def test_without_groups_all_rows_are_one_group():
-    line = Timeline(questions((None, 60)), FACTS)
-    assert line.count(2 * HOUR).to_list() == [5]
+    assert Timeline(questions((None, 60)), FACTS).count(2 * HOUR).to_list() == [5]
 
 
 def test_groups_may_be_of_several_columns_of_text_categories_and_integers():

@@ -1,11 +1,7 @@
 """Image files, and image statistics in closed form."""
 
-from __future__ import annotations
-
-import io
 import struct
 import zlib
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,12 +9,12 @@ import pytest
 from PIL import Image
 
 from platform_assets.data import images
+from tests.serving.picture_files import file_of
 
 SHAPE = (4, 6)
 
 
 def of(image: np.ndarray) -> dict[str, float]:
-    """Return the statistics of one image."""
     return {name: float(values[0]) for name, values in images.statistics(image[None]).items()}
 
 
@@ -32,8 +28,7 @@ def test_all_statistics_of_a_constant_image_except_brightness_are_zero() -> None
 
 
 def test_a_black_image_is_dark_and_has_its_centre_in_the_middle() -> None:
-    black = np.zeros(SHAPE, dtype=np.uint8)
-    assert of(black) == {**dict.fromkeys(images.STATISTICS, 0.0), "dark_share": 1.0}
+    assert of(np.zeros(SHAPE, dtype=np.uint8)) == {**dict.fromkeys(images.STATISTICS, 0.0), "dark_share": 1.0}
 
 
 def test_a_vertical_edge_is_a_step_across() -> None:
@@ -111,9 +106,7 @@ def test_a_png_gives_back_its_grey_levels_and_the_same_bytes_again() -> None:
 
 
 def test_colours_become_grey_and_jpeg_is_accepted() -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 4), (120, 120, 120)).save(buffer, format="JPEG")
-    assert images.from_file(buffer.getvalue()) == (bytes([120] * 24), 4, 6)
+    assert images.from_file(file_of(Image.new("RGB", (6, 4), (120, 120, 120)), "JPEG")) == (bytes([120] * 24), 4, 6)
 
 
 def test_a_file_is_refused_wherever_it_is_cut() -> None:
@@ -121,12 +114,6 @@ def test_a_file_is_refused_wherever_it_is_cut() -> None:
     for end in range(len(file)):
         with pytest.raises(images.UnreadableImage, match=f"^{end} bytes are not a complete PNG or JPEG file"):
             images.from_file(file[:end])
-
-
-def file_of(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=form, **options)
-    return buffer.getvalue()
 
 
 def png_of(height: int, width: int, bits: int = 8, colour: int = 0) -> bytes:
@@ -182,10 +169,8 @@ def test_a_file_with_any_byte_changed_is_read_or_refused_with_a_message() -> Non
 
 
 def test_other_kinds_of_image_are_refused() -> None:
-    buffer = io.BytesIO()
-    Image.new("L", (6, 4)).save(buffer, format="BMP")
     with pytest.raises(images.UnreadableImage):
-        images.from_file(buffer.getvalue())
+        images.from_file(file_of(Image.new("L", (6, 4)), "BMP"))
 
 
 def test_a_column_is_stacked_in_order() -> None:

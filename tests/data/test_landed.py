@@ -1,7 +1,5 @@
 """A complete file becomes rows of text; any other is refused with its content and the expected one."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import polars as pl

@@ -1,7 +1,5 @@
 """A delivered value is represented exactly by the schema's type; otherwise its row is quarantined with the reason."""
 
-from __future__ import annotations
-
 import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone

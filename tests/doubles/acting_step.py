@@ -4,7 +4,6 @@ The input `acts` has one
 line per try, of words separated by semicolons:
 
     say COUNT SECONDS     print numbered lines, so many seconds apart
-    burst MEGABYTES       print numbered lines of 100 bytes as fast as possible
     sleep SECONDS
     hold                  print "ready", and wait until SIGTERM
     wait NAME             print "ready", and wait for an object of this name in the test's folder
@@ -12,8 +11,6 @@ line per try, of words separated by semicolons:
     report                report the result
     exit CODE             end without closing the session
 """
-
-from __future__ import annotations
 
 import os
 import signal
@@ -64,10 +61,6 @@ def act(verb: str, arguments: list[str], pipes: PipesContext, store: _Folder) ->
         for number in range(int(arguments[0])):
             say(f"line {number}")
             time.sleep(float(arguments[1]))
-    elif verb == "burst":
-        for number in range(int(arguments[0]) * 10_000):
-            sys.stdout.write(f"burst {number:010d} {'x' * 82}\n")
-        sys.stdout.flush()
     elif verb == "sleep":
         time.sleep(float(arguments[0]))
     elif verb == "hold":

@@ -1,7 +1,5 @@
 """A past in which a fit loses `COST` nats per row and key of age: every number of a backtest is then a closed form."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

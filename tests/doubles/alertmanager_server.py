@@ -1,7 +1,5 @@
 """A real Alertmanager, which tells a webhook of ours what it tells people."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,7 +59,6 @@ class AlertmanagerServer:
             time.sleep(0.05)
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Return the alerts that it has now."""
         result: list[dict[str, Any]] = httpx.get(f"{self.address}/api/v2/alerts").raise_for_status().json()
         return result
 
@@ -74,7 +71,6 @@ class AlertmanagerServer:
         return [(body["status"], [alert["labels"] for alert in body["alerts"]]) for body in bodies]
 
     def names(self) -> list[tuple[str, str]]:
-        """Return what it told people, with the names of the alerts."""
         return [(status, ",".join(sorted(labels["alertname"] for labels in alerts))) for status, alerts in self.told()]
 
 

@@ -1,7 +1,5 @@
 """Keys of the recorded product with features, answers in a prediction log, and labels, each written directly."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -84,7 +82,6 @@ def record(row: Mapping[str, Any], features: Features | None, **changes: Any) ->
 
 
 def log(settings: Settings, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write a file of the prediction log."""
     folder = settings.prediction_log / SPEC.name
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(item) for item in records]

@@ -4,8 +4,6 @@ All draws of a world are made at once, in the order of keys, so that a thousand 
 moves the log odds of its event, or a regression's labels in spreads; neighbouring keys' shocks are AR(1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,10 +11,10 @@ import numpy as np
 
 from platform_assets.evaluation import promises
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.evaluation.promises import Tested
 from platform_assets.monitoring.performance_policy import failing
 from platform_assets.product.monitoring import Retraining
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
+from platform_assets.store.records.performance import Tested
 
 CLASSES = MultiClass(classes=("a", "b", "c", "d"))
 RULES = Retraining()
@@ -50,18 +48,7 @@ Drawn = tuple[Task, np.ndarray, np.ndarray, np.ndarray]
 """Task, labels, answers, and each row's key, numbered through all windows."""
 
 
-def shocks(random: np.random.Generator, world: World, windows: int) -> np.ndarray:
-    """Return stationary AR(1) shocks [windows, keys]."""
-    result = np.empty((windows, world.keys))
-    result[:, 0] = random.normal(0, world.shock, windows)
-    fresh = world.shock * np.sqrt(1 - world.neighbours**2)
-    for key in range(1, world.keys):
-        result[:, key] = world.neighbours * result[:, key - 1] + random.normal(0, fresh, windows)
-    return result
-
-
 def binary(random: np.random.Generator, world: World, windows: int) -> Drawn:
-    """Draw answers of a binary task."""
     codes, shock = _rows(random, world, windows)
     odds = random.normal(world.centre, world.spread, codes.size)
     shape = random.normal(world.centre, world.spread, codes.size) if world.is_gone else odds
@@ -136,7 +123,12 @@ def power(windows: list[dict[str, Tested]]) -> float:
 def _rows(random: np.random.Generator, world: World, windows: int) -> tuple[np.ndarray, np.ndarray]:
     low, high = int(0.7 * world.rows), int(1.3 * world.rows)
     sizes = random.integers(low, high + 1, windows * world.keys)
-    return np.repeat(np.arange(sizes.size), sizes), np.repeat(shocks(random, world, windows).ravel(), sizes)
+    result = np.empty((windows, world.keys))
+    result[:, 0] = random.normal(0, world.shock, windows)
+    fresh = world.shock * np.sqrt(1 - world.neighbours**2)
+    for key in range(1, world.keys):
+        result[:, key] = world.neighbours * result[:, key - 1] + random.normal(0, fresh, windows)
+    return np.repeat(np.arange(sizes.size), sizes), np.repeat(result.ravel(), sizes)
 
 
 def _chance(odds: np.ndarray) -> np.ndarray:

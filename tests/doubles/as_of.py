@@ -1,7 +1,5 @@
 """Tables as they stood at a moment, to prove that features see nothing later."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import polars as pl

@@ -1,7 +1,5 @@
 """Attempts as the frame from which money is added up."""
 
-from __future__ import annotations
-
 import polars as pl
 from msgspec.structs import replace
 
@@ -12,8 +10,3 @@ from platform_assets.store.records.attempts import Attempt
 def newest_first(*attempts: Attempt) -> pl.DataFrame:
     """Return attempts by `store.history.attempts.SCHEMA`, without duplicates; the last has number 1."""
     return frame((len(attempts) - index, replace(item, id=None)) for index, item in enumerate(attempts))
-
-
-def oldest_first(*attempts: Attempt) -> pl.DataFrame:
-    """Return attempts by `store.history.attempts.SCHEMA`; the first has number 1."""
-    return newest_first(*reversed(attempts))

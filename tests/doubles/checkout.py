@@ -1,7 +1,5 @@
 """Copy the sources into a separate checkout, where a test may add a product's file and run commands."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The client of the documentation, as a reader would paste it."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator
@@ -12,7 +10,6 @@ from platform_assets.base.settings import REPOSITORY
 
 @contextlib.contextmanager
 def client_of(address: str, **options: Any) -> Iterator[Any]:
-    """Give a client of a service."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "docs/serve.md").read_text(), re.S | re.M)
     (code,) = (block for block in blocks if "class Client" in block)
     names: dict[str, Any] = {}

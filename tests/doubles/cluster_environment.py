@@ -1,6 +1,4 @@
-"""The surroundings of a run on the cluster environment: checkout, Dagster's home, daemon, and training on a laptop."""
-
-from __future__ import annotations
+"""The surroundings of a run on the cluster environment: checkout, Dagster's home, and training on a laptop."""
 
 import contextlib
 import os
@@ -8,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -66,54 +63,6 @@ def land(root: str, files: Mapping[str, str]) -> None:
         obstore.put(store, f"landing/{path}", text.encode())
 
 
-@dataclass(frozen=True)
-class Daemon:
-    """Dagster's daemon with its code servers."""
-
-    process: psutil.Popen
-    log: Path
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
-
-    def last_words(self) -> str:
-        """End the daemon and its code servers, and return the end of their logs, with the stack of each thread."""
-        # With PYTHONFAULTHANDLER each of them prints its stacks on SIGABRT, whatever it hangs on.
-        _end(self.process, signal.SIGABRT)
-        return _end_of(self.log)
-
-
-@contextmanager
-def daemon(checkout: Path, log: Path) -> Iterator[Daemon]:
-    """Run Dagster's daemon with its code server, and end both."""
-    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "--workspace", "workspace.yaml"]
-    environment = {**_environment(checkout), "PYTHONFAULTHANDLER": "1"}
-    with log.open("wb") as output:
-        started = psutil.Popen(command, cwd=checkout, env=environment, stdout=output, stderr=output)
-    try:
-        yield Daemon(started, log)
-    finally:
-        _end(started, signal.SIGTERM)
-
-
-def _end(started: psutil.Popen, number: int) -> None:
-    """Signal a process and its children, wait for them, and kill those that do not end."""
-    # A daemon's code server has a session of its own and would live until it misses the daemon's heartbeats.
-    ours = [started, *(started.children(recursive=True) if started.poll() is None else ())]
-    for process in ours:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-    _, alive = psutil.wait_procs(ours, END_S)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, END_S)
-
-
-def _end_of(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
-
-
 def training_on_a_laptop(checkout: Path, parent: Path, *arguments: str) -> AbstractContextManager[None]:
     """Train on the files in a folder meanwhile, with steps as processes; `arguments`: product, first, last, cutoff."""
     return training(checkout, parent / "laptop", {}, *arguments)
@@ -123,7 +72,8 @@ def training_on_a_laptop(checkout: Path, parent: Path, *arguments: str) -> Abstr
 def training(checkout: Path, state: Path, variables: Mapping[str, str], *arguments: str) -> Iterator[None]:
     """Train meanwhile in a process with a state and an environment of its own; `arguments` as above."""
     ours = ("DRIFTLINE_", "AWS_", "DAGSTER_", "KUBECONFIG")
-    others = {name: value for name, value in _environment(checkout).items() if not name.startswith(ours)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    others["PYTHONPATH"] = str(checkout)
     command = [sys.executable, "-c", ON_A_LAPTOP, *arguments]
     log = state.with_suffix(".log")
     with log.open("wb") as output:
@@ -135,19 +85,13 @@ def training(checkout: Path, state: Path, variables: Mapping[str, str], *argumen
             laptop.wait(PATIENCE_S)
         is_over = laptop.poll() is not None
     finally:
-        _end(laptop, signal.SIGABRT)
-    assert is_over and laptop.returncode == 0, _end_of(log)
-
-
-def _environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout)}
-
-
-def processes_of(checkout: Path) -> list[str]:
-    """Return the commands of processes that were started for a checkout and still run."""
-    result = []
-    for process in psutil.process_iter(["environ", "cmdline", "status"]):
-        is_ours = (process.info["environ"] or {}).get("PYTHONPATH") == str(checkout)
-        if is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            result.append(" ".join(process.info["cmdline"] or []))
-    return result
+        # A daemon's code server has a session of its own and would live until it misses the daemon's heartbeats.
+        processes = [laptop, *(laptop.children(recursive=True) if laptop.poll() is None else ())]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGABRT)
+        _, alive = psutil.wait_procs(processes, END_S)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, END_S)
+    assert is_over and laptop.returncode == 0, log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]

@@ -1,7 +1,5 @@
 """Records as they are stored, for tests that need one and care about few of its members."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from platform_assets.store.records.performance import MEASURED, Measured, Tested
@@ -24,7 +22,6 @@ def failure(**members: Any) -> dict[str, Any]:
 
 
 def fault(kind: str, key: str, source: str = "readings", **members: Any) -> dict[str, Any]:
-    """Return a record of a key's fault ledger."""
     signed = {"product": "a_product", "key": key, "why": "planted", "by": "a test", "at_utc": AT}
     primary = {"source": source, "check": "volume", "column": None, "came": "2 rows", "expected": "9 rows"}
     of_kind: dict[str, dict[str, Any]] = {

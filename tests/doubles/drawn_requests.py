@@ -1,7 +1,5 @@
 """Requests that Schemathesis draws from a service's OpenAPI document, and what that document says about any request."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -32,8 +30,6 @@ _UNTYPED = (
 
 @dataclass(frozen=True)
 class Request:
-    """A request to `/predict`."""
-
     body: bytes
     content_type: str
     query: str = ""

@@ -1,7 +1,5 @@
 """Jobs named like a product's own that do nothing, for tests of sensors that only need the launch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import dagster as dg

@@ -3,8 +3,6 @@
 Requests are passed on unchanged, including the host's name, so that signatures remain valid.
 """
 
-from __future__ import annotations
-
 import http.client
 import threading
 import time
@@ -86,7 +84,6 @@ class Faults:
             self._coming.append(Fault(method, path, **members))
 
     def count(self, method: str, path: str) -> int:
-        """Return the number of requests of a kind."""
         with self._lock:
             return sum(entry[0] == method and path in entry[1] for entry in self.requests)
 

@@ -1,7 +1,5 @@
 """Run the shipped haproxy configuration in front of replicas."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A proxy in front of a database that can hold its answers back, or delay each of them."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading
@@ -40,7 +38,6 @@ class HeldProxy:
             self._open.set()
 
     def close(self) -> None:
-        """Accept no more connections."""
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
 

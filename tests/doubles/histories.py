@@ -1,7 +1,5 @@
 """The history whose ledgers a test writes."""
 
-from __future__ import annotations
-
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 

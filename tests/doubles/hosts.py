@@ -1,7 +1,5 @@
 """Dagster projects of other people, in a folder: what a guest must leave as it is."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -14,7 +12,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PRODUCT = REPOSITORY / "tests" / "doubles" / "products" / "live_parts.py"
-PATIENCE_S = 300
+PATIENCE_S = 600
 PYPROJECT = """
 [project]
 name = "shop"
@@ -188,6 +186,5 @@ def project(folder: Path, *, resources: bool = False) -> Host:
 
 
 def copied(host: Host, folder: Path) -> Host:
-    """Copy a project."""
     shutil.copytree(host.folder, folder)
     return Host(folder, folder / host.package.relative_to(host.folder))

@@ -3,8 +3,6 @@
 A build asks about the layers of all images, and fails with "layer not known" if one of them goes meanwhile.
 """
 
-from __future__ import annotations
-
 import fcntl
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Ingest a tiny product's segments in a process of its own, as its stage does."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -14,7 +12,7 @@ from platform_assets.store.product_store import ProductStore
 from tests.doubles.shipped import SPEC
 
 KEYS = ("2020-01-05", "2020-01-06")
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 _server = multiprocessing.get_context("forkserver")
 
@@ -23,7 +21,6 @@ class Ingestion:
     """A process that is ready to ingest once."""
 
     def __init__(self, product: ProductStore, batch_bytes: int, variables: Mapping[str, str]) -> None:
-        """Start it, with these environment variables."""
         _server.set_forkserver_preload([__name__])
         ours, theirs = _server.Pipe()
         settings = (product.settings.root, str(product.settings.state), batch_bytes)
@@ -34,7 +31,6 @@ class Ingestion:
         assert ours.poll(PATIENCE_S) and ours.recv() == "ready"
 
     def begin(self) -> None:
-        """Let it ingest."""
         self._pipe.send("begin")
 
     def kill(self) -> None:

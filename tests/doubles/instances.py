@@ -1,7 +1,5 @@
 """Dagster instances in memory for tests, made in a quarter of Dagster's time, and one that forgets events."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch

@@ -1,7 +1,5 @@
 """What `kubectl kustomize` makes of deploy/kubernetes."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -18,16 +16,13 @@ MISSING = "needs kubectl in KUBEBUILDER_ASSETS or the search path: apt-get insta
 
 
 def kubectl() -> str | None:
-    """Return kubectl's path, if there is one."""
     return shutil.which("kubectl", path=os.environ.get("KUBEBUILDER_ASSETS")) or shutil.which("kubectl")
 
 
 def rendered(folder: Path) -> list[dict[str, Any]]:
-    """Return the objects of a kustomization."""
     program = kubectl()
     assert program is not None, MISSING
-    argv = [program, "kustomize", str(folder)]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=False)
+    ended = subprocess.run([program, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return list(yaml.safe_load_all(ended.stdout))
 

@@ -4,8 +4,6 @@ Everything that a test of labels does not examine is recorded directly: features
 judgement, and a training that succeeds. The keys of each training are determined as `checkpoint` does.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,21 +14,22 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.automation.sensors import freshness, landings, retrain
-from platform_assets.automation.sensors.freshness import IDLE_TICKS
 from platform_assets.base import naming
 from platform_assets.base.keys import BatchGrain, DailyGrain, Grain, HourlyGrain
 from platform_assets.data import outcomes, raw, validated
 from platform_assets.data.stage_inputs import require
-from platform_assets.engine import partitions
+from platform_assets.engine.outside import ALONE
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation import releases
 from platform_assets.monitoring import decision
+from platform_assets.monitoring.staleness import IDLE_S
 from platform_assets.product.spec import Product, Retraining
+from platform_assets.sensors import freshness, landings, retrain
 from platform_assets.store.partition_records import PartitionRecord, Records
 from platform_assets.store.product_store import ProductStore
 from platform_assets.training import requests
 from tests.doubles import empty_jobs, present, recorded
+from tests.doubles.built import built
 
 LABEL = "results"
 RULES = Retraining(decide_every=4, max_age=8, cooldown=4, label_patience=6)
@@ -74,9 +73,11 @@ class Loop:
     @cached_property
     def assets(self) -> dict[str, dg.AssetsDefinition]:
         """The real assets by stage: those of the label source, to outcomes, and decisions."""
-        with partitions.beta_allowed():
-            built = [item for module in (raw, validated, outcomes, decision) for item in module.build(self.spec)]
-        return {key.path[-1]: entry for entry in built for key in entry.keys}
+        return {
+            key.path[-1]: entry
+            for entry in built(self.spec, raw, validated, outcomes, decision, outside=ALONE)
+            for key in entry.keys
+        }
 
     @cached_property
     def sensors(self) -> tuple[dg.SensorDefinition, ...]:
@@ -88,7 +89,6 @@ class Loop:
         )
 
     def label(self, key: str, *, good: bool = True) -> None:
-        """Deliver the labels of a key."""
         grain = self.spec.grain
         at = datetime(2020, 1, 1, tzinfo=UTC) if isinstance(grain, BatchGrain) else grain.instant(key)
         starts, known_at = (recorded.instant_text(at + timedelta(minutes=minutes)) for minutes in (1, 40))
@@ -103,9 +103,9 @@ class Loop:
         self.world.move(moment.isoformat())
         self.world.land_key(*keys)
         self.settle()
-        for _ in range(IDLE_TICKS):
-            if '"behind": {}' not in self.world.cursors["freshness"]:
-                self.world.tick(self.sensors[-1])
+        self.world.wait(IDLE_S)
+        if '"behind":{}' not in self.world.cursors["freshness"]:
+            self.world.tick(self.sensors[-1])
 
     def settle(self) -> None:
         """Tick every sensor until none requests a run, twice."""

@@ -6,7 +6,6 @@ import dagster as dg
 
 
 def main(verb: str, product: str, *keys: str) -> None:
-    """Run the job; an error ends the process."""
     from platform_assets.definitions import defs
 
     job = defs.resolve_job_def(f"{verb}__{product}")

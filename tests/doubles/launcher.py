@@ -1,7 +1,5 @@
 """A launcher that runs a step's own function in this process, for products that exist only in tests."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from platform_assets.base.settings import Settings

@@ -4,8 +4,6 @@ Once it has lost its lease it tries to record and to report a result nevertheles
 in the store: the index of saves, the checkpoint, its messages, and its own record among the attempts.
 """
 
-from __future__ import annotations
-
 import signal
 import sys
 import time
@@ -18,11 +16,11 @@ from platform_assets.base.problems import LedgerProblem
 from platform_assets.base.settings import Settings
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.store.records.trainings import CHECKPOINTS, Checkpoint
 from platform_assets.training.loop_state import LoopState
 from platform_assets.training.steps.attempt import Attempt
-from platform_assets.training.steps.bucket_saves import BucketSaves
 from platform_assets.training.steps.instructions import open_context
+from platform_assets.training.steps.state import Saves
 from tests.doubles.marks import BucketMarks
 
 TTL_S = 5.0
@@ -39,25 +37,26 @@ def main() -> None:
         attempt = Attempt(settings, ledgers, **work, profile_name="cpu_small", ttl_s=TTL_S, launch=launch)
         with attempt:
             attempt.acquire(wait=lambda: True)
-            saves = BucketSaves(settings.root, work["fingerprint"])
+            saves = Saves(settings.root, work["fingerprint"])
             saves.claim(fence=attempt.fence)
             sys.stdout.write(f"lease {attempt.fence}\n")
             sys.stdout.flush()
             try:
-                save_until_let_go(attempt, saves, marks)
+                done = 0
+                while not is_let_go(marks):
+                    done += 1
+                    with suppress(obstore.exceptions.BaseError, LedgerProblem):  # cut off: it tries again
+                        facts = {"done": done, "steps": 10_000, "loss_sum": 0.0, "history": []}
+                        saves.save(
+                            LoopState(tensors={"weights": torch.full((3,), float(done))}, facts=facts),
+                            fence=attempt.fence,
+                            world_sizes=[(0, 1)],
+                        )
+                        attempt.beat()
+                    time.sleep(0.5)
             finally:
                 pipes.report_custom_message({"kind": "result", "value": attempt.fence})
                 attempt.conclude(CHECKPOINTS, Checkpoint(manifest=f"of lease {attempt.fence}"))
-
-
-def save_until_let_go(attempt: Attempt, saves: BucketSaves, marks: BucketMarks) -> None:
-    done = 0
-    while not is_let_go(marks):
-        done += 1
-        with suppress(obstore.exceptions.BaseError, LedgerProblem):  # cut off: it tries again
-            saves.save(state(done), fence=attempt.fence, world_sizes=[(0, 1)])
-            attempt.beat()
-        time.sleep(0.5)
 
 
 def is_let_go(marks: BucketMarks) -> bool:
@@ -65,11 +64,6 @@ def is_let_go(marks: BucketMarks) -> bool:
         return marks.exists("go")
     except obstore.exceptions.BaseError:
         return False
-
-
-def state(done: int) -> LoopState:
-    facts = {"done": done, "steps": 10_000, "loss_sum": 0.0, "history": []}
-    return LoopState(tensors={"weights": torch.full((3,), float(done))}, facts=facts)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

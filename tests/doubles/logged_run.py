@@ -3,8 +3,6 @@
 The log goes where a run's goes; the output is the id of the run that trained.
 """
 
-from __future__ import annotations
-
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +22,6 @@ LAST, CUTOFF = "0020", "0018"
 
 
 def main() -> None:
-    """Land all batches, and run both jobs."""
     settings = Settings.from_environment()
     clock.move(settings, SPEC.name, datetime(2024, 1, 3, tzinfo=UTC))
     batches.land_all(settings.root, "0001", LAST)

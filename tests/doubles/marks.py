@@ -1,7 +1,5 @@
 """Marks that a step and its test leave for each other: in a shared folder, or on S3 if the step is a pod."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,8 +9,6 @@ from typing import Protocol
 
 
 class Marks(Protocol):
-    """A location of named marks."""
-
     def begin(self) -> int:
         """Record the start of a step, and return how many have started."""
 
@@ -56,7 +52,6 @@ class BucketMarks:
         return self.starts()
 
     def starts(self) -> int:
-        """Return the number of started steps."""
         return sum(1 for _ in self._names("starts"))
 
     def touch(self, name: str) -> None:
@@ -74,7 +69,6 @@ class BucketMarks:
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a mark if it exists."""
         import obstore
 
         with suppress(FileNotFoundError):
@@ -88,5 +82,4 @@ class BucketMarks:
 
 
 def marks_in(location: str) -> Marks:
-    """Return the marks in a folder, or below a URL of S3."""
     return BucketMarks(location) if "://" in location else FolderMarks(location)

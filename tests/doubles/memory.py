@@ -1,7 +1,5 @@
 """Measure the memory of a call in a process of its own: `python -m tests.doubles.memory CALL [ARGUMENT ...]`."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import subprocess
@@ -84,7 +82,6 @@ def learning(kind: str, rows: str) -> Callable[[], object]:
 
 
 def encoding(rows: str) -> Callable[[], object]:
-    """Encode a table's text column of 200 categories."""
     frame = pl.DataFrame({"c": pl.Series(np.arange(int(rows)) % 200).cast(pl.String)})
     return lambda: categorical_matrix(frame, [Field(name="c", dtype="category", description="")])
 
@@ -121,18 +118,14 @@ def trees(task: str, *shape: str) -> Callable[[], object]:
     return prepared(int(shape[0]))
 
 
-def _resident_mb() -> float:
-    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) * 1024 / 1e6
-
-
 def main(name: str, *arguments: str) -> None:
     """Print the peak of a call above the memory before it."""
     calls = {call.__name__: call for call in (learning, encoding, baseline, trees)}
     call = calls[name](*arguments)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    before = _resident_mb()
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    before = int(next(line for line in status if line.startswith("VmRSS")).split()[1]) * 1024 / 1e6
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far is forgotten
     call()
     print(process.peak_memory_mb() - before)

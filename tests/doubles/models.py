@@ -3,8 +3,6 @@
 A logistic model over a handful of fields, a softmax over the pixels of an image, and a mean with a spread.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from datetime import UTC, datetime
@@ -97,7 +95,6 @@ def image_contract(fields: tuple[dict[str, Any], ...] = IMAGE_FIELDS, **changes:
 
 
 def regression_contract(**changes: Any) -> dict[str, Any]:
-    """Return the contract of a regression in deg F."""
     return contract(REGRESSION_FIELDS, **{"task": {"kind": "regression", "unit": "deg F"}, **changes})
 
 
@@ -108,13 +105,10 @@ def rows_of(pixels: bytes = PIXELS) -> list[list[int]]:
 
 
 def image_row(photo: Any = None, entity: str = "item-1", **changes: Any) -> dict[str, Any]:
-    """Return a request that the contract of `IMAGE_FIELDS` allows."""
-    output = row(entity, **changes)
-    return {**output, "features": {"photo": rows_of() if photo is None else photo}}
+    return {**row(entity, **changes), "features": {"photo": rows_of() if photo is None else photo}}
 
 
 def regression_row(features: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return a request that the contract of `REGRESSION_FIELDS` allows."""
     return {**row(**changes), "features": {**REGRESSION_FEATURES, **(features or {})}}
 
 
@@ -193,7 +187,6 @@ def chained(ledgers: Ledgers, record: dict[str, Any], **changes: Any) -> dict[st
 
 
 def signed(ledger: str, record: dict[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """Return a record with its signature."""
     return {**record, "signed": to_builtins(signatures.sign(ledger, record, key))}
 
 
@@ -213,7 +206,6 @@ def release_record(number: int, digest: str, **changes: Any) -> dict[str, Any]:
 
 
 def expected(bias: float, features: dict[str, Any] = FEATURES) -> float:
-    """Return the answer of `logistic` to a row of the contract of `FIELDS`."""
     numbers = [float(features[item["name"]] or 0) for item in FIELDS if item["dtype"] != "category"]
     texts = [features[item["name"]] for item in FIELDS if item["dtype"] == "category"]
     code = {text: index / 10 for index, text in enumerate((*CARRIERS, *ORIGINS))}
@@ -461,14 +453,12 @@ def _continued(
 
 
 def expected_classes(pixels: bytes = PIXELS, bias: float = 0.0) -> list[float]:
-    """Return the answer of `softmax` to an image."""
     z = np.frombuffer(pixels, np.uint8) / 255 @ _layer(len(pixels), len(CLASSES)) + _biases(bias, len(CLASSES))
     powers = np.exp(z - z.max())
     return [float(power) for power in powers / powers.sum()]
 
 
 def softmax(document: dict[str, Any], bias: float) -> bytes:
-    """Return a graph that uses only the image: a softmax over pixels / 255 @ weights, the first class biased."""
     (height, width), classes = document["fields"][0]["shape"] or SHAPE, len(document["task"]["classes"])
     constants = {
         "scale": np.array(1 / 255, np.float32),
@@ -489,7 +479,6 @@ def softmax(document: dict[str, Any], bias: float) -> bytes:
 
 
 def expected_normal(temp: float | None = 12.5, bias: float = 0.0) -> tuple[float, float]:
-    """Return the value and spread answered by `normal`."""
     return (60.0 if temp is None else 60 + temp / 10) + bias, 2.0
 
 
@@ -514,13 +503,11 @@ def normal(document: dict[str, Any], bias: float, spread: float = 2.0) -> bytes:
 
 
 def graph_of(document: dict[str, Any], bias: float) -> bytes:
-    """Return the graph of a contract's kind of task."""
     return {"binary": logistic, "multi_class": softmax, "regression": normal}[document["task"]["kind"]](document, bias)
 
 
 def _layer(pixels: int, classes: int) -> np.ndarray:
-    places = np.arange(pixels * classes).reshape(-1, classes)
-    return np.sin(places * 0.7)
+    return np.sin(np.arange(pixels * classes).reshape(-1, classes) * 0.7)
 
 
 def _biases(bias: float, classes: int) -> np.ndarray:

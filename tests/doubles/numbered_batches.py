@@ -140,12 +140,10 @@ SPEC = Product(
 
 
 def moment(key: str) -> datetime:
-    """Return the time at which a batch is measured."""
     return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=int(key))
 
 
 def readings(key: str) -> str:
-    """Return the file of a batch's readings; the first sensor has no colour."""
     number = int(key)
     colours = [COLOURS[(number + sensor) % 3] if sensor else "" for sensor in range(SENSORS)]
     lines = [f"s{s},{10 * number + s}.0,{colour},{_text(moment(key))}" for s, colour in enumerate(colours)]

@@ -1,7 +1,5 @@
 """A double of `pynvml`, NVIDIA's management library, for machines without a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import SimpleNamespace
 

@@ -4,8 +4,6 @@ No scheduler, kubelet or container is behind it: what a cluster does is tested o
 no cluster does on demand: answers that are lost, refused or garbled, and a clock that is wrong.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections import deque
@@ -20,7 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 from dagster_pipes import DAGSTER_PIPES_MESSAGES_ENV_VAR, decode_param
 from kubernetes.client import Configuration
 
+from platform_assets.base.settings import Settings
+
 Object = dict[str, Any]
+IMAGE = f"trainer@sha256:{0:064}"
 LOST = 0
 """The status of an answer that never comes: the connection is closed."""
 GONE: Object = {"gone": True}
@@ -88,11 +89,9 @@ class PlayedApi(ThreadingHTTPServer):
         self.server_close()
 
     def configuration(self) -> Configuration:
-        """Return how a client reaches it."""
         return Configuration(host=f"http://127.0.0.1:{self.server_address[1]}")
 
     def kubeconfig(self) -> str:
-        """Return the text of a kubeconfig for it."""
         cluster = {"server": self.configuration().host}
         document = {
             "apiVersion": "v1",
@@ -109,7 +108,6 @@ class PlayedApi(ThreadingHTTPServer):
         return (datetime.now(UTC) + self.shift).replace(microsecond=0)
 
     def create(self, manifest: Object) -> Object:
-        """Add a pod with the next play."""
         name = str(manifest["metadata"]["name"])
         play = self.plays.popleft() if len(self.plays) > 1 else self.plays[0]
         meta = {**manifest["metadata"], "uid": name, "creationTimestamp": stamp(self.now()), "resourceVersion": "1"}
@@ -119,14 +117,25 @@ class PlayedApi(ThreadingHTTPServer):
         return self.pods[name]
 
     def look(self, name: str) -> Object:
-        """Return a pod with its next status."""
         pod, (statuses, result) = self.pods[name], self.left[name]
         if statuses:
             pod["status"] = shown(statuses.popleft(), self)
             if "containerStatuses" in pod["status"]:
                 pod["spec"]["nodeName"] = "node-1"
             if not statuses and result is not None:
-                _report(pod, result)
+                # The messages of a step that reports its result, where its pod was told to.
+                (container,) = pod["spec"]["containers"]
+                (value,) = (
+                    item["value"] for item in container["env"] if item["name"] == DAGSTER_PIPES_MESSAGES_ENV_VAR
+                )
+                payload = {"payload": {"kind": "result", "value": result}}
+                messages = [("opened", {"extras": {}}), ("report_custom_message", payload), ("closed", {})]
+                lines = [
+                    json.dumps({"__dagster_pipes_version": "0.1", "method": name, "params": more})
+                    for name, more in messages
+                ]
+                with Path(decode_param(value)["path"]).open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in lines))
         return pod
 
     def trouble(self, verb: str) -> Trouble | None:
@@ -143,8 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         address = urlsplit(self.path)
         name = address.path.partition("/pods/")[2]
         verb = {"POST": "create", "DELETE": "delete"}.get(self.command, "get" if name else "list")
@@ -222,7 +230,6 @@ def shown(status: Object, api: PlayedApi) -> Object:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a moment as Kubernetes writes it."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -245,18 +252,17 @@ def well(looks: int = 2) -> Play:
     return Play([*[running()] * looks, ended(0)], result=1)
 
 
+def settings_of(folder: Path | str, **more: str) -> Settings:
+    """Return the settings of a launcher on such an API, with store and state in a folder."""
+    places = {
+        "DRIFTLINE_STATE": f"{folder}/state",
+        "DRIFTLINE_ROOT": f"{folder}/store",
+        "DRIFTLINE_NAMESPACE": "default",
+    }
+    return Settings.from_environment({**places, "DRIFTLINE_TRAINER_IMAGE": IMAGE, **more})
+
+
 def _status(code: int, reason: str, message: str, details: Mapping[str, str] | None = None) -> Object:
     """Return the API's object for a refusal."""
     about = {"details": dict(details)} if details else {}
     return {"kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code, **about}
-
-
-def _report(pod: Object, result: int) -> None:
-    """Write the messages of a step that reports its result, where its pod was told to."""
-    (container,) = pod["spec"]["containers"]
-    (value,) = (item["value"] for item in container["env"] if item["name"] == DAGSTER_PIPES_MESSAGES_ENV_VAR)
-    payload = {"payload": {"kind": "result", "value": result}}
-    messages = [("opened", {"extras": {}}), ("report_custom_message", payload), ("closed", {})]
-    lines = [json.dumps({"__dagster_pipes_version": "0.1", "method": name, "params": more}) for name, more in messages]
-    with Path(decode_param(value)["path"]).open("a", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))

@@ -1,7 +1,5 @@
 """Serve a Bento on this machine as its pod does: one process, without Bento's supervisor."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import sys
@@ -22,7 +20,6 @@ def command(port: int) -> list[str]:
 def start(
     settings: Settings, bento: Path, port: int, log: Path, environment: Mapping[str, str] | None = None
 ) -> child.Server:
-    """Start the process; call `Server.wait_ready`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(

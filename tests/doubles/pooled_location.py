@@ -10,11 +10,11 @@ from pathlib import Path
 import dagster as dg
 
 from platform_assets.automation.resources import defaults
-from platform_assets.automation.sensors import orphaned_steps, pools
 from platform_assets.base import naming
 from platform_assets.launch.launchers import StepLauncher
 from platform_assets.launch.profiles import PROFILES, StepProfile
 from platform_assets.product.spec import Training
+from platform_assets.sensors import orphaned_steps, pools
 from tests.doubles import recorded
 
 RUNS = ("one", "two", "three", "four")

@@ -1,7 +1,5 @@
 """The versions of rows that a product's present code would make."""
 
-from __future__ import annotations
-
 from platform_assets.product.spec import Product
 from platform_assets.store.partition_records import Versions
 from platform_assets.training import versions

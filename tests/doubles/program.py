@@ -1,7 +1,5 @@
 """A server in a process of its own that can be killed, and started again on its files."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -39,6 +37,9 @@ class Program:
 
     def kill(self) -> None:
         """Kill the process and its children at once, as a crash of the machine would."""
+        # One that has ended and was waited for has no number any more, or another process has it.
+        if self.process.poll() is not None:
+            return
         processes = [psutil.Process(self.process.pid)]
         processes += processes[0].children(recursive=True)
         for process in processes:

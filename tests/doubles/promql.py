@@ -1,7 +1,5 @@
 """What the shipped rules and boards ask Prometheus, and which metrics that reads."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -17,7 +15,6 @@ VARIABLES = {"$namespace": ".*", "$product": ".*", "$__rate_interval": "5m"}
 
 
 def rules() -> dict[str, dict[str, Any]]:
-    """Return the rules by name, in their order."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
 

@@ -3,8 +3,6 @@
 Its extra `blob` is the blob's sha256.
 """
 
-from __future__ import annotations
-
 from platform_assets.base.settings import Settings
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.ledgers import Ledgers

@@ -1,7 +1,5 @@
 """What a store has received of a product's prediction log, read segment by segment."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -41,7 +39,6 @@ def lines(root: str, product: str) -> list[bytes]:
 
 
 def ids(root: str, product: str) -> list[str]:
-    """Return the prediction ids of all segments, as often as they came."""
     bodies = [segment.body for segment in read(root, product)]
     return [json.loads(line)["prediction_id"] for body in bodies for line in body.splitlines()]
 
@@ -60,7 +57,6 @@ class Arrived:
     _paths: set[str] = field(default_factory=set)
 
     def look(self) -> set[str]:
-        """Read the segments that are new."""
         store = objects.open_store(self.root)
         paths = {item["path"] for item in obstore.list(store, segments.folder(self.product)).collect()}
         for path in paths - self._paths:

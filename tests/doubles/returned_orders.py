@@ -1,7 +1,5 @@
 """Orders of a shop as one table: which of them come back depends on price and country, and on chance."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 import polars as pl

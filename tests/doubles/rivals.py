@@ -1,7 +1,5 @@
 """Draw holdouts on which two models of known quality are compared, with a shock shared by each key's rows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

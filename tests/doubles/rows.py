@@ -1,7 +1,5 @@
 """Rows of queued runs, as whoever has the password of Dagster's database may write them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any

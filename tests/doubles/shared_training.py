@@ -1,7 +1,5 @@
 """Trainings of the tiny product that processes of torchrun's agents share, in a store of their own."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -23,7 +21,7 @@ from platform_assets.store.records.trainings import TRAININGS
 from tests.doubles import tiny_product
 from tests.doubles.tiny_rank import Plan
 
-PATIENCE_S = 120
+PATIENCE_S = 600
 KILLED = 128 + signal.SIGKILL
 
 
@@ -119,7 +117,6 @@ class Shared:
         return {int(step): float(loss) for step, loss in (line.split() for line in lines)}
 
     def log_losses(self) -> list[float]:
-        """Return that of each finished training on the holdout, in order."""
         return [float(record.quality["log_loss"] or 0) for _, record in self.ledgers.of(TRAININGS).records()]
 
     def reasons(self) -> list[str]:
@@ -127,14 +124,12 @@ class Shared:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def ends(agents: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
-    """Return exit code and output of each agent when all have ended."""
-    outputs = [agent.communicate(timeout=5 * PATIENCE_S)[0] for agent in agents]
+    outputs = [agent.communicate(timeout=PATIENCE_S)[0] for agent in agents]
     return [(agent.returncode, output) for agent, output in zip(agents, outputs, strict=True)]
 
 
@@ -146,6 +141,5 @@ def wait(is_so: Callable[[], bool]) -> None:
 
 
 def handles(pid: int, number: int) -> bool:
-    """Return whether a process has a handler of a signal."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (number - 1) & 1)

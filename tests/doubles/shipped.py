@@ -1,7 +1,5 @@
 """Segments of a tiny product's prediction log, as services send them to the store."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -38,7 +36,6 @@ def line(number: int, *, day: int = 0, **changes: Any) -> bytes:
 
 
 def lines(numbers: Sequence[int], **changes: Any) -> bytes:
-    """Return one line per number."""
     return b"".join(line(number, **changes) for number in numbers)
 
 
@@ -69,7 +66,6 @@ def encoded(
 
 
 def ship(root: str, at: datetime, body: bytes, **members: Any) -> str:
-    """Put a segment into the store, and return its path; see `encoded`."""
     path, data = encoded(at, body, **members)
     assert objects.create(objects.open_store(root), path, data)
     return path

@@ -76,12 +76,10 @@ SPEC = Product(
 
 
 def spec(**changes: Any) -> Product:
-    """Return the product with other members of its source of orders."""
     return replace(SPEC, sources=(replace(ORDERS, **changes), *SPEC.sources[1:]))
 
 
 def rows(*keys: str, amount: float = 1.0) -> pl.DataFrame:
-    """Return three orders per day."""
     hours = [(key, hour) for key in keys for hour in (1, 12, 23)]
     moments = [datetime.fromisoformat(key).replace(tzinfo=UTC) + timedelta(hours=hour) for key, hour in hours]
     return pl.DataFrame(

@@ -3,8 +3,6 @@
 Its extra `folder` is where it and its test leave marks: a folder, or a URL of S3 for a step in a pod.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import signal

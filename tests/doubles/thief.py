@@ -4,8 +4,6 @@ As a step it is `python -m tests.doubles.thief`, and its plan is the step's inpu
 and what it reports the last line of its output.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

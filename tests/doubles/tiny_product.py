@@ -1,7 +1,5 @@
 """A product small enough to train in a second, with numbered batches as keys and rows with every kind of field."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any

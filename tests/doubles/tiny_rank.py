@@ -4,8 +4,6 @@ The file that `TINY_RANK` names is a `Plan`. Next to it the first process append
 and writes its result to `result`.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

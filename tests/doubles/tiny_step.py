@@ -6,8 +6,6 @@ forked after the imports because those take longest; it prints the exit codes an
 of `MOMENTS` for SIGKILL.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -53,7 +51,7 @@ def arrange(moment: str) -> None:
     elif moment == "step 8":
         before(Loop, "step", lambda loop: loop.done == 8)
     elif moment == "between the two files of a save":
-        before(Saves, "_write", lambda saves, name, data: name == "step-000000025.json")
+        before(Saves, "_put_index", lambda saves, data, mode: b"step-000000025" in data)
     elif moment == "the last step":
         before(Loop, "step", lambda loop: loop.done == loop.steps - 1)
     elif moment == "the baselines":
@@ -71,22 +69,20 @@ def train(extras: Path, moments: list[str]) -> dict[str, Any]:
     from platform_assets.base.settings import Settings
     from platform_assets.training.steps import process
     from platform_assets.training.steps import train as step
-    from platform_assets.training.steps.state import Saves
 
     job = step.Job.from_extras(json.loads(extras.read_text(encoding="utf-8")))
     settings, result = Settings.from_environment(), extras.with_suffix(".result")
-    saves, exit_codes, saved = Saves(settings.scratch, job.fingerprint), [], []
+    index, exit_codes, saved = settings.scratch / "saves" / job.fingerprint / "newest.json", [], []
     for moment in moments:
         child = os.fork()
         if child == 0:
             stop = process.StopRequest().listen()
             arrange(moment)
-            fitting = step.Training(SPEC, job, settings, log=print, stop=stop, ttl_s=0.2, save_every_s=0.0)
-            done = fitting.run()
+            done = step.Training(SPEC, job, settings, log=print, stop=stop, ttl_s=0.2, save_every_s=0.0).run()
             result.write_text(json.dumps(done), encoding="utf-8")
             sys.exit(0)
         exit_codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        saved.append(max((int(path.stem[5:]) for path in saves.folder.glob("step-*.json")), default=None))
+        saved.append(json.loads(index.read_text(encoding="utf-8"))[0]["facts"]["done"] if index.exists() else None)
     return {"exit_codes": exit_codes, "saved": saved, **json.loads(result.read_text(encoding="utf-8"))}
 
 

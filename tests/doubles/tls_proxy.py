@@ -1,7 +1,5 @@
 """A proxy that puts TLS in front of a server. Bytes pass unchanged, the host's name included: signatures stay valid."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """The numbered batches with enough epochs to beat every baseline, as a module of its own, which real steps load."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tiny product with settings to search for, and a training that can be slowed down from outside."""
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The first key is the cutoff of the only release; the third has a fault, which was nulled later; the last has no labels.
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,27 +69,9 @@ def write_records(settings: Settings, spec: Product, keys: tuple[str, ...]) -> s
     grain = spec.grain
     tables, ledgers = TableStore(settings.root, spec.name), Ledgers(settings.root, spec.name)
     with_lookback = grain.with_lookback(keys, max(spec.lookback, 6))
-    _land(spec, tables, ArtifactStore(settings.root), with_lookback)
-    digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=with_lookback[: -len(keys)])
-    _answer(spec, tables, keys, digest)
-    _judge(spec, tables, ledgers, keys, digest)
-    return digest
-
-
-def _moment(spec: Product, key: str) -> datetime:
-    """Return when a key begins; batches come once a day."""
-    if isinstance(spec.grain, BatchGrain):
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=spec.grain.index(key))
-    return spec.grain.instant(key)
-
-
-def prediction_id(key: str, row: int = 0) -> str:
-    return f"{key}-{row:04d}"
-
-
-def _land(spec: Product, tables: TableStore, artifacts: ArtifactStore, keys: tuple[str, ...]) -> None:
+    artifacts = ArtifactStore(settings.root)
     for source in spec.sources:
-        source_keys = (naming.UNPARTITIONED,) if source.is_slow else keys
+        source_keys = (naming.UNPARTITIONED,) if source.is_slow else with_lookback
         raw = {key: pl.DataFrame({"row": [f"{source.name} {key}"] * 3}) for key in source_keys}
         notes = {
             key: {
@@ -109,7 +89,51 @@ def _land(spec: Product, tables: TableStore, artifacts: ArtifactStore, keys: tup
         counts = {"rows_in": 3, "rows_quarantined": 1, "rows_repeated": 0, "quarantined_by_kind": {reason: 1}}
         _put(tables, naming.stage("quarantine", source.name), reasons, dict.fromkeys(source_keys, counts))
     for stage in ("features", "outcomes"):
-        _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in keys}, cpu_s=0.5)
+        _put(tables, stage, {key: pl.DataFrame({"row": [f"{stage} {key}"]}) for key in with_lookback}, cpu_s=0.5)
+    digest = _train(settings, spec, tables, ledgers, cutoff=keys[0], trained=with_lookback[: -len(keys)])
+    stream = np.random.default_rng(0)
+    predictions, joined = {}, {}
+    for key in keys:
+        probability = stream.uniform(0.05, 0.95, ROWS)
+        label = (stream.random(ROWS) < probability).astype(np.int8)
+        moment = _moment(spec, key)
+        predictions[key] = pl.DataFrame(
+            {
+                "prediction_id": [prediction_id(key, row) for row in range(ROWS)],
+                "digest": digest,
+                "release": 1,
+                "entity": [f"{key} thing {row}" for row in range(ROWS)],
+                "service_time": [moment + timedelta(hours=2)] * ROWS,
+                "asked_at": [moment] * ROWS,
+                "probability": probability,
+                "answered_at_utc": [datetime(2026, 1, 1, tzinfo=UTC)] * ROWS,
+                "latency_us": 900,
+            },
+            schema_overrides={"release": pl.Int64, "latency_us": pl.Int64},
+        )
+        labels = pl.Series("label", [None] * ROWS if key == keys[-1] else label.tolist(), dtype=pl.Int8)
+        joined[key] = predictions[key].select("prediction_id", "entity", "digest", "probability").with_columns(labels)
+    _put(tables, "predictions", predictions)
+    notes = {}
+    for index, key in enumerate(keys):
+        window = {earlier: joined[earlier] for earlier in keys[: min(index + 1, len(keys) - 1)]}
+        window_result = measured.window(window, digest, measures_of(spec.task), confidence=0.95)
+        assert window_result is not None
+        notes[key] = replace(measured.measure(joined[key], measures_of(spec.task)), window=window_result).document()
+    _put(tables, "performance", joined, notes)
+    _judge(spec, tables, ledgers, keys, digest)
+    return digest
+
+
+def _moment(spec: Product, key: str) -> datetime:
+    """Return when a key begins; batches come once a day."""
+    if isinstance(spec.grain, BatchGrain):
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=spec.grain.index(key))
+    return spec.grain.instant(key)
+
+
+def prediction_id(key: str, row: int = 0) -> str:
+    return f"{key}-{row:04d}"
 
 
 def _train(
@@ -178,39 +202,6 @@ def _train(
         ).document(),
     )
     return digest
-
-
-def _answer(spec: Product, tables: TableStore, keys: tuple[str, ...], digest: str) -> None:
-    stream = np.random.default_rng(0)
-    predictions, joined = {}, {}
-    for key in keys:
-        probability = stream.uniform(0.05, 0.95, ROWS)
-        label = (stream.random(ROWS) < probability).astype(np.int8)
-        moment = _moment(spec, key)
-        predictions[key] = pl.DataFrame(
-            {
-                "prediction_id": [prediction_id(key, row) for row in range(ROWS)],
-                "digest": digest,
-                "release": 1,
-                "entity": [f"{key} thing {row}" for row in range(ROWS)],
-                "service_time": [moment + timedelta(hours=2)] * ROWS,
-                "asked_at": [moment] * ROWS,
-                "probability": probability,
-                "answered_at_utc": [datetime(2026, 1, 1, tzinfo=UTC)] * ROWS,
-                "latency_us": 900,
-            },
-            schema_overrides={"release": pl.Int64, "latency_us": pl.Int64},
-        )
-        labels = pl.Series("label", [None] * ROWS if key == keys[-1] else label.tolist(), dtype=pl.Int8)
-        joined[key] = predictions[key].select("prediction_id", "entity", "digest", "probability").with_columns(labels)
-    _put(tables, "predictions", predictions)
-    notes = {}
-    for index, key in enumerate(keys):
-        window = {earlier: joined[earlier] for earlier in keys[: min(index + 1, len(keys) - 1)]}
-        window_result = measured.window(window, digest, measures_of(spec.task), confidence=0.95)
-        assert window_result is not None
-        notes[key] = replace(measured.measure(joined[key], measures_of(spec.task)), window=window_result).document()
-    _put(tables, "performance", joined, notes)
 
 
 def _judge(spec: Product, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...], digest: str) -> None:

@@ -127,7 +127,6 @@ SPEC = Product(
 
 
 def moment(key: str) -> datetime:
-    """Return the time at which a batch is measured."""
     return datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=int(key))
 
 
@@ -152,7 +151,6 @@ def frame(source: str, key: str) -> pl.DataFrame:
 
 
 def land(root: str | Path, source: str, key: str, rows: pl.DataFrame | None = None) -> None:
-    """Deliver one file: written next to its place, then renamed."""
     path = Path(naming.landing_location(str(root), f"{SPEC.name}/{source}", key, ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
     waiting = path.with_suffix(".waiting")

@@ -1,7 +1,5 @@
 """A real receiver of Alertmanager's notifications: an HTTP server that keeps them by the path they came to."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """A real HTTP server that keeps what is posted to it, and refuses it when it is told to."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

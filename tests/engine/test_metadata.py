@@ -1,7 +1,5 @@
 """An asset page shows the result, the findings, then the plumbing, with numbers rounded for readers."""
 
-from __future__ import annotations
-
 import math
 
 import dagster as dg

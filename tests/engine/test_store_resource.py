@@ -1,7 +1,5 @@
 """The store resource makes what the settings name, when it is asked."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +14,9 @@ from platform_assets.store.records.requests import INTERVENTIONS, Intervention
 
 def test_everything_lies_below_the_root_of_the_variables(tmp_path: Path) -> None:
     store = StoreResource(variables={"DRIFTLINE_ROOT": str(tmp_path / "there"), "DRIFTLINE_STATE": str(tmp_path)})
-    store.artifacts.put(b"blob")
     store.ledgers("tiny").of(INTERVENTIONS).append(Intervention(key="0001", kind="drop"))
-    assert store.tables("tiny").root == str(tmp_path / "there")
-    assert {path.name for path in (tmp_path / "there").iterdir()} == {"artifacts", "ledgers"}
+    assert store.history("tiny").root == str(tmp_path / "there")
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"ledgers"}
 
 
 def test_without_variables_the_store_reads_the_environment_when_asked(settings: Settings) -> None:

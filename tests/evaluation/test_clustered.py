@@ -1,7 +1,5 @@
 """Intervals of any measure against closed forms and recomputation, and a model's expected loss."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -10,7 +8,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from platform_assets.evaluation import clustered, paired
-from platform_assets.evaluation.measures import measure as measures
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.product.tasks import Binary, MultiClass, Regression, probabilities
 
@@ -65,31 +62,6 @@ def test_intervals_stay_within_the_range_of_their_measure(task, rows):
             assert measure.lowest is None or measure.lowest <= estimate.low
             assert measure.highest is None or estimate.high <= measure.highest
             assert estimate.low <= estimate.value <= estimate.high
-
-
-@given(ROWS)
-def test_auc_equals_the_difference_to_a_constant_model(rows):
-    label, probability, key = _arrays(rows)
-    result = MEASURES.estimates(label, probability, key, confidence=0.95)["auc"]
-    constant = np.full(label.size, 0.3)
-    against = MEASURES.difference(MEASURES.headline, label, probability, constant, key, confidence=0.95)
-    assert result.value == pytest.approx(against.value + 0.5, abs=1e-12)
-    assert result.standard_error == pytest.approx(against.standard_error, abs=1e-12)
-
-
-def test_with_keys_of_one_size_the_error_is_that_of_the_mean_of_means():
-    values, key = np.array([1.0, 3.0, 2.0, 6.0, 5.0, 7.0]), list("aabbcc")
-    itself = measures.mean("itself", "itself", lambda label, answers: answers)
-    result = clustered.estimate(itself, np.zeros(6), values, key)
-    means = np.array([2.0, 4.0, 6.0])
-    assert result.value == 4.0
-    assert result.standard_error == pytest.approx(means.std(ddof=1) / math.sqrt(3))
-    assert result.high == pytest.approx(4.0 + 4.302652729696142 * 2 / math.sqrt(3))
-
-
-def test_the_entropy_is_the_expected_loss_of_a_model():
-    assert clustered.entropies([0.5, 0.25]) == pytest.approx([math.log(2), 0.25 * math.log(4) + 0.75 * math.log(4 / 3)])
-    assert clustered.entropies([0.0, 1.0]) == pytest.approx([1e-7, 1e-7], rel=1e-3)
 
 
 @given(st.floats(0, 1))

@@ -1,7 +1,5 @@
 """A measure added to a kind's measures appears everywhere without another change."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +18,6 @@ from platform_assets.evaluation.measures.regression import RegressionMeasures
 from platform_assets.monitoring import measured
 from platform_assets.operations import status
 from platform_assets.operations.report import sections
-from platform_assets.operations.report.links import Links
 from platform_assets.operations.status.state import Quality
 from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.store.records.performance import Window
@@ -43,7 +40,6 @@ def quality_of(window: Window) -> Quality:
 
 @pytest.fixture
 def more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Add two measures and one decision to each kind."""
     for kind in (BinaryMeasures, MultiClassMeasures, RegressionMeasures):
         for name, added in (("of_answers", (HIGHEST, NONE)), ("of_decisions", (SURE,))):
             before = getattr(kind, name).fget
@@ -93,7 +89,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
         window = measured.window(keys, "d", measures, confidence=0.9)
         assert [*window.quality] == [measure.name for measure in measures.every]
         assert window.quality["sure"].value == len(keys) * ROWS
-        assert "highest " in status.text._describe_quality(quality_of(window), "daily")
+        assert "highest " in status.text.describe_quality(quality_of(window), "daily")
 
     rows = frame.with_columns(key=pl.Series(names))
     judged = verdict.judge(rows, answers, {"same": answers}, answers, measures, max_drop=0.01, confidence=0.95)
@@ -102,8 +98,7 @@ def test_an_added_measure_appears_everywhere(draw) -> None:
 
     result = SimpleNamespace(
         spec=replace(recorded.SPEC, task=task),
-        state=SimpleNamespace(quality=quality_of(window)),
-        links=Links("recorded"),
+        quality=quality_of(window),
         noun="day",
         measured={},
         releases=[],

@@ -1,7 +1,5 @@
 """Paired differences: closed forms, symmetry, and the coverage of the interval."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from statistics import NormalDist
@@ -139,22 +137,11 @@ def test_p_worse_is_the_chance_that_an_equal_model_looks_as_bad():
     assert replace(worse, standard_error=0.0).p_worse(is_more_better=True) == 0.0
 
 
-def _two_models(random, keys: int, rows_per_key: int, strengths: tuple[float, float]):
-    """Draw binormal scores of two models that share a day's shift and half of each row's noise."""
-    key = np.repeat(np.arange(keys), rows_per_key)
-    label = random.random(key.size) < 0.3
-    shared = np.repeat(random.normal(0, 0.5, keys), rows_per_key) + random.normal(0, math.sqrt(0.5), key.size)
-    scores = []
-    for strength in strengths:
-        ours = np.repeat(random.normal(0, 0.2, keys), rows_per_key) + random.normal(0, math.sqrt(0.5), key.size)
-        scores.append(strength * label + shared + ours)
-    return label, *(1 / (1 + np.exp(-score)) for score in scores), key
-
-
 def _true_auc(strength: float) -> float:
     return NormalDist().cdf(strength / math.sqrt(2 * (1 + 0.5**2 + 0.2**2)))
 
 
+@pytest.mark.costly
 def test_the_interval_has_its_nominal_coverage():
     random = np.random.default_rng(20130301)
     truth = _true_auc(1.0) - _true_auc(1.2)
@@ -162,7 +149,15 @@ def test_the_interval_has_its_nominal_coverage():
     covered = negative = 0
     powers = []
     for _ in range(rounds):
-        result = auc_difference(*_two_models(random, 12, 80, (1.0, 1.2)))
+        # Binormal scores of two models that share a day's shift and half of each row's noise.
+        key = np.repeat(np.arange(12), 80)
+        label = random.random(key.size) < 0.3
+        shared = np.repeat(random.normal(0, 0.5, 12), 80) + random.normal(0, math.sqrt(0.5), key.size)
+        scores = []
+        for strength in (1.0, 1.2):
+            ours = np.repeat(random.normal(0, 0.2, 12), 80) + random.normal(0, math.sqrt(0.5), key.size)
+            scores.append(strength * label + shared + ours)
+        result = auc_difference(label, *(1 / (1 + np.exp(-score)) for score in scores), key)
         covered += result.low <= truth <= result.high
         negative += result.high < 0
         powers.append(result.power(-truth, paired.student_t_quantile(0.975, 11) * result.standard_error))

@@ -3,8 +3,6 @@
 These seeds were not used while the correlations and margins were chosen (`make bench ROWS=Q5` uses others again).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -22,6 +20,8 @@ from platform_assets.product.monitoring import Retraining
 from platform_assets.product.tasks import Binary, Regression
 from tests.doubles import answering, documents
 from tests.doubles.answering import World
+
+pytestmark = pytest.mark.slow
 
 WINDOWS = 1_000
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(0, 3)), min_size=6, max_size=40)
@@ -116,6 +116,7 @@ def test_effects_recover_planted_values() -> None:
         assert level == pytest.approx(-0.5, abs=0.2 if kind == "binary" else 1.0)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", answering.KINDS)
 @pytest.mark.parametrize("shock", [0.3, 0.6])
 def test_false_alarm_rate_of_honest_models_and_power_for_broken_ones(kind: str, shock: float) -> None:
@@ -126,6 +127,7 @@ def test_false_alarm_rate_of_honest_models_and_power_for_broken_ones(kind: str, 
     assert answering.power(answering.tested(kind, unrelated, windows=100, seed=2014)) >= 0.8
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("keys", [2, 3, 5, 7])
 def test_fewer_keys_do_not_raise_the_false_alarm_rate(keys: int) -> None:
     for kind in answering.KINDS:

@@ -1,7 +1,5 @@
 """Slices: how a column is grouped, and the content of a group's row."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import date
 

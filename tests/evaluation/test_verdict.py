@@ -1,7 +1,5 @@
 """Verdicts: planted challengers get the right verdict, and the record is self-contained."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 
@@ -122,10 +120,6 @@ def test_a_challenger_trained_on_shuffled_labels_fails(holdout, champion):
     assert record["reasons"][1].startswith("Worse than baseline constant: log loss 0.")
 
 
-def test_a_challenger_trained_on_shuffled_labels_fails_without_a_champion_too(holdout):
-    assert _judge(holdout, holdout.ignorant, None)["passed"] is False
-
-
 def test_a_challenger_two_hundredths_worse_fails():
     holdout = _holdout(keys=28, seed=1)
     champion, worse = holdout.model(0.3), holdout.model(0.6, seed=1)
@@ -139,6 +133,7 @@ def test_a_challenger_two_hundredths_worse_fails():
     assert all(item["passed"] for item in record["comparisons"] if item["against"] != "champion")
 
 
+@pytest.mark.costly
 def test_a_drop_within_the_margin_that_is_certain_fails():
     holdout = _holdout(keys=60, seed=2)
     champion = holdout.model(0.3)
@@ -208,8 +203,7 @@ def test_a_champion_whose_answers_are_shifted_is_refused(holdout):
     for seed in range(3):
         world = _holdout(seed=seed)
         champion = _probability(world.logit - np.repeat(np.random.default_rng(seed).normal(0, 0.2, 14), 850))
-        shifted = _probability(np.log(champion / (1 - champion)) + 0.35)
-        record = _judge(world, shifted, champion)
+        record = _judge(world, _probability(np.log(champion / (1 - champion)) + 0.35), champion)
         comparison = _against(record, "champion")
         assert comparison["auc"]["difference"] == pytest.approx(0, abs=1e-4)
         assert record["passed"] is False
@@ -343,6 +337,8 @@ def test_other_kinds_are_judged_by_their_own_headline() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.costly
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "keys", "rows"),
     [
@@ -356,6 +352,7 @@ def test_an_equal_challenger_is_seldom_refused(kind: str, keys: int, rows: int) 
     assert rivals.refused(rivals.Contest(kind=kind, keys=keys, rows=rows), draws=draws(1_000), seed=1913) <= 0.05
 
 
+@pytest.mark.costly
 def test_a_worse_challenger_is_refused() -> None:
     assert rivals.refused(rivals.Contest(rows=400, extra=0.5), draws=20, seed=5) >= 0.9
     # With mean p(1 - p) = .16 a shift s costs .08 s^2, and the keys' shocks of sd .5 move that by .08 s / sqrt(14):

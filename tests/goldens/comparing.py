@@ -1,7 +1,5 @@
 """Compare two documents of content, and format one as text with a readable diff."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -46,13 +44,12 @@ def with_answers_recorded_before(document: dict[str, Any], before: Mapping[str, 
     """
     if before is None:
         return document
-    answers = [*before.get("answers_elsewhere", []), {"machine": before["machine"], "answers": _answers(before)}]
+    answers = [
+        *before.get("answers_elsewhere", []),
+        {"machine": before["machine"], "answers": before["learned"]["service"]["answers"]},
+    ]
     elsewhere = [item for item in answers if item["machine"] != document["machine"]]
     return document | ({"answers_elsewhere": elsewhere} if elsewhere else {})
-
-
-def _answers(document: Mapping[str, Any]) -> Any:
-    return document["learned"]["service"]["answers"]
 
 
 def _with_answers_of_other_machines(golden: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

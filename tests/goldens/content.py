@@ -5,8 +5,6 @@ not content. `data` is equal everywhere; `learned` follows from trained weights,
 CPU and versions of libraries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +24,7 @@ from tests.goldens.walk import ServedKey, Walk
 
 NOT_CONTENT = {
     *("uri", "arrived_at_utc", "sha256", "bytes", "mark"),
-    *("cpu_s", "peak_memory_mb", "use", "measured"),
+    *("cpu_s", "peak_memory_mb", "used", "measured"),
     *("is_reused", "resumed_from_step"),
 }
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "polars", "torch")
@@ -73,7 +71,14 @@ def gathered(scenario: Walk, settings: Settings, served: Mapping[str, ServedKey]
             "service": {
                 "contract": sha256(bundles[scenario.cutoffs[0]].read("contract.json")),
                 "openapi": sha256(canonical(openapi.openapi(contract))),
-                "answers": {key: _served(answer) for key, answer in served.items()},
+                "answers": {
+                    key: {
+                        "answered": len(answer.answers),
+                        "refused": answer.refusals,
+                        "first": answer.answers[:ANSWERS_SHOWN],
+                    }
+                    for key, answer in served.items()
+                },
             },
             **{stage: _stage(tables, stage) for stage in ("predictions", "performance", "drift")},
             "decision": {key: _content(ledgers.read(naming.DECISIONS, key)) for key in keys},
@@ -92,10 +97,6 @@ def _stage(tables: TableStore, stage: str) -> dict[str, Any]:
 def _record(record: PartitionRecord) -> dict[str, Any]:
     notes = _content(record.notes)
     return {"digest": record.content_digest, "rows": record.rows} | ({"notes": notes} if notes else {})
-
-
-def _served(key: ServedKey) -> dict[str, Any]:
-    return {"answered": len(key.answers), "refused": key.refusals, "first": key.answers[:ANSWERS_SHOWN]}
 
 
 def _content(value: Any) -> Any:

@@ -1,7 +1,5 @@
 """Shrink the shipped products and an odd one so that they are walked in seconds: fewer rows, keys and epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -72,7 +70,11 @@ def garment_photos() -> Walk:
                 return None
             if source == "labels":
                 return pl.read_csv(data, infer_schema=False).head(PHOTOS).write_csv().encode()
-            return first_photos(module, data)
+            from platform_assets.data import images
+
+            photos = module.read_photos(data).head(PHOTOS)
+            listed = photos.select("photo_id", pl.format("{}.png", "photo_id").alias("file"), "known_at_utc")
+            return module._zipped(images.stacked(photos["pixels"], module.SHAPE), listed.write_csv().encode())
 
         return delivered
 
@@ -95,15 +97,6 @@ def garment_photos() -> Walk:
         before=Run(first="0001", last="0009"),
         after=(Run(first="0010", last="0012", faults={"0012": fault}), Run(first="0012", last="0014")),
     )
-
-
-def first_photos(module: Any, data: bytes) -> bytes:
-    """Return a batch with only its first photos."""
-    from platform_assets.data import images
-
-    photos = module.read_photos(data).head(PHOTOS)
-    listed = photos.select("photo_id", pl.format("{}.png", "photo_id").alias("file"), "known_at_utc")
-    return module._zipped(images.stacked(photos["pixels"], module.SHAPE), listed.write_csv().encode())
 
 
 def hourly() -> Walk:

@@ -4,8 +4,6 @@
 versions of their rows.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """The recorded code digest of each stage of a product: a commit's diff shows which stages it changes."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every stage of the shipped products and of an odd one stores the same content as when the golden was recorded."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path
@@ -17,11 +15,13 @@ from platform_assets.launch.local import SubprocessLauncher
 from platform_assets.products import garment_photos
 from tests.doubles.products import hourly_temperature
 from tests.goldens import stages, versions, watched
-from tests.goldens.comparing import ANSWER_TOLERANCE, as_text, differences, path_of, with_answers_recorded_before
+from tests.goldens.comparing import ANSWER_TOLERANCE, differences, path_of, with_answers_recorded_before
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import walk
 from tests.goldens.watching import MAKERS, watching
+
+pytestmark = pytest.mark.slow
 
 MOST_SHOWN = 40
 NO_PHOTOS = pytest.mark.skipif(
@@ -35,6 +35,7 @@ def golden_of(product: str) -> dict[str, Any]:
     return json.loads(path_of(product).read_text(encoding="utf-8"))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_every_stage_stores_the_same_as_its_golden(
     settings: Settings, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -137,13 +138,6 @@ def test_a_golden_has_a_model_answers_a_window_and_a_settled_fault(product: str)
     assert {record["action"] for record in learned["decision"].values()} >= {"wait", "retrain", "alert_fault"}
 
 
-def test_a_golden_is_readable_json() -> None:
-    golden = golden_of("hourly_temperature")
-    text = as_text(golden)
-    assert json.loads(text) == golden
-    assert path_of("hourly_temperature").read_text(encoding="utf-8") == f"{text}\n"
-
-
 def changed_paths(change: Any, *, elsewhere: bool) -> list[str]:
     golden = golden_of("hourly_temperature")
     result = copy.deepcopy(golden)
@@ -163,9 +157,7 @@ def test_a_digest_of_data_is_compared_on_every_machine(elsewhere: bool) -> None:
 
 
 @pytest.mark.parametrize(("off", "elsewhere", "count"), [(0.9, False, 1), (0.9, True, 0), (1.1, True, 1)])
-def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(
-    off: float, elsewhere: bool, count: int
-) -> None:
+def test_an_answer_is_compared_exactly_here_and_within_its_tolerance_elsewhere(off: float, elsewhere: bool, count: int):
     def change(document: dict[str, Any]) -> None:
         answer = document["learned"]["service"]["answers"]["2013-01-02T18"]["first"][0]
         answer["value"] *= 1 + off * ANSWER_TOLERANCE

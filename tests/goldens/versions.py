@@ -3,8 +3,6 @@
 Entries are added and never changed, so a golden that moves needs a maker with another number.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

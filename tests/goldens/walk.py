@@ -5,8 +5,6 @@ product's own requests through the service's code. Everything a clock would meas
 code store the same content.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -178,7 +176,19 @@ class Walker:
         for key in spec.grain.span(run.first, run.last):
             if key not in self.served:
                 questions = replay.requests(spec, key, reader)
-                self.served[key], logged = answered(Live(model, number, "release"), questions)
+                # Each request alone; the log records have fixed moments.
+                live = Live(model, number, "release")
+                log, answers, refused = Log(), [], []
+                predictor = Predictor(log)  # type: ignore[arg-type]  # of the log it uses `append` alone
+                for question in questions:
+                    status, body, _ = predictor.answer(live, json.dumps(question).encode(), time.perf_counter())
+                    if status == 200:
+                        answers.append(json.loads(body))
+                    else:
+                        refused.append(f"{status}: {json.loads(body)['error']}")
+                for line in log.lines:
+                    line |= {"answered_at_utc": line["asked_at"], "latency_us": LATENCY_US}
+                self.served[key], logged = ServedKey(answers=answers, refusals=refused), log.lines
                 lines += logged
         folder = self.settings.prediction_log / spec.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,21 +203,6 @@ class Walker:
 
     def job(self, verb: str) -> Any:
         return self.defs.resolve_job_def(naming.job(verb, self.spec.name))
-
-
-def answered(live: Live, questions: Sequence[Mapping[str, Any]]) -> tuple[ServedKey, list[dict[str, Any]]]:
-    """Send each request individually; return the answers, and the log records with fixed moments."""
-    log, answers, refused = Log(), [], []
-    predictor = Predictor(log)  # type: ignore[arg-type]  # of the log it uses `append` alone
-    for question in questions:
-        status, body, _ = predictor.answer(live, json.dumps(question).encode(), time.perf_counter())
-        if status == 200:
-            answers.append(json.loads(body))
-        else:
-            refused.append(f"{status}: {json.loads(body)['error']}")
-    for line in log.lines:
-        line |= {"answered_at_utc": line["asked_at"], "latency_us": LATENCY_US}
-    return ServedKey(answers=answers, refusals=refused), log.lines
 
 
 def settings_in(folder: Path) -> Settings:

@@ -4,8 +4,6 @@ The process runs as a launcher starts it; only its product comes from a walk and
 watch begins after it has read the product, which a digest holds by value, and compared digests with its run's.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

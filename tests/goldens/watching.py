@@ -4,8 +4,6 @@ Every call below a method of a maker is observed. The code that runs must belong
 covers. What runs while a module is imported only defines; what it binds counts where it is named.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib
@@ -34,7 +32,7 @@ ENGINE = (
     "platform_assets/base/naming.py",  # where a store's contents lie
     "platform_assets/base/problems.py",
     "platform_assets/engine/digests/reads.py",  # refuses reads of a product's code, and changes no result
-    "driftline.py",  # finds a public name; what defines it is counted
+    "driftline/__init__.py",  # finds a public name; what defines it is counted
     "platform_assets/product/data_files.py",  # tells it which files count in the digest
     "platform_assets/training/steps/",  # the progress of a fit: lease, saves, requests to stop; makers cannot import it
     "tests/doubles/instances.py",  # takes the lines that a step in this process logs
@@ -45,7 +43,7 @@ STEP = (
     "platform_assets/engine/digests/",  # the record of a training names the digest of its code
     "platform_assets/training/libraries.py",  # compares versions with those of the run
     # What measures a fitted model, for the record of its training.
-    *("platform_assets/launch/train.py", "platform_assets/training/rare.py"),
+    *("platform_assets/launch/train.py", "platform_assets/training/rare_classes.py"),
     "platform_assets/training/gpu_memory.py",  # refuses what does not fit a device, and changes no result
     "platform_assets/training/suspects.py",  # the log names columns without values
     "platform_assets/training/stored_models.py",  # reads a model's files by their sha256

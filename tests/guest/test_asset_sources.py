@@ -21,21 +21,25 @@ from deltalake import write_deltalake
 
 from driftline import HostAsset
 from platform_assets import check
-from platform_assets.automation.factory import OUTSIDE, build_defs
+from platform_assets.automation.factory import build_defs
 from platform_assets.automation.resources import replaced
-from platform_assets.automation.sensors import landings, materialisations
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.data import newest_materialisations, raw
+from platform_assets.data import arrivals, raw
+from platform_assets.data.materialisations import newest
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.host_assets import rows_of
 from platform_assets.product.spec import Product
+from platform_assets.sensors import landings, materialisations
 from platform_assets.store import host_rows, landing
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.tables import TableStore
 from tests.doubles import documents, empty_jobs, instances, postgres_server
+from tests.doubles.built import built
 from tests.doubles.shop_orders import KEYS, rows, spec
+
+pytestmark = pytest.mark.slow
 
 BY_DAY = dg.DailyPartitionsDefinition(start_date="2025-12-30", end_date="2026-02-01")
 RAW = dg.AssetKey(["shop_orders", "raw_orders"])
@@ -134,12 +138,10 @@ class Shop:
         return dg.Definitions.merge(ours, dg.Definitions(assets=[self.asset]))
 
     def make(self, *, part: str = "", frame: pl.DataFrame) -> None:
-        """Materialise the host's asset."""
         self.content[part] = frame
         assert dg.materialize([self.asset], instance=self.instance, partition_key=part or None).success
 
     def advance(self, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-        """Run the product from raw rows to features."""
         stages = ("raw_orders", "validated_orders", "quarantine_orders", "features")
         job = self.defs.resolve_job_def("advance__shop_orders")
         return job.execute_in_process(
@@ -150,7 +152,6 @@ class Shop:
         )
 
     def refusal(self, key: str) -> str:
-        """Return why a run of a key failed."""
         data = self.advance(key).failure_data_for_node("shop_orders__raw_orders")
         assert data is not None and data.user_failure_data is not None
         return str(data.user_failure_data.description)
@@ -199,7 +200,6 @@ class Shop:
 
 @pytest.fixture
 def shop(settings: Settings, instance: dg.DagsterInstance, tmp_path: Path) -> Shop:
-    """A shop whose days are Parquet files."""
     clock.move(settings, "shop_orders", datetime(2026, 1, 4, tzinfo=UTC))
     uri = str(tmp_path / "theirs" / "{partition}.parquet")
     return Shop(settings, instance, spec(), to_parquet, uri, BY_DAY, metadata={"dagster/uri": uri})
@@ -262,29 +262,18 @@ def table(request: pytest.FixtureRequest, shop: Shop, tmp_path: Path, monkeypatc
     return as_table(shop, request.param, tmp_path)
 
 
-def test_each_partition_of_an_asset_is_a_key(shop: Shop) -> None:
-    for number, key in enumerate(KEYS, 1):
-        shop.make(part=key, frame=rows(key, amount=number))
-    assert shop.advance(KEYS[0], KEYS[-1]).success
-    assert shop.amounts() == {key: [number, 12.0 * number, 23.0 * number] for number, key in enumerate(KEYS, 1)}
-
-
 def test_the_lineage_leads_from_the_hosts_asset_to_the_product(shop: Shop) -> None:
     graph = shop.defs.resolve_asset_graph()
     assert graph.get(RAW).parent_keys == {dg.AssetKey("orders")}
     assert RAW in graph.get(dg.AssetKey("orders")).child_keys
 
 
-def test_a_key_is_part_of_a_table(table: Shop) -> None:
-    table.make(frame=rows(*KEYS))
-    assert table.advance(KEYS[0], KEYS[-1]).success
-    assert table.amounts() == alike(*KEYS)
-
-
+@pytest.mark.costly
 def test_only_the_keys_whose_rows_changed_are_taken_in_again(table: Shop) -> None:
     table.make(frame=rows(*KEYS))
     assert "noted orders" in table.note()
     assert table.advance(KEYS[0], KEYS[-1]).success
+    assert table.amounts() == alike(*KEYS)
     before = table.marks()
     table.close(*KEYS)
     table.make(frame=rows(*KEYS))
@@ -299,17 +288,6 @@ def test_only_the_keys_whose_rows_changed_are_taken_in_again(table: Shop) -> Non
     assert {key for key, mark in table.marks().items() if mark != before[key]} == {KEYS[1]}
 
 
-def test_each_partition_may_be_a_delta_table(shop: Shop, tmp_path: Path) -> None:
-    uri = str(tmp_path / "orders" / "{partition}")
-    shop = replace(shop, write=to_delta, uri=uri, metadata={"dagster/uri": uri})
-    shop.make(part=KEYS[0], frame=rows(KEYS[0]))
-    assert shop.advance(KEYS[0]).success
-    assert (shop.marks(), shop.amounts()) == ({KEYS[0]: "version 0"}, {KEYS[0]: [1.0, 12.0, 23.0]})
-    shop.make(part=KEYS[0], frame=rows(KEYS[0], amount=2))
-    assert shop.advance(KEYS[0]).success
-    assert (shop.marks(), shop.amounts()) == ({KEYS[0]: "version 1"}, {KEYS[0]: [2.0, 24.0, 46.0]})
-
-
 def test_a_delta_table_is_read_at_the_version_that_was_seen(shop: Shop, tmp_path: Path) -> None:
     shop = as_table(shop, "delta", tmp_path)
     shop.make(frame=rows(*KEYS))
@@ -318,7 +296,11 @@ def test_a_delta_table_is_read_at_the_version_that_was_seen(shop: Shop, tmp_path
     assert pl.read_parquet(shop.channel.fetch(KEYS[0]).data)["amount"].to_list() == [1.0, 12.0, 23.0]
 
 
-def test_the_same_data_version_takes_nothing_in_and_another_one_makes_the_key_eligible(shop: Shop) -> None:
+@pytest.mark.costly
+def test_the_same_data_version_takes_nothing_in_and_another_one_makes_the_key_eligible(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "SAMPLED", 2**256)  # one file in 64 is read although its mark is the same
     shop = replace(shop, version="v1")
     assert "nothing was materialised as asset orders" in shop.note()
     assert "orders of 2026-01-01 has not landed" in shop.wanted()
@@ -340,6 +322,7 @@ def test_the_same_data_version_takes_nothing_in_and_another_one_makes_the_key_el
     assert (shop.marks(), shop.amounts()) == ({KEYS[0]: "v2"}, {KEYS[0]: [5.0, 60.0, 115.0]})
 
 
+@pytest.mark.costly
 def test_a_data_version_that_dagster_made_from_the_code_is_not_the_mark(shop: Shop) -> None:
     shop = replace(shop, code_version="1")
     for amount in (1, 2):
@@ -375,6 +358,7 @@ def test_the_sensor_asks_the_definition_too(shop: Shop, tmp_path: Path) -> None:
     assert "noted orders" in str(result.skip_reason)
 
 
+@pytest.mark.costly
 def test_fields_of_the_source_say_it_where_nothing_else_does(shop: Shop, tmp_path: Path) -> None:
     host = HostAsset(path=("orders",), uri=shop.uri)
     shop = replace(shop, metadata={}, spec=spec(asset=host))
@@ -414,6 +398,7 @@ def test_a_problem_of_one_partition_is_looked_at_again_and_stops_no_other(shop: 
     assert shop.note() == "nothing new"
 
 
+@pytest.mark.costly
 def test_a_function_names_the_key_of_a_partition(shop: Shop) -> None:
     parts = dg.StaticPartitionsDefinition(["day_1", "day_2", "unused"])
     names = {"day_1": KEYS[0], "day_2": KEYS[1]}
@@ -426,8 +411,7 @@ def test_a_function_names_the_key_of_a_partition(shop: Shop) -> None:
 
 
 def test_another_partition_scheme_without_a_mapping_is_refused(shop: Shop) -> None:
-    weekly = dg.StaticPartitionsDefinition(["2026-W01"])
-    shop = replace(shop, partitions=weekly)
+    shop = replace(shop, partitions=dg.StaticPartitionsDefinition(["2026-W01"]))
     shop.make(part="2026-W01", frame=rows(*KEYS))
     reason = "asset orders has the partition '2026-W01', and the keys of shop_orders are daily keys from 2026-01-01"
     assert shop.refusal(KEYS[0]).startswith(reason)
@@ -461,6 +445,7 @@ def test_partitions_that_share_a_table_need_the_column_of_a_rows_moment(shop: Sh
     assert "state partition_by" in database.note()
 
 
+@pytest.mark.costly
 def test_a_table_whose_partitions_are_written_one_by_one_is_filtered_too(shop: Shop, tmp_path: Path) -> None:
     shop = replace(as_table(shop, "delta", tmp_path), partitions=BY_DAY, version="v1")
     for place, key in enumerate(KEYS):
@@ -477,6 +462,7 @@ def test_partitions_with_places_of_their_own_are_not_one_table(shop: Shop) -> No
     assert "each partition of asset orders has a place of its own" in shop.note()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["parquet", "sqlite", "duckdb"])
 def test_rows_that_were_overwritten_are_refused_and_the_next_are_taken(shop: Shop, tmp_path: Path, kind: str) -> None:
     shop = as_table(shop, kind, tmp_path)
@@ -490,9 +476,8 @@ def test_rows_that_were_overwritten_are_refused_and_the_next_are_taken(shop: Sho
     assert shop.amounts() == {KEYS[0]: [3.0, 36.0, 69.0]}
 
 
-def test_an_asset_that_is_materialised_while_it_is_read_is_read_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.costly
+def test_an_asset_that_is_materialised_while_it_is_read_is_read_again(shop: Shop, monkeypatch: pytest.MonkeyPatch):
     shop.make(part=KEYS[0], frame=rows(KEYS[0]))
     read = host_rows.read
 
@@ -513,7 +498,7 @@ def test_an_asset_that_is_materialised_while_it_is_read_is_read_again(
 @pytest.mark.parametrize("kind", ["delta", "sqlite"])
 def test_a_slow_source_is_the_whole_table(shop: Shop, tmp_path: Path, kind: str) -> None:
     shop = replace(as_table(shop, kind, tmp_path), spec=spec(is_slow=True, known_at=None))
-    asset = next(item for item in raw.build(shop.spec, OUTSIDE) if item.key == RAW)
+    asset = next(item for item in built(shop.spec, raw) if item.key == RAW)
 
     def take() -> tuple[bool, int, object]:
         resources = {naming.STORE: shop.resources["store"]}
@@ -522,8 +507,7 @@ def test_a_slow_source_is_the_whole_table(shop: Shop, tmp_path: Path, kind: str)
         return result.success, record.rows, record.content_digest
 
     shop.make(frame=rows(*KEYS))
-    first = take()
-    assert first[:2] == (True, 9)
+    assert take()[:2] == (True, 9)
     shop.make(frame=rows(*KEYS))
     assert take()[:2] == (True, 9)
     shop.write(rows(KEYS[0]), shop.uri)  # by something that reports nothing
@@ -543,6 +527,7 @@ def test_a_renamed_asset_is_named_in_one_sentence(shop: Shop) -> None:
     )
 
 
+@pytest.mark.costly
 def test_a_host_that_is_gone_after_it_was_read_costs_nothing(shop: Shop) -> None:
     shop.make(part=KEYS[0], frame=rows(KEYS[0]))
     assert shop.advance(KEYS[0]).success
@@ -572,15 +557,15 @@ def test_the_check_looks_at_what_was_materialised_before_a_run_took_it_in(
         for key in KEYS:
             shop.make(part=key, frame=rows(key))
     monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(shop.instance))
-    look = partial(newest_materialisations.newest, tmp_path)
+    look = partial(newest, tmp_path)
     assert lines_of(shop, look)["landing"].startswith(
         "no recording; checked on 3 landed keys, 2026-01-01 to 2026-01-03"
     )
-    without = lines_of(shop, None)["recording"]
-    assert "no run has taken in anything" in without
+    assert "no run has taken in anything" in lines_of(shop, None)["recording"]
     assert not Path(shop.settings.root, "ledgers").exists(), "the check notes nothing"
 
 
+@pytest.mark.costly
 def test_the_check_follows_what_was_overwritten_and_materialised_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -590,7 +575,7 @@ def test_the_check_follows_what_was_overwritten_and_materialised_again(
     assert shop.advance(KEYS[0], KEYS[-1]).success
     shop.make(part=KEYS[0], frame=rows(KEYS[0]).with_columns(amount=pl.lit(7.0)))
     monkeypatch.setattr(dg.DagsterInstance, "from_config", lambda _: nullcontext(shop.instance))
-    found = lines_of(shop, partial(newest_materialisations.newest, tmp_path))
+    found = lines_of(shop, partial(newest, tmp_path))
     assert not [text for text in found.values() if "overwritten" in text], found
     alone = lines_of(shop, None)
     assert [text for text in alone.values() if text.startswith("asset orders: its rows at ")], alone

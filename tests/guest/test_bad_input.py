@@ -1,7 +1,5 @@
 """A broken file, a store that is not there, and another package than the run's: a sentence, and a host that works."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -13,6 +11,8 @@ from dagster_pipes import encode_param
 
 from tests.doubles import hosts
 from tests.doubles.hosts import Host
+
+pytestmark = pytest.mark.slow
 
 PRODUCT = "live_parts"
 KEY = "0001"
@@ -95,7 +95,6 @@ def host(tmp_path: Path) -> Host:
 
 
 def failing(host: Host, *command: str, code: str = "", **more: str) -> str:
-    """Run what is expected to fail; return its output."""
     argv = [sys.executable, "-c", code] if code else command
     ended = subprocess.run(
         argv,
@@ -104,12 +103,13 @@ def failing(host: Host, *command: str, code: str = "", **more: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert ended.returncode != 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 
 
+@pytest.mark.costly
 def test_the_digests_cover_what_a_product_imports_of_the_hosts_package_and_nothing_else(host: Host) -> None:
     def versions() -> dict[str, str]:
         read: dict[str, str] = json.loads(host.run(code=VERSIONS).splitlines()[-1])
@@ -126,6 +126,7 @@ def test_the_digests_cover_what_a_product_imports_of_the_hosts_package_and_nothi
     assert not {name for name in changed if name.startswith(("raw", "validated", "outcomes", "quarantine"))}
 
 
+@pytest.mark.costly
 def test_a_step_refuses_another_package_than_the_runs(host: Host, tmp_path: Path) -> None:
     extras = json.loads(host.run(code=EXTRAS).splitlines()[-1])
     pipes = {
@@ -145,6 +146,7 @@ def test_a_step_refuses_another_package_than_the_runs(host: Host, tmp_path: Path
     assert "build the image again" in last
 
 
+@pytest.mark.costly
 def test_a_broken_file_costs_the_host_nothing_and_one_asset_says_why(host: Host) -> None:
     whole = json.loads(host.run(code=DEFINED).splitlines()[-1])
     product = host.package / "defs" / PRODUCT / "product.py"
@@ -172,24 +174,22 @@ def away(request: pytest.FixtureRequest, host: Host) -> Iterator[tuple[dict[str,
     yield {"DRIFTLINE_ROOT": str(place)}, f"the folder {place} cannot be made: "
 
 
-def test_without_its_store_the_host_loads_and_a_run_and_a_tick_say_so(
-    host: Host, away: tuple[dict[str, str], str]
-) -> None:
+@pytest.mark.costly
+def test_without_its_store_the_host_loads_and_a_run_and_a_tick_say_so(host: Host, away: tuple[dict[str, str], str]):
     variables, sentence = away
     run = str(Path(sys.executable).with_name("dg"))
     environment = {**host.environment, **variables}
 
     def output(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            argv, cwd=host.folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+            argv, cwd=host.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
 
     checked = output(run, "check", "defs")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     theirs = output(run, "launch", "--job", host.job)
     assert theirs.returncode == 0, theirs.stdout + theirs.stderr
-    ticked = output(sys.executable, "-c", TICK)
-    (line,) = ticked.stdout.splitlines()
+    (line,) = output(sys.executable, "-c", TICK).stdout.splitlines()
     assert line.startswith(f"{PRODUCT}: could not be read: ")
     assert sentence in line
     failed = failing(host, run, "launch", "--job", f"advance__{PRODUCT}", "--partition", KEY, **variables)

@@ -1,7 +1,5 @@
 """A component changes nothing in the project that it is added to, and its product works there."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any
@@ -17,7 +15,6 @@ OURS = (PRODUCT, "churn", "visits", "driftline_", "__ASSET_JOB")
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "own resources and executor"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Host, Host]:
-    """A project, and the same with a component."""
     folder = tmp_path_factory.mktemp("hosts")
     before = hosts.project(folder / "before", resources=request.param)
     after = hosts.copied(before, folder / "after")
@@ -44,15 +41,18 @@ def is_ours(item: Any) -> bool:
     return isinstance(item, list) and any(is_ours(part) for part in item)
 
 
+@pytest.mark.costly
 def test_what_dagster_knows_of_the_host_is_equal_with_and_without_it(pair: tuple[Host, Host]) -> None:
     before, after = (host.snapshot() for host in pair)
     assert json.dumps(of_host(after), sort_keys=True) == json.dumps(of_host(before), sort_keys=True)
 
 
+@pytest.mark.costly
 def test_it_is_green_in_the_checks_of_dg(pair: tuple[Host, Host]) -> None:
     pair[1].run("dg", "check", "defs")
 
 
+@pytest.mark.costly
 def test_what_a_pull_request_makes_again_is_that_of_the_project_one_stands_in(pair: tuple[Host, Host]) -> None:
     """Also where another commit of the project is installed, as in a job that checks one out next to the other."""
     base = hosts.copied(pair[1], pair[1].folder.with_name("base"))

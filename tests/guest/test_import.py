@@ -1,7 +1,5 @@
 """Importing the component, and loading a product by it, leaves the process of a host as it is."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +8,8 @@ import pytest
 
 from tests.doubles import hosts
 from tests.doubles.hosts import Host
+
+pytestmark = pytest.mark.slow
 
 HEAVY = (
     *("bentoml", "boto3", "botocore", "dagster_webserver", "kubernetes", "lightgbm", "matplotlib", "onnx"),
@@ -87,16 +87,19 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
     return host
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("code", [COMPONENT, PRODUCT, STEPS], ids=["component", "product", "steps"])
 def test_it_imports_nothing_that_an_extra_brings(code: str, host: Host) -> None:
     host.run(code=BLOCKED.format(heavy=set(HEAVY)) + code)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("code", [COMPONENT, PRODUCT], ids=["component", "product"])
 def test_it_changes_nothing_of_the_process(code: str, host: Host) -> None:
     host.run(code=UNCHANGED.replace("{action}", code))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

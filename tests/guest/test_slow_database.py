@@ -1,7 +1,5 @@
 """A tick of ours ends although the host's Dagster database does not answer, and a later tick takes its result."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,15 +13,16 @@ import pytest
 import yaml
 
 from platform_assets.automation.factory import build_defs
-from platform_assets.automation.sensors import late_looks, source_calls, ticks
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
+from platform_assets.data import source_calls
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.sensors import late_looks, ticks
 from tests.doubles import postgres_server, watched_batches
 from tests.doubles.held_proxy import LOOPBACK, HeldProxy
 
-pytestmark = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
-PATIENCE_S = 60.0
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)]
+PATIENCE_S = 600.0
 LANDINGS = f"{naming.GUEST}landings"
 
 
@@ -88,10 +87,12 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_looks, "QUICK_S", 0.1)
 
 
+@pytest.mark.costly
 def test_a_tick_takes_its_own_result_where_the_database_is_quick(deployment: Deployment) -> None:
     assert deployment.tick(LANDINGS) == (1, "")
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("short_wait")
 def test_a_tick_ends_without_an_answer_and_a_later_one_takes_the_result(deployment: Deployment) -> None:
     with deployment.proxy.held():
@@ -105,6 +106,7 @@ def test_a_tick_ends_without_an_answer_and_a_later_one_takes_the_result(deployme
     assert deployment.cursors[LANDINGS] is not None
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("short_wait")
 def test_every_sensor_of_ours_ends_while_the_database_does_not_answer(deployment: Deployment) -> None:
     assert len(deployment.sensors) >= 8
@@ -113,6 +115,7 @@ def test_every_sensor_of_ours_ends_while_the_database_does_not_answer(deployment
             assert deployment.tick(sensor)[0] == 0, sensor
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("short_wait")
 def test_a_look_that_hangs_is_given_up(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     with deployment.proxy.held():
@@ -125,13 +128,14 @@ def test_a_look_that_hangs_is_given_up(deployment: Deployment, monkeypatch: pyte
     until(lambda: deployment.tick(LANDINGS)[0] == 1)
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("short_wait")
 def test_what_a_late_look_raises_is_raised_by_the_tick_that_takes_it(deployment: Deployment) -> None:
     def of_nobody(tick: Any, state: Any) -> Any:
-        tick.instance.get_runs(limit=1)
+        tick.context.instance.get_runs(limit=1)
         raise ZeroDivisionError("a defect")
 
-    watch = ticks.Sensor("broken", ticks.NO_CURSOR, about="Fails.")(of_nobody)
+    watch = ticks.Sensor("broken", ticks.NO_CURSOR)(of_nobody)
     deployment.sensors["broken"] = watch.build([watched_batches.SPEC], prefix=naming.GUEST)
     with deployment.proxy.held():
         assert "a later tick" in deployment.tick("broken")[1]

@@ -18,7 +18,7 @@ from platform_assets.instance.cluster_storage import HELD, Events
 from tests.doubles import postgres_server
 from tests.doubles.postgres_server import PostgresServer
 
-pytestmark = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)]
 
 QUERY = """
 SELECT sessions, (SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid())
@@ -52,7 +52,6 @@ def is_sound() -> dg.AssetCheckResult:
 
 
 def made_of_all_keys(instance: dg.DagsterInstance) -> str:
-    """Materialise all keys in one run and return the run's id."""
     tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "c"}
     return dg.materialize([keyed, is_sound], instance=instance, tags=tags).run_id
 
@@ -65,7 +64,6 @@ def opened(folder: Path, section: object) -> dg.DagsterInstance:
 
 
 def of_cluster(repository: Path, folder: Path) -> dg.DagsterInstance:
-    """Open an instance with the storage of the cluster's file."""
     file = repository / "deploy/kubernetes/base/dagster.yaml"
     return opened(folder, yaml.safe_load(file.read_text(encoding="utf-8"))["storage"])
 
@@ -98,6 +96,7 @@ def work(instance: dg.DagsterInstance, opened_again: Callable[[], dg.DagsterInst
     return [str(event.dagster_event_type) for event in instance.all_logs(result.run_id)]
 
 
+@pytest.mark.costly
 def test_a_run_and_ticks_open_few_connections_and_record_what_dagsters_own_storage_does(
     server: PostgresServer, repository: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +112,7 @@ def test_a_run_and_ticks_open_few_connections_and_record_what_dagsters_own_stora
     assert ours - before < 10 < 100 < everything - ours
 
 
+@pytest.mark.costly
 def test_events_of_many_keys_are_stored_at_once_and_the_same(
     server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +135,7 @@ def test_events_of_many_keys_are_stored_at_once_and_the_same(
     assert stored[0] == stored[1]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("size", "statements"), [(500, 3), (0, 4 + 4 + 4)], ids=["at_once", "one_by_one"])
 def test_what_a_run_plans_is_stored_by_three_statements(
     size: int,
@@ -166,6 +167,7 @@ def test_what_a_run_plans_is_stored_by_three_statements(
     assert len(writes) == statements, "the events; of three keys and a check; their asset, the check"
 
 
+@pytest.mark.costly
 def test_if_something_planned_cannot_be_stored_nothing_is_and_all_is_stored_one_by_one(
     server: PostgresServer,
     repository: Path,
@@ -191,6 +193,7 @@ def test_if_something_planned_cannot_be_stored_nothing_is_and_all_is_stored_one_
     assert "the disk is full" in capfd.readouterr().err
 
 
+@pytest.mark.costly
 def test_a_server_that_was_killed_and_started_again_is_used_again(
     server: PostgresServer, repository: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,5 @@
 """The user of the read-only webserver: it reads what Dagster wrote, and writes nothing."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +16,7 @@ from tests.doubles import postgres_server
 from tests.doubles.postgres_server import PostgresServer
 from tests.doubles.rows import row
 
-pytestmark = pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(postgres_server.binaries() is None, reason=postgres_server.MISSING)]
 
 
 @pytest.fixture
@@ -30,7 +28,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresServer]:
 
 
 def opened(repository: Path, folder: Path) -> dg.DagsterInstance:
-    """Open an instance with the storage of the cluster's file and the database's user of the environment."""
     folder.mkdir()
     file = repository / "deploy/kubernetes/base/dagster.yaml"
     content = {"storage": yaml.safe_load(file.read_text(encoding="utf-8"))["storage"], "telemetry": {"enabled": False}}
@@ -54,7 +51,6 @@ def become_reader(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def executed(server: PostgresServer, statement: str) -> None:
-    """Execute a statement as the user of the environment."""
     place = {"host": server.address, "port": server.port, "dbname": server.environment()["DAGSTER_PG_DB"]}
     own = {"user": os.environ["DAGSTER_PG_USER"], "password": os.environ["DAGSTER_PG_PASSWORD"]}
     with closing(psycopg2.connect(**place, **own)) as connection:
@@ -64,11 +60,9 @@ def executed(server: PostgresServer, statement: str) -> None:
         cursor.execute(statement)
 
 
+@pytest.mark.costly
 def test_it_reads_what_is_there_and_cannot_queue_a_run(
-    server: PostgresServer,
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = row("retrain__orders")
     with opened(repository, tmp_path / "owner") as instance:
@@ -82,6 +76,7 @@ def test_it_reads_what_is_there_and_cannot_queue_a_run(
         assert instance.get_runs_count() == 1
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "statement",
     [
@@ -98,11 +93,7 @@ def test_it_reads_what_is_there_and_cannot_queue_a_run(
     ],
 )
 def test_no_statement_of_its_own_changes_anything(
-    server: PostgresServer,
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    statement: str,
+    server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     with opened(repository, tmp_path / "owner"):
         become_reader(server, monkeypatch)
@@ -110,11 +101,9 @@ def test_no_statement_of_its_own_changes_anything(
         executed(server, statement)
 
 
+@pytest.mark.costly
 def test_a_second_call_sets_another_password_and_later_tables_can_be_read(
-    server: PostgresServer,
-    repository: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    server: PostgresServer, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(repository, tmp_path / "owner"):
         become_reader(server, monkeypatch)
@@ -125,6 +114,7 @@ def test_a_second_call_sets_another_password_and_later_tables_can_be_read(
     executed(server, "SELECT * FROM of_a_later_version")
 
 
+@pytest.mark.costly
 def test_a_user_that_may_not_make_users_is_told_what_to_do(server: PostgresServer) -> None:
     executed(server, "CREATE ROLE plain LOGIN PASSWORD 'plain'")
     url = URL.create("postgresql+psycopg2", "plain", "plain", server.address, server.port, "postgres")

@@ -1,20 +1,20 @@
 """Dagster's storage on one machine: the same databases as Dagster's own, whichever class opens them."""
 
-import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from sqlite3 import dbapi2
 
 import dagster as dg
 import pytest
 import yaml
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from sqlalchemy import Engine
 
 from platform_assets.base.settings import Settings
-from platform_assets.instance import home, local_storage
+from platform_assets.instance import home
 from platform_assets.instance.local_storage import Events
+
+pytestmark = pytest.mark.slow
 
 KEYS = ("a", "b", "c")
 
@@ -71,6 +71,7 @@ def test_a_prepared_home_uses_it(ours: Path) -> None:
     assert (ours / "history" / "runs" / f"{run}.db").exists()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("first", ["ours", "dagsters"])
 def test_databases_are_read_and_continued_by_dagsters_own_storage_and_the_reverse(
     first: str, ours: Path, dagsters: Path
@@ -91,69 +92,35 @@ def test_databases_are_read_and_continued_by_dagsters_own_storage_and_the_revers
         assert instance.get_materialized_partitions(rows.key) == set(KEYS)
 
 
-def test_an_engine_is_made_once_per_database(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.costly
+def test_a_database_has_one_connection_per_thread_and_a_new_one_when_it_is_made_anew(
+    ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names: list[str] = []
-    create: Callable[..., object] = local_storage.create_engine
+    connect: Callable[..., object] = dbapi2.connect
 
     def counted(location: str, **options: object) -> object:
         names.append(Path(location).name)
-        return create(location, **options)
+        return connect(location, **options)
 
-    monkeypatch.setattr(local_storage, "create_engine", counted)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
+        first = materialize(instance)
+    monkeypatch.setattr(dbapi2, "connect", counted)
+    with dg.DagsterInstance.from_config(str(ours)) as instance:
+        instance.delete_run(first)
+        names.clear()
         run = materialize(instance)
     with dg.DagsterInstance.from_config(str(ours)) as instance:
         assert recorded(instance)[0] == [run]
-    assert sorted(names) == sorted([f"{run}.db", "index.db", "runs.db", "schedules.db"])
-
-
-def test_events_of_many_keys_are_stored_at_once_and_the_same(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    transactions: list[str] = []
-    begin: Callable[..., Any] = Engine.begin
-
-    def counted(self: Engine) -> Any:
-        transactions.append(str(self.url))
-        return begin(self)
-
-    monkeypatch.setattr(Engine, "begin", counted)
-    stored, opened = [], []
+    assert set(names) == {f"{run}.db"}, "the others are open"
+    shutil.rmtree(ours / "history")
     with dg.DagsterInstance.from_config(str(ours)) as instance:
-        materialize(instance)  # makes the databases
-        for size in ("500", "0"):
-            monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", size)
-            transactions.clear()
-            run = materialize(instance)
-            opened.append(len(transactions))
-            entries = [entry.dagster_event for entry in instance.all_logs(run) if entry.dagster_event]
-            newest = instance.fetch_materializations(rows.key, limit=len(KEYS)).records
-            assert {record.run_id for record in newest} == {run}
-            values = [(record.partition_key, record.asset_materialization.metadata["key"].value) for record in newest]
-            stored.append(([(event.event_type_value, event.partition) for event in entries], values))
-    assert stored[0] == stored[1]
-    assert sorted(stored[0][1]) == [(key, key) for key in KEYS]
-    assert opened[1] - opened[0] == 2 * 2 * (len(KEYS) - 1), "in two databases, what is planned and what was made"
-
-
-def test_of_a_batch_that_cannot_be_stored_nothing_is_and_its_events_are_stored_one_by_one(
-    ours: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    store, calls = SqliteEventLogStorage.store_event, itertools.count()
-
-    def failing(self: Events, event: Any) -> None:
-        store(self, event)
-        is_made = event.is_dagster_event and event.dagster_event_type is dg.DagsterEventType.ASSET_MATERIALIZATION
-        if is_made and next(calls) == 1:
-            raise OSError("the disk is full")
-
-    monkeypatch.setattr(Events, "store_event", failing)
-    with dg.DagsterInstance.from_config(str(ours)) as instance:
+        assert instance.get_runs() == []
         materialize(instance)
-        _, events, values, _ = recorded(instance)
-    assert events.count("ASSET_MATERIALIZATION") == len(KEYS)
-    assert values == [(key, key) for key in KEYS]
-    assert "the disk is full" in capfd.readouterr().err
+        assert len(recorded(instance)[2]) == len(KEYS)
 
 
+@pytest.mark.costly
 def test_a_home_that_was_removed_is_created_again(ours: Path, settings: Settings) -> None:
     """Starting over removes the state while this process remembers its databases."""
     with dg.DagsterInstance.from_config(str(ours)) as instance:

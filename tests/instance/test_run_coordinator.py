@@ -3,14 +3,12 @@
 Everything is asked through GraphQL, as the UI and anybody with access to it does.
 """
 
-from __future__ import annotations
-
 import getpass
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +26,7 @@ from platform_assets.automation.factory import build_defs
 from platform_assets.base import accounts, clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.demo.processes import HOST, Children, free_port, wait_for
-from platform_assets.demo.runs import Dagster
+from platform_assets.demo.servers import wait_for_definitions
 from platform_assets.engine.requesters import NOBODY, Requester, of_daemon
 from platform_assets.evaluation import signing
 from platform_assets.instance import home
@@ -40,10 +38,12 @@ from tests.doubles import documents
 from tests.doubles.numbered_batches import SPEC
 from tests.doubles.s3_server import SECRET, S3Server
 
+pytestmark = pytest.mark.slow
+
 HEADER = "X-Forwarded-User"
 LOCATION = "tests.doubles.asked_location"
 ADA = {HEADER: "ada@example.org"}
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 NOW = datetime(2024, 1, 3, tzinfo=UTC)
 HELD, VERIFY = "0005", naming.job("verify", SPEC.name)
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
@@ -82,7 +82,6 @@ class Platform:
         ops: Mapping[str, Any] | None = None,
         **config: Any,
     ) -> dict[str, Any]:
-        """Launch a job as the UI does."""
         selector = {
             "repositoryLocationName": "tests.doubles.asked_location",
             "repositoryName": "__repository__",
@@ -125,7 +124,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, repository: Path, s3_serv
     planted = {
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "DAGSTER_PG_PASSWORD": "planted-password-of-postgres",
-        "DRIFTLINE_ALERT_WEBHOOK": "http://127.0.0.1:9/planted-webhook",
+        "DRIFTLINE_ALERTMANAGER": "http://127.0.0.1:9/planted-address",
         "DRIFTLINE_SIGNING_KEY": (folder / "key.pem").read_text(encoding="utf-8"),
     }
     variables = {**settings.child_environment(), **s3_server.environment(), **planted}
@@ -134,33 +133,23 @@ def platform(tmp_path_factory: pytest.TempPathFactory, repository: Path, s3_serv
         for name, text in s3_server.environment().items():
             environment.setenv(name, text)
         environment.setenv("DRIFTLINE_IDENTITY_HEADER", HEADER)
-        dagster_home = proxied_home(settings, repository)
+        path = home.prepare(settings) / "dagster.yaml"
+        ours = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cluster = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
+        path.write_text(yaml.safe_dump({**ours, "run_coordinator": cluster["run_coordinator"]}), encoding="utf-8")
+        dagster_home = path.parent
         clock.move(settings, SPEC.name, NOW)
         with (
             dg.DagsterInstance.from_config(str(dagster_home)) as instance,
             Children(variables, folder / "logs") as children,
         ):
-            yield Platform(started(children, dagster_home), instance, settings, children, planted)
-
-
-def proxied_home(settings: Settings, repository: Path) -> Path:
-    """Make a Dagster home of this machine with the cluster's coordinator."""
-    path = home.prepare(settings) / "dagster.yaml"
-    ours = yaml.safe_load(path.read_text(encoding="utf-8"))
-    cluster = yaml.safe_load((repository / "deploy/kubernetes/base/dagster.yaml").read_text(encoding="utf-8"))
-    path.write_text(yaml.safe_dump({**ours, "run_coordinator": cluster["run_coordinator"]}), encoding="utf-8")
-    return path.parent
-
-
-def started(children: Children, dagster_home: Path) -> str:
-    """Start code server, webserver and daemon; return the webserver's address once it has loaded the jobs."""
-    program, port = str(Path(sys.executable).with_name("dagster")), free_port(3400)
-    place = ["--host", HOST, "--port", str(port)]
-    dagster = children.start("dagster", [program, "dev", "--module-name", LOCATION, *place])
-    wait_for(f"http://{HOST}:{port}/server_info", check=dagster.check, timeout_s=PATIENCE_S)
-    with closing(Dagster(f"http://{HOST}:{port}", dagster_home)) as client:
-        client.wait_for_location(children.check, PATIENCE_S)
-        return client.address
+            program, port = str(Path(sys.executable).with_name("dagster")), free_port(3400)
+            place = ["--host", HOST, "--port", str(port)]
+            dagster = children.start("dagster", [program, "dev", "--module-name", LOCATION, *place])
+            address = f"http://{HOST}:{port}"
+            wait_for(f"{address}/server_info", check=dagster.check)
+            wait_for_definitions(address, check=children.check)
+            yield Platform(address, instance, settings, children, planted)
 
 
 def hold(platform: Platform, key: str) -> None:
@@ -174,6 +163,7 @@ def settling(op: str, key: str, why: str) -> dict[str, Any]:
     return {naming.job(op, SPEC.name): {"config": {"key": key, "why": why}}}
 
 
+@pytest.mark.thorough
 def test_a_person_named_by_the_proxy_settles_a_key_under_that_name(platform: Platform) -> None:
     hold(platform, HELD)
     answer = platform.launch(naming.job("accept", SPEC.name), ADA, ops=settling("accept_key", HELD, "it is right"))
@@ -184,6 +174,7 @@ def test_a_person_named_by_the_proxy_settles_a_key_under_that_name(platform: Pla
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("ada@example.org", "person")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("verb", accounts.OF_A_PERSON)
 @pytest.mark.parametrize("headers", [{}, {HEADER: ""}, {"X-User": "ada"}], ids=["none", "blank", "another"])
 def test_without_the_header_the_requester_is_nobody_and_jobs_for_persons_are_refused(
@@ -197,20 +188,16 @@ def test_without_the_header_the_requester_is_nobody_and_jobs_for_persons_are_ref
     run = platform.newest(naming.job(verb, SPEC.name))
     assert answer["__typename"] == "PythonError"
     assert f"{verb}__{SPEC.name} needs a person, and the requester of this run is unknown" in answer["message"]
-    assert_never_started(platform, run)
-    latest = platform.ledgers.latest("faults/0004")
-    assert latest is not None and latest[1]["kind"] == "fault"
-
-
-def assert_never_started(platform: Platform, run: dg.DagsterRun) -> None:
-    """Check that a run failed before it was queued, with the reason in its log."""
     record = platform.instance.get_run_record_by_id(run.run_id)
     assert record is not None and record.dagster_run.status is FAILURE and record.start_time is None
     kinds = {dg.DagsterEventType.RUN_ENQUEUED, dg.DagsterEventType.RUN_STARTING, dg.DagsterEventType.RUN_START}
     assert not platform.instance.all_logs(run.run_id, of_type=kinds)
     assert any("RunRefused" in log.message for log in platform.instance.all_logs(run.run_id))
+    latest = platform.ledgers.latest("faults/0004")
+    assert latest is not None and latest[1]["kind"] == "fault"
 
 
+@pytest.mark.thorough
 def test_a_tag_that_names_the_requester_is_overwritten(platform: Platform) -> None:
     claims = {naming.TAG_BY: "root", naming.TAG_BY_KIND: "sensor"}
     run = platform.ended(platform.launch(VERIFY, ADA, claims)["run"]["runId"])
@@ -219,6 +206,7 @@ def test_a_tag_that_names_the_requester_is_overwritten(platform: Platform) -> No
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("nobody", "nobody")
 
 
+@pytest.mark.thorough
 def test_a_repeated_run_is_attributed_to_the_person_who_repeats_it(platform: Platform) -> None:
     parent = platform.ended(platform.launch(VERIFY, ADA)["run"]["runId"])
     params = {"parentRunId": parent.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
@@ -226,6 +214,7 @@ def test_a_repeated_run_is_attributed_to_the_person_who_repeats_it(platform: Pla
     assert (run.parent_run_id, run.tags[naming.TAG_BY]) == (parent.run_id, "bob")
 
 
+@pytest.mark.thorough
 def test_a_sensors_run_is_attributed_to_the_sensor_whatever_its_request_claims(platform: Platform) -> None:
     of_it = dg.RunsFilter(job_name=VERIFY, tags={"dagster/sensor_name": "asks"})
     [run] = platform.wait(lambda: platform.instance.get_runs(of_it))
@@ -233,27 +222,21 @@ def test_a_sensors_run_is_attributed_to_the_sensor_whatever_its_request_claims(p
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == ("asks", "sensor")
 
 
+@pytest.mark.thorough
 def test_a_backfills_run_is_attributed_to_the_backfill_whatever_its_tags_claim(platform: Platform) -> None:
     claims = {naming.TAG_BY: "ada", naming.TAG_BY_KIND: "person", "dagster/sensor_name": "retrain"}
     claims |= {naming.TAG_PRODUCT: "another"}
-    backfill = _backfill(platform, claims)
-    run = platform.ended(platform.wait(lambda: _runs_of(platform, backfill))[0].run_id)
+    path = {"path": naming.asset_key(SPEC.name, "raw", SPEC.sources[0].name)}
+    tagged = [{"key": name, "value": text} for name, text in claims.items()]
+    params = {"assetSelection": [path], "partitionNames": ["0001"], "tags": tagged}
+    backfill = str(platform.graphql(BACKFILL, params, ADA)["backfillId"])
+    of_it = dg.RunsFilter(tags={"dagster/backfill": backfill})
+    run = platform.ended(platform.wait(lambda: list(platform.instance.get_runs(of_it)))[0].run_id)
     assert (run.tags[naming.TAG_BY], run.tags[naming.TAG_BY_KIND]) == (f"backfill {backfill}", "backfill")
     assert run.tags[naming.TAG_PRODUCT] == SPEC.name, "the queue counts a product's runs by it"
 
 
-def _backfill(platform: Platform, tags: Mapping[str, str]) -> str:
-    path = {"path": naming.asset_key(SPEC.name, "raw", SPEC.sources[0].name)}
-    tagged = [{"key": name, "value": text} for name, text in tags.items()]
-    params = {"assetSelection": [path], "partitionNames": ["0001"], "tags": tagged}
-    answer = platform.graphql(BACKFILL, params, ADA)
-    return str(answer["backfillId"])
-
-
-def _runs_of(platform: Platform, backfill: str) -> list[dg.DagsterRun]:
-    return list(platform.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill})))
-
-
+@pytest.mark.thorough
 def test_no_planted_secret_is_in_logs_metadata_or_run_config(platform: Platform) -> None:
     """Dagster's databases (run config, tags, events, metadata), the output of runs, logs, and the store."""
     hold(platform, "0003")

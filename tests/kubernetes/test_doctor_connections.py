@@ -1,11 +1,8 @@
 """`driftline doctor connections`: one line per connection, within a bound, and the value to change where one fails."""
 
-from __future__ import annotations
-
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,10 +12,9 @@ from platform_assets.cli import main
 from platform_assets.kubernetes import connections
 from platform_assets.kubernetes.connections import Connection
 from tests.cluster.certificates import Authority
-from tests.conftest import BUCKET
 from tests.doubles import faulty_s3, postgres_server, tls_proxy
 from tests.doubles.postgres_server import MISSING, PostgresServer, binaries
-from tests.doubles.s3_server import S3Server
+from tests.doubles.s3_server import BUCKET, S3Server
 
 NETWORKS, ACCESS = "the policy to-it (ITS_NETWORK)", "ITS_SECRET"
 
@@ -36,18 +32,14 @@ def tried(attempt: object, host: str = "127.0.0.1", bound_s: float = 3.0) -> str
 
 
 def test_a_connection_that_hangs_is_given_up_and_names_addresses_and_the_policy() -> None:
-    began_s = time.monotonic()
     line = tried(threading.Event().wait, "localhost", 0.5)
-    assert time.monotonic() - began_s < 3
     assert line.startswith("FAILED  it ")
     assert "Let the policy to-it (ITS_NETWORK) contain 127.0.0.1" in line or "::1" in line
 
 
-def test_many_that_hang_take_the_time_of_one() -> None:
-    item = Connection("it", "localhost", 7, threading.Event().wait, NETWORKS, ACCESS)
-    began_s = time.monotonic()
-    assert len(connections.tried([item] * 8, 0.5)) == 8
-    assert time.monotonic() - began_s < 4
+def test_many_are_tried_at_once() -> None:
+    item = Connection("it", "localhost", 7, threading.Barrier(8).wait, NETWORKS, ACCESS)
+    assert [result.line()[:2] for result in connections.tried([item] * 8, 600.0)] == ["ok"] * 8
 
 
 def test_a_refusal_and_a_name_that_nobody_knows_name_where_to_look(port: int) -> None:
@@ -69,20 +61,18 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.mark.costly
 def test_the_command_tries_what_the_environment_names_and_fails_when_one_does(
     postgres: PostgresServer, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in postgres.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DRIFTLINE_ALERT_WEBHOOK", f"http://127.0.0.1:{port}/secret-path")
-    monkeypatch.setenv("DRIFTLINE_ALERTMANAGER", f"http://127.0.0.1:{port}, http://127.0.0.1:{port}")
-    for name, value in {"SERVER": f"smtp://127.0.0.1:{port}", "SENDER": "a@example.org", "TO": "b@example.org"}.items():
-        monkeypatch.setenv(f"DRIFTLINE_MAIL_{name}", value)
+    monkeypatch.setenv("DRIFTLINE_ALERTMANAGER", f"http://127.0.0.1:{port}/secret-path, http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     assert main(["doctor", "connections"]) == 0
     output = capsys.readouterr().out
     assert [line.split()[1] for line in output.splitlines()] == [
-        *("PostgreSQL", "webhook", "Alertmanager", "Alertmanager", "mail", "MLflow"),
+        *("PostgreSQL", "Alertmanager", "Alertmanager", "MLflow")
     ]
     assert "secret-path" not in output
     monkeypatch.setenv("DAGSTER_PG_PASSWORD", "another")
@@ -93,18 +83,6 @@ def test_the_command_tries_what_the_environment_names_and_fails_when_one_does(
     monkeypatch.delenv("DAGSTER_PG_HOST")
     assert main(["doctor", "connections"]) == 1
     assert "DAGSTER_PG_HOST must be set" in capsys.readouterr().out
-
-
-def test_postgresql_without_the_wanted_tls_is_named(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The driver reads the variable itself, also in Dagster's processes."""
-    for name, value in {**postgres.environment(), "PGSSLMODE": "require"}.items():
-        monkeypatch.setenv(name, value)
-    assert main(["doctor", "connections"]) == 1
-    output = capsys.readouterr().out
-    assert "server does not support SSL" in output
-    assert "PGSSLMODE" in output
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +99,7 @@ def store_with_tls(s3_server: S3Server, authority: Authority) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trusted", "host", "postgres_says", "store_says"),
     [
@@ -170,6 +149,7 @@ def test_a_private_authority_is_trusted_and_what_it_did_not_sign_is_refused_by_n
             assert "config map driftline-ca" in line
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_no_lost_packet(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +159,7 @@ def test_a_bucket_that_is_not_there_is_no_lost_packet(
     assert "the bucket s3://nowhere does not exist" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_busy_is_no_lost_packet(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,5 @@
 """What a step on several nodes is made of, and which of its pods' endings is the cause."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -5,12 +5,11 @@ What a cluster does to a step is in `tests/cluster`.
 
 # Annotations are not postponed: Dagster compares that of `context` as an object.
 
-import copy
 import itertools
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -20,13 +19,13 @@ import dagster as dg
 import pytest
 from kubernetes.client import Configuration
 
-from platform_assets.base.settings import Settings, SettingsProblem
+from platform_assets.base.settings import SettingsProblem
 from platform_assets.engine.outside import Work
 from platform_assets.kubernetes import manifest, watching
 from platform_assets.kubernetes.api import INDEX
 from platform_assets.kubernetes.launcher import AtWork, KubernetesLauncher
 from platform_assets.kubernetes.manifest import Manifest
-from platform_assets.launch.attempt import Launched, StepRequest, begin, prepare
+from platform_assets.launch.attempt import Launched, Prepared, StepRequest, begin, prepare
 from platform_assets.launch.endings import first_try
 from platform_assets.launch.launchers import StepFailure, StepLauncher
 from platform_assets.launch.profiles import PROFILES, StepProfile
@@ -35,10 +34,11 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import ATTEMPTS, Launch, unique_attempts
 from platform_assets.training import libraries
 from platform_assets.training.steps.attempt import Attempt as StepAttempt
-from tests.doubles.played_api import GONE, LOST, Play, PlayedApi, Trouble, ended, running, well
+from tests.doubles.played_api import GONE, IMAGE, LOST, Play, PlayedApi, Trouble, ended, running, settings_of, well
+
+pytestmark = pytest.mark.slow
 
 NOWHERE = Configuration()
-IMAGE = "trainer@sha256:" + "0" * 64
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 SMALL = StepProfile(
     name="cpu_small", cores=1, memory_gb=2, usd_per_hour=0.08, priced_on="2026-11-01", grace_s=30, schedule_timeout_s=1
@@ -56,18 +56,6 @@ def api() -> Iterator[PlayedApi]:
     """An API whose pods finish after two looks."""
     with PlayedApi(well()) as api:
         yield api
-
-
-def settings(folder: Path, **more: str) -> Settings:
-    return Settings.from_environment(
-        {
-            "DRIFTLINE_STATE": str(folder / "state"),
-            "DRIFTLINE_ROOT": str(folder / "store"),
-            "DRIFTLINE_NAMESPACE": "default",
-            "DRIFTLINE_TRAINER_IMAGE": IMAGE,
-            **more,
-        }
-    )
 
 
 def run(
@@ -88,7 +76,7 @@ def run(
         return dg.MaterializeResult(metadata={"value": result["value"]})
 
     pods = launcher(
-        settings(folder, **variables), configuration=api.configuration(), poll_s=0.05, patience_s=patience_s
+        settings_of(folder, **variables), configuration=api.configuration(), poll_s=0.05, patience_s=patience_s
     )
     with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as its_own:
         result = dg.materialize([waits], resources={"launcher": pods}, instance=its_own)
@@ -189,8 +177,8 @@ class LateForThePod(KubernetesLauncher):
 
     played: ClassVar[PlayedApi]
 
-    def _at_work(self, request: StepRequest) -> AtWork | None:
-        found = super()._at_work(request)
+    def _at_work(self, request: StepRequest, fresh: Prepared) -> AtWork | None:
+        found = super()._at_work(request, fresh)
         self.played.pods.clear()
         return found
 
@@ -198,9 +186,7 @@ class LateForThePod(KubernetesLauncher):
 def test_what_was_seen_of_a_pod_that_is_taken_over_is_paid_for_when_it_is_gone(tmp_path: Path) -> None:
     with PlayedApi(Play([running()]), well()) as api:
         LateForThePod.played = api
-        api.troubles = [Trouble("get", 401, reason="Unauthorized", count=3)]
-        with pytest.raises(Unattended):
-            run(api, tmp_path)
+        leave_at_work(api, tmp_path, SMALL)
         started = api.look(api.created[0])["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
         time.sleep(1.5)
         run(api, tmp_path, launcher=LateForThePod)
@@ -228,21 +214,25 @@ def test_why_a_step_waits_is_in_the_runs_log_once_per_reason(tmp_path: Path) -> 
     assert reasons(tmp_path) == ["finished"]
 
 
-def conflict(count: int) -> Trouble:
-    message = 'Operation cannot be fulfilled on resourcequotas "team"'
-    return Trouble("create", 409, "Conflict", message, {"kind": "resourcequotas"}, count)
-
-
-def test_a_quota_that_is_being_changed_costs_one_attempt_nothing_but_time(api: PlayedApi, tmp_path: Path) -> None:
-    api.troubles = [conflict(3)]
-    run(api, tmp_path)
-    assert reasons(tmp_path) == ["finished"]
-
-
 def test_conflicts_beyond_patience_are_a_refusal_that_is_tried_again(api: PlayedApi, tmp_path: Path) -> None:
-    api.troubles = [conflict(2)]
+    message = 'Operation cannot be fulfilled on resourcequotas "team"'
+    api.troubles = [Trouble("create", 409, "Conflict", message, {"kind": "resourcequotas"}, 2)]
     run(api, tmp_path, patience_s=0.1)
     assert reasons(tmp_path) == ["admission", "admission", "finished"]
+
+
+def test_a_full_quota_is_waited_for_and_one_that_stays_full_ends_the_step_once(
+    api: PlayedApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform_assets.kubernetes.launcher.QUOTA_POLL_S", 0.01)
+    full = "pods is forbidden: exceeded quota: team"
+    api.troubles = [Trouble("create", 403, "Forbidden", full, count=3)]
+    assert any("exceeded quota: team; waiting at most 1 s for the quota" in line for line in run(api, tmp_path))
+    api.troubles = [Trouble("create", 403, "Forbidden", full, count=10_000)]
+    with pytest.raises(StepFailure, match="did not create it for 1 s: 403 Forbidden: pods is forbidden: exceeded"):
+        run(api, tmp_path)
+    assert reasons(tmp_path) == ["finished", "admission"], "another try would be refused as well"
+    assert records(tmp_path)[-1]["cost_usd"] == 0
 
 
 @pytest.mark.parametrize("is_done", [True, False])
@@ -263,21 +253,6 @@ def test_a_creation_that_nobody_answers_is_not_final_and_its_pod_is_found_again(
         assert records(tmp_path)[0]["wall_s"] == 0
     assert len(api.created) == 1
     assert not api.pods
-
-
-def test_a_pod_of_that_name_that_is_not_ours_is_named_and_left_alone(api: PlayedApi, tmp_path: Path) -> None:
-    class Squatted(KubernetesLauncher):
-        def _create(self, new: Manifest, launched: Launched) -> Any:
-            other = copy.deepcopy(new)
-            other["metadata"]["labels"]["driftline/attempt"] = "b2"
-            api.create(dict(other))
-            return super()._create(new, launched)
-
-    with pytest.raises(StepFailure, match="belongs to attempt b2, not to attempt") as problem:
-        run(api, tmp_path, launcher=Squatted)
-    assert problem.value.kind == "admission"
-    assert reasons(tmp_path) == ["admission"]
-    assert len(api.pods) == 1
 
 
 def test_no_step_begins_while_the_api_cannot_say_whether_one_is_at_work(api: PlayedApi, tmp_path: Path) -> None:
@@ -305,27 +280,19 @@ def test_a_run_that_is_cancelled_while_it_creates_leaves_no_pod(api: PlayedApi, 
     assert not api.pods
 
 
-def at_second_look(launcher: KubernetesLauncher, act: Callable[[], None]) -> None:
-    """Do something when the launcher reads the node of its step's pod for the second time."""
-    read, looks = launcher.api.node, itertools.count(1)
-
-    def node(name: str) -> Any:
-        if next(looks) > 1:
-            act()
-        return read(name)
-
-    launcher.api.node = node  # type: ignore[method-assign]
-
-
 class Drained(KubernetesLauncher):
     """Its run gets SIGTERM at the second look at a step at work, as when its node is drained."""
 
     def _create(self, new: Manifest, launched: Launched) -> Any:
-        def drain() -> None:
-            self.cancel(launched)
-            raise dg.DagsterExecutionInterruptedError
+        read, looks = self.api.node, itertools.count(1)
 
-        at_second_look(self, drain)
+        def node(name: str) -> Any:
+            if next(looks) > 1:
+                self.cancel(launched)
+                raise dg.DagsterExecutionInterruptedError
+            return read(name)
+
+        self.api.node = node  # type: ignore[method-assign]
         return super()._create(new, launched)
 
     def cancel(self, launched: Launched) -> None:
@@ -478,21 +445,10 @@ def test_a_cluster_whose_clock_is_wrong_is_understood_by_that_clock(tmp_path: Pa
         PlayedApi(Play([running()]), clock_shift_s=shift_s) as api,
         pytest.raises(BaseException),  # noqa: B017, PT011  # Dagster wraps it in its own
     ):
-        run(api, tmp_path, launcher=InterruptedLater)
+        run(api, tmp_path, launcher=Drained)
     assert reasons(tmp_path)[-1] == "cancelled"
     assert all(record["waited_s"] < 300 for record in records(tmp_path))
     assert not api.pods
-
-
-class InterruptedLater(KubernetesLauncher):
-    """Is interrupted at its second look at a step at work."""
-
-    def _create(self, new: Manifest, launched: Launched) -> Any:
-        def interrupt() -> None:
-            raise KeyboardInterrupt
-
-        at_second_look(self, interrupt)
-        return super()._create(new, launched)
 
 
 # The libraries of a training's fingerprint ------------------------------------------------------------------------
@@ -500,14 +456,16 @@ class InterruptedLater(KubernetesLauncher):
 
 def test_the_fingerprint_names_the_versions_that_the_setting_says_or_else_the_image(tmp_path: Path) -> None:
     here = libraries.as_text(libraries.installed())
-    named = KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=here), configuration=NOWHERE)
+    named = KubernetesLauncher(settings_of(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=here), configuration=NOWHERE)
     assert named.libraries(SMALL) == libraries.installed()
-    assert KubernetesLauncher(settings(tmp_path), configuration=NOWHERE).libraries(SMALL) == {libraries.IMAGE: IMAGE}
+    assert KubernetesLauncher(settings_of(tmp_path), configuration=NOWHERE).libraries(SMALL) == {libraries.IMAGE: IMAGE}
 
 
 def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_versions(tmp_path: Path) -> None:
     own = SMALL.replace(image="own@sha256:" + "1" * 64)
-    launcher = KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=2.13"), configuration=NOWHERE)
+    launcher = KubernetesLauncher(
+        settings_of(tmp_path, DRIFTLINE_TRAINER_LIBRARIES="torch=2.13"), configuration=NOWHERE
+    )
     assert launcher.libraries(own) == {libraries.IMAGE: own.image}
     stated = own.replace(libraries="torch=2.13 xgboost=3.1")
     assert launcher.libraries(stated) == {"torch": "2.13", "xgboost": "3.1"}
@@ -518,7 +476,7 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
     images = []
     for size in (SMALL, stated):
         launch = begin(WORK, first_try(size), run_id="r", launcher="kubernetes")
-        pod = manifest.pod(settings(tmp_path), "step", first_try(size), prepare("store", launch), {})
+        pod = manifest.pod(settings_of(tmp_path), "step", first_try(size), prepare("store", launch), {})
         images.append([container["image"] for container in pod["spec"]["containers"]])
     assert images == [[IMAGE], [own.image]]
 
@@ -526,4 +484,4 @@ def test_a_profile_with_an_image_runs_in_it_and_the_fingerprint_names_it_or_its_
 @pytest.mark.parametrize("stated", ["torch", "torch=2.13 numpy", "image=trainer@sha256:1", "torch=2.13 ruff=1.0"])
 def test_a_setting_that_is_not_a_label_is_refused_before_anything_starts(tmp_path: Path, stated: str) -> None:
     with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_LIBRARIES is '{stated}'; expected NAME=VERSION"):
-        KubernetesLauncher(settings(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=stated), configuration=NOWHERE)
+        KubernetesLauncher(settings_of(tmp_path, DRIFTLINE_TRAINER_LIBRARIES=stated), configuration=NOWHERE)

@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,36 +20,18 @@ from platform_assets.base.failures import FAILURES
 from platform_assets.kubernetes import pods
 from platform_assets.kubernetes.pod_status import read_event, read_node, read_pod
 from platform_assets.launch.endings import Ending
-from platform_assets.launch.profiles import PROFILES
-from tests.launch.test_corpus import fixtures
+from platform_assets.launch.profiles import PROFILES, StepProfile
+from tests.launch.test_corpus import STATUSES, fixtures, times
 
-STATUSES = Path(__file__).resolve().parents[1] / "doubles" / "pod_statuses"
 FIXTURES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(STATUSES.glob("*.json"))}
 FIELDS = {
-    "failure",
-    "address",
-    "constructed",
-    "what",
-    "metadata",
-    "status",
-    "events",
-    "node",
-    "exit_code",
-    "gone",
-    "profile",
+    *("failure", "address", "constructed", "what", "metadata", "status"),
+    *("events", "node", "exit_code", "gone", "profile"),
 }
 CLASSES = [failure.name for failure in FAILURES]
 START = datetime(2026, 11, 24, 10, tzinfo=UTC)
 SPOT, ON_DEMAND = PROFILES["gpu_spot"], PROFILES["gpu"]
 Json = dict[str, Any]
-
-
-def times(value: Any) -> Iterator[datetime]:
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from times(inner)
-    elif isinstance(value, str) and value.endswith("Z") and value[:2] == "20":
-        yield datetime.fromisoformat(value)
 
 
 def name_of(ending: Ending) -> str | None:
@@ -76,6 +57,13 @@ def ending(
     )
 
 
+def judged(pod: Any, *, now: datetime = START, profile: StepProfile = SPOT, **facts: Any) -> Ending:
+    """Ask as `ending` does, where the pod is over."""
+    result = ending(pod, now=now, profile=profile, **facts)
+    assert result is not None
+    return result
+
+
 def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:
     """Ask a minute after the newest time in the fixture; where the pod waits, again after each timeout of a profile."""
     pod = pod or pod_of(fixture)
@@ -95,18 +83,11 @@ def ending_of(fixture: Json, pod: Json | None = None) -> Ending | None:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_a_status_is_classified_with_its_exit_code(name: str) -> None:
+def test_a_status_is_classified_with_its_exit_code_and_quoted_in_one_sentence(name: str) -> None:
     fixture = FIXTURES[name]
     result = ending_of(fixture)
     assert result is not None
     assert (name_of(result), result.exit_code) == (fixture["failure"], fixture["exit_code"]), result.evidence
-
-
-@pytest.mark.parametrize("name", FIXTURES)
-def test_what_the_api_showed_is_quoted_in_one_sentence(name: str) -> None:
-    fixture = FIXTURES[name]
-    result = ending_of(fixture)
-    assert result is not None
     assert result.evidence == result.evidence.strip().rstrip(".")
     assert "\n" not in result.evidence
     assert len(result.evidence) <= 400
@@ -200,28 +181,11 @@ def test_what_runs_or_may_still_run_goes_on(pod: Json) -> None:
     assert ending(pod, now=START + timedelta(seconds=599), profile=SPOT, node=NOT_READY) is None
 
 
-CUT_OFF = [condition("Ready", "False"), condition("ContainersReady", "True")]
-GATED = [condition("Ready", "False", "ReadinessGatesNotReady"), condition("ContainersReady", "True")]
-
-
-@pytest.mark.parametrize(
-    ("pod", "node"),
-    [(running(), SILENT), (running(status={"conditions": CUT_OFF}), None)],
-)
-def test_a_node_without_contact_is_lost_after_half_of_the_time_until_its_pods_are_evicted(pod: Json, node: Any) -> None:
-    half = START + timedelta(seconds=1 + 30)
-    assert ending(pod, now=half - timedelta(seconds=1), profile=SPOT, node=node) is None
-    lost = ending(pod, now=half, profile=SPOT, node=node)
-    assert name_of(lost) == "node_lost"
-    assert ending(running(status={"conditions": GATED}), now=START + timedelta(days=1), profile=SPOT) is None
-
-
 def test_a_deleted_pod_has_its_grace_to_save_a_checkpoint() -> None:
     pod = running(metadata=DELETED)
     until = START + timedelta(hours=1, seconds=60)
     assert ending(pod, now=until - timedelta(seconds=1), profile=SPOT) is None
-    lost = ending(pod, now=until, profile=SPOT)
-    assert lost is not None
+    lost = judged(pod, now=until)
     assert name_of(lost) == "node_lost"
     assert "2026-11-24T11:00:00Z" in lost.evidence
 
@@ -231,8 +195,7 @@ def test_a_pod_without_a_node_is_unschedulable_exactly_when_its_timeout_is_over(
     pod = pending(status={"conditions": [no_room]})
     over = START + timedelta(seconds=SPOT.schedule_timeout_s)
     assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT) is None
-    result = ending(pod, now=over, profile=SPOT)
-    assert result is not None
+    result = judged(pod, now=over)
     assert name_of(result) == "unschedulable"
     assert "3 Insufficient cpu" in result.evidence
 
@@ -249,8 +212,7 @@ def test_a_gated_pod_waits_for_its_queue_and_not_for_ever() -> None:
     pod = pending(status={"conditions": [condition("PodScheduled", "False", "SchedulingGated")]})
     over = START + timedelta(seconds=SPOT.queue_timeout_s)
     assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT) is None
-    result = ending(pod, now=over, profile=SPOT)
-    assert result is not None
+    result = judged(pod, now=over)
     assert (name_of(result), result.is_final) == ("admission", True)
     assert "SchedulingGated" in result.evidence
 
@@ -266,9 +228,12 @@ def test_a_pod_whose_creation_is_not_shown_is_not_a_reason_to_give_it_up() -> No
 
 
 def failure(pod: Json | None, **more: Any) -> str | None:
-    result = ending(pod, **{"now": START + timedelta(minutes=5), "profile": SPOT, **more})
-    assert result is not None
-    return name_of(result)
+    return name_of(judged(pod, **{"now": START + timedelta(minutes=5), **more}))
+
+
+def told(reason: str, message: str) -> Json:
+    """Return what is known beyond the pod: an event."""
+    return {"events": [{"reason": reason, "message": message}]}
 
 
 @pytest.mark.parametrize(
@@ -276,14 +241,11 @@ def failure(pod: Json | None, **more: Any) -> str | None:
     [
         ({}, "killed"),
         ({"profile": ON_DEMAND}, "killed"),
-        ({"events": [{"reason": "OOMKilling", "message": "Memory cgroup out of memory"}]}, "out_of_memory"),
-        ({"events": [{"reason": "SpotInterruption", "message": "Spot ITN received"}]}, "preempted"),
-        ({"events": [{"reason": "TaintManagerEviction", "message": "Cancelling deletion of Pod"}]}, "killed"),
-        ({"events": [{"reason": "Killing", "message": "Stopping container step"}]}, "preempted"),
-        (
-            {"events": [{"reason": "NvidiaXID", "message": "NVRM: Xid (PCI:0000:a1:00): 79, GPU has fallen off"}]},
-            "hardware",
-        ),
+        (told("OOMKilling", "Memory cgroup out of memory"), "out_of_memory"),
+        (told("SpotInterruption", "Spot ITN received"), "preempted"),
+        (told("TaintManagerEviction", "Cancelling deletion of Pod"), "killed"),
+        (told("Killing", "Stopping container step"), "preempted"),
+        (told("NvidiaXID", "NVRM: Xid (PCI:0000:a1:00): 79, GPU has fallen off"), "hardware"),
         ({"node": {"spec": {"taints": [{"key": "aws-node-termination-handler/spot-itn"}]}}}, "preempted"),
         ({"node": {"status": {"conditions": [condition("GracefulNodeShutdownInProgress", "True")]}}}, "preempted"),
         ({"node": {"status": {"conditions": [condition("AcceleratedHardwareReady", "False")]}}}, "hardware"),
@@ -310,9 +272,7 @@ def test_a_kill_that_the_pod_does_not_explain_is_classified_by_its_node_and_even
         ("ReasonOfAnotherScheduler", "", 137, None, "preempted"),
     ],
 )
-def test_a_disruption_is_classified_by_its_reason(
-    reason: str, message: str, exit_code: int, node: Json, expected: str
-) -> None:
+def test_a_disruption_is_classified_by_its_reason(reason: str, message: str, exit_code: int, node: Json, expected: str):
     status = {
         "phase": "Failed",
         "conditions": [condition("DisruptionTarget", "True", reason, message)],
@@ -361,10 +321,7 @@ def test_143_is_never_out_of_memory_whatever_else_is_shown(name: str) -> None:
     events = [*fixture.get("events", ()), {"reason": "OOMKilling", "message": "Memory cgroup out of memory"}]
     for is_gone in (False, True):
         pod = pod_of(fixture)
-        result = ending(
-            None if is_gone else pod, events=events, last_seen=pod, now=START + timedelta(hours=1), profile=SPOT
-        )
-        assert result is not None
+        result = judged(None if is_gone else pod, events=events, last_seen=pod, now=START + timedelta(hours=1))
         assert name_of(result) != "out_of_memory"
 
 
@@ -426,14 +383,11 @@ def test_the_events_of_a_pod_that_nobody_watched_show_when_it_began_and_why_it_e
         return {"reason": reason, "message": "x", "involvedObject": field, "firstTimestamp": at, "lastTimestamp": at}
 
     began = [event("Started", "mesh", 3), event("Started", "step", 7)]
-    gone = ending(None, now=START + timedelta(hours=1), profile=SPOT, events=began)
-    assert gone is not None
+    gone = judged(None, now=START + timedelta(hours=1), events=began)
     assert (name_of(gone), gone.started_at, gone.ended_at) == ("node_lost", START + timedelta(seconds=7), None)
-    stopped = ending(None, now=START, profile=SPOT, events=[*began, event("Killing", "step", 20)])
-    assert stopped is not None
+    stopped = judged(None, events=[*began, event("Killing", "step", 20)])
     assert (name_of(stopped), stopped.started_at) == ("preempted", START + timedelta(seconds=7))
-    shown = ending(None, now=START, profile=SPOT, events=began, last_seen=running())
-    assert shown is not None
+    shown = judged(None, events=began, last_seen=running())
     assert shown.started_at == START + timedelta(seconds=5), "a status says it first"
 
 
@@ -445,17 +399,9 @@ def test_the_events_of_a_pod_that_nobody_watched_show_when_it_began_and_why_it_e
         (running(), {"node": SILENT}, "node_lost"),
         (running(), {}, "node_lost"),
         (running(), {"node": {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}}, "preempted"),
-        (running(), {"events": [{"reason": "Evicted", "message": "The node was low on resource: memory."}]}, "evicted"),
-        (
-            running(),
-            {"events": [{"reason": "Disrupted", "message": "Deleting the pod to accommodate the terminationTime"}]},
-            "preempted",
-        ),
-        (
-            running(),
-            {"events": [{"reason": "ScaleDown", "message": "deleting pod for node scale down"}]},
-            "consolidated",
-        ),
+        (running(), told("Evicted", "The node was low on resource: memory."), "evicted"),
+        (running(), told("Disrupted", "Deleting the pod to accommodate the terminationTime"), "preempted"),
+        (running(), told("ScaleDown", "deleting pod for node scale down"), "consolidated"),
         (running(metadata=DELETED), {}, "preempted"),
         (running(status={"conditions": [DISRUPTED]}), {"profile": ON_DEMAND}, "evicted"),
         (running(status={"containerStatuses": terminated(137, "OOMKilled")}), {"node": {}}, "out_of_memory"),
@@ -479,12 +425,10 @@ def test_an_ending_has_the_containers_own_times() -> None:
 
 
 def test_a_lost_container_has_a_start_and_no_end() -> None:
-    result = ending(None, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
-    assert result is not None
+    result = judged(None, now=START + timedelta(hours=1), last_seen=running())
     assert (result.started_at, result.ended_at) == (START + timedelta(seconds=5), None)
     failed = running(status={"phase": "Failed", "reason": "Evicted", "containerStatuses": None})
-    result = ending(failed, now=START + timedelta(hours=1), profile=SPOT, last_seen=running())
-    assert result is not None
+    result = judged(failed, now=START + timedelta(hours=1), last_seen=running())
     assert result.started_at == START + timedelta(seconds=5)
 
 
@@ -500,15 +444,13 @@ def test_a_lost_container_has_a_start_and_no_end() -> None:
 )
 def test_times_that_cannot_be_are_unknown(started_at: Any, finished_at: Any) -> None:
     ended = terminated(1, "Error", startedAt=started_at, finishedAt=finished_at)
-    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(running(status={"containerStatuses": ended}))
     assert (name_of(result), result.started_at, result.ended_at) == ("code", None, None)
 
 
 def test_clocks_of_node_and_run_worker_are_not_compared() -> None:
     ahead = terminated(1, "Error", startedAt="2026-11-24T15:00:00Z", finishedAt="2026-11-24T15:01:00Z")
-    result = ending(running(status={"containerStatuses": ahead}), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(running(status={"containerStatuses": ahead}))
     assert result.ended_at is not None
     assert result.started_at is not None
     assert result.ended_at - result.started_at == timedelta(minutes=1)
@@ -544,8 +486,7 @@ UNAVAILABLE = "unexpected status from HEAD request to https://r.io/v2/trainer/ma
 def test_an_image_that_is_refused_or_unknown_ends_after_two_tries_of_the_kubelet(reason: str, message: str) -> None:
     pod, soon = bound(reason, message), START + timedelta(seconds=5)
     assert ending(pod, now=soon, profile=SPOT, events=pulls(message, tries=1)) is None
-    result = ending(pod, now=soon, profile=SPOT, events=pulls(message, tries=2))
-    assert result is not None
+    result = judged(pod, now=soon, events=pulls(message, tries=2))
     assert (name_of(result), result.is_final) == ("image", True)
     assert message in result.evidence
     # Where events may not be read, by the time of the second try.
@@ -555,8 +496,7 @@ def test_an_image_that_is_refused_or_unknown_ends_after_two_tries_of_the_kubelet
 
 @pytest.mark.parametrize("reason", ["InvalidImageName", "ErrImageNeverPull"])
 def test_an_image_that_no_registry_is_asked_for_ends_at_once(reason: str) -> None:
-    result = ending(bound(reason), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(bound(reason))
     assert (name_of(result), result.is_final) == ("image", True)
 
 
@@ -574,15 +514,13 @@ def test_a_registry_that_is_busy_or_silent_is_waited_for(message: str) -> None:
     pod, first = bound("ImagePullBackOff", message), START + timedelta(minutes=8)
     events = pulls(message, tries=3, first=f"{first:%Y-%m-%dT%H:%M:%SZ}")
     assert ending(pod, now=first + timedelta(seconds=179), profile=SPOT, events=events) is None
-    result = ending(pod, now=first + timedelta(seconds=180), profile=SPOT, events=events)
-    assert result is not None
+    result = judged(pod, now=first + timedelta(seconds=180), events=events)
     assert (name_of(result), result.is_final) == ("image", False)
 
 
 def test_a_back_off_without_its_cause_is_explained_by_the_event() -> None:
     pod = bound("ImagePullBackOff", 'Back-off pulling image "trainer:9"')
-    result = ending(pod, now=START + timedelta(seconds=40), profile=SPOT, events=pulls(UNKNOWN_TAG, tries=2))
-    assert result is not None
+    result = judged(pod, now=START + timedelta(seconds=40), events=pulls(UNKNOWN_TAG, tries=2))
     assert result.is_final
     assert "trainer:9: not found" in result.evidence
 
@@ -606,8 +544,7 @@ def test_a_back_off_without_its_cause_is_explained_by_the_event() -> None:
 def test_a_pod_with_a_node_starts_in_time_or_ends_whatever_the_reason(events: list[Json], expected: str) -> None:
     pod, over = bound("ContainerCreating"), START + timedelta(seconds=1 + SPOT.start_timeout_s)
     assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT, events=events) is None
-    result = ending(pod, now=over, profile=SPOT, events=events)
-    assert result is not None
+    result = judged(pod, now=over, events=events)
     assert name_of(result) == expected
     assert not events or events[0]["message"] in result.evidence
     silent = pending(status={"conditions": [condition("PodScheduled", "True")]})
@@ -643,8 +580,7 @@ def test_a_silent_node_has_a_part_of_the_toleration_to_come_back() -> None:
     marked = running(status={"conditions": [condition("Ready", "False"), condition("ContainersReady", "True")]})
     for pod, node in ((running(), SILENT), (marked, None)):
         assert ending(pod, now=over - timedelta(seconds=1), profile=SPOT, node=node) is None
-        result = ending(pod, now=over, profile=SPOT, node=node)
-        assert result is not None
+        result = judged(pod, now=over, node=node)
         assert name_of(result) == "node_lost"
     assert ending(running(), now=since, profile=SPOT, node={}) is not None
 
@@ -688,19 +624,14 @@ def test_readiness_of_the_pods_own_is_not_a_silent_node() -> None:
         ),
     ],
 )
-def test_an_eviction_is_the_pods_doing_only_for_its_own_limit(
-    message: str, conditions: list[Json], expected: str
-) -> None:
+def test_an_eviction_is_the_pods_doing_only_for_its_own_limit(message: str, conditions: list[Json], expected: str):
     status = {"phase": "Failed", "reason": "Evicted", "message": message, "conditions": conditions}
     assert failure(running(status={**status, "containerStatuses": terminated(137, "Error")})) == expected
 
 
 def test_no_try_of_ours_raises_the_limit_of_a_volume() -> None:
     def final(message: str) -> bool:
-        result = ending(
-            running(status={"phase": "Failed", "reason": "Evicted", "message": message}), now=START, profile=SPOT
-        )
-        assert result is not None
+        result = judged(running(status={"phase": "Failed", "reason": "Evicted", "message": message}), now=START)
         return result.is_final
 
     assert final('Usage of EmptyDir volume "cache" exceeds the limit "1G". ')
@@ -724,9 +655,7 @@ EVICTED = [
         (137, "ContainerStatusUnknown", "Failed"),
     ],
 )
-def test_an_eviction_that_only_an_event_tells_counts_whatever_the_exit_code(
-    exit_code: int, reason: str, phase: str
-) -> None:
+def test_an_eviction_that_only_an_event_tells_counts_whatever_the_exit_code(exit_code: int, reason: str, phase: str):
     pod = running(status={"phase": phase, "containerStatuses": terminated(exit_code, reason)})
     assert failure(pod, events=EVICTED) == "out_of_disk"
     ended = terminated(exit_code, reason, finishedAt="2026-11-24T10:30:00Z")
@@ -738,8 +667,7 @@ def test_an_eviction_that_only_an_event_tells_counts_whatever_the_exit_code(
 def test_the_limit_that_was_exceeded_is_read() -> None:
     message = "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. "
     status = {"phase": "Failed", "reason": "Evicted", "message": message, "containerStatuses": None}
-    result = ending(running(status=status), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(running(status=status))
     assert (name_of(result), result.limit_gb, result.node) == ("out_of_disk", 2 * 1024**3 / 1e9, "n1")
 
 
@@ -774,11 +702,11 @@ def test_the_last_line_separates_hardware_and_shared_memory_failures_from_code_e
     ("more", "expected"),
     [
         ({"node": {"status": {"conditions": [condition("VMEventScheduled", "True")]}}}, "preempted"),
-        ({"events": [{"reason": "PreemptScheduled", "message": "Preempt Scheduled: now"}]}, "preempted"),
-        ({"events": [{"reason": "Shutdown", "message": "Shutdown manager detected shutdown event"}]}, "preempted"),
+        (told("PreemptScheduled", "Preempt Scheduled: now"), "preempted"),
+        (told("Shutdown", "Shutdown manager detected shutdown event"), "preempted"),
         ({"events": [{"reason": "PreemptScheduled", "message": "", "lastTimestamp": "2026-11-24T09:00:00Z"}]}, "code"),
-        ({"events": [{"reason": "SystemOOM", "message": "victim process: other"}]}, "code"),
-        ({"events": [{"reason": "Killing", "message": "Stopping container step"}]}, "code"),
+        (told("SystemOOM", "victim process: other"), "code"),
+        (told("Killing", "Stopping container step"), "code"),
     ],
 )
 def test_an_exit_code_is_read_with_what_happened_to_its_node(more: Json, expected: str) -> None:
@@ -820,8 +748,7 @@ def test_an_event_explains_a_wait_that_has_no_message() -> None:
 
 def test_a_long_message_keeps_both_ends() -> None:
     ended = terminated(1, "Error", message=f"{'words of one line ' * 5_000} and the cause")
-    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(running(status={"containerStatuses": ended}))
     assert len(result.evidence) <= 400
     assert "exit code 1" in result.evidence
     assert result.evidence.endswith('and the cause"')
@@ -845,8 +772,7 @@ def test_a_long_message_keeps_both_ends() -> None:
 )
 def test_an_error_of_several_lines_shows_its_cause(log: str, cause: str) -> None:
     ended = terminated(1, "Error", message=log)
-    result = ending(running(status={"containerStatuses": ended}), now=START, profile=SPOT)
-    assert result is not None
+    result = judged(running(status={"containerStatuses": ended}))
     assert result.evidence.endswith(f'reason Error: "{cause}"')
 
 
@@ -915,12 +841,8 @@ STOPPED = {"reason": "Stopped", "message": "Preempted to accommodate a workload 
     [
         ({"conditions": [DISRUPTED]}, {"events": [UNDERUTILIZED]}, "consolidated"),
         ({"conditions": [DISRUPTED]}, {"events": [UNDERUTILIZED], "profile": ON_DEMAND}, "consolidated"),
-        (
-            {"conditions": [DISRUPTED]},
-            {"events": [{"reason": "Evicted", "message": "Evicted pod: Drifted"}]},
-            "preempted",
-        ),
-        ({"conditions": [DISRUPTED]}, {"events": [{"reason": "SpotInterrupted", "message": "warned"}]}, "preempted"),
+        ({"conditions": [DISRUPTED]}, told("Evicted", "Evicted pod: Drifted"), "preempted"),
+        ({"conditions": [DISRUPTED]}, told("SpotInterrupted", "warned"), "preempted"),
         ({}, {"node": {"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]}}}, "consolidated"),
         ({}, {"node": {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}}, "preempted"),
         ({}, {"events": [STOPPED]}, "preempted_by_queue"),

@@ -1,7 +1,5 @@
 """What is checked before a pod is created, with answers of clusters that the tests cannot start."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import cast
 

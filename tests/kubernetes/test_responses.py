@@ -1,7 +1,5 @@
 """What a response of the Kubernetes API means: one table, over what API servers, webhooks and proxies have sent."""
 
-from __future__ import annotations
-
 import json
 import socket
 import ssl
@@ -33,6 +31,10 @@ def status(code: int, reason: str | None, message: str, **details: Any) -> tuple
     """Return a response of the API itself."""
     body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "code": code}
     return code, json.dumps(body | ({} if reason is None else {"reason": reason}) | {"details": details}).encode()
+
+
+def forbidden(message: str) -> tuple[int, bytes]:
+    return status(403, "Forbidden", message)
 
 
 RESPONSES: dict[str, tuple[tuple[int, bytes | str | None], Meaning]] = {
@@ -75,36 +77,31 @@ RESPONSES: dict[str, tuple[tuple[int, bytes | str | None], Meaning]] = {
     "409 cut short before its reason": ((409, b'{"kind": "Status", "reason": "AlreadyEx'), "again"),
     "409 whose reason is a number": (status(409, 409, "conflict"), "again"),  # type: ignore[arg-type]
     "the quota is used up": (
-        status(403, "Forbidden", 'pods "driftline-x" is forbidden: exceeded quota: team, requested: pods=1, used: 4'),
+        forbidden('pods "driftline-x" is forbidden: exceeded quota: team, requested: pods=1, used: 4'),
         "full",
     ),
     "the quota is not counted yet": (
-        status(403, "Forbidden", 'pods "driftline-x" is forbidden: status unknown for quota: team, resources: pods'),
+        forbidden('pods "driftline-x" is forbidden: status unknown for quota: team, resources: pods'),
         "soon",
     ),
     "the namespace is a second old": (
-        status(
-            403,
-            "Forbidden",
+        forbidden(
             'pods "driftline-x" is forbidden: error looking up service account team/default: serviceaccount "default" '
-            "not found",
+            "not found"
         ),
         "soon",
     ),
     "the quota wants a limit": (
-        status(403, "Forbidden", 'pods "driftline-x" is forbidden: failed quota: team: must specify limits.cpu'),
+        forbidden('pods "driftline-x" is forbidden: failed quota: team: must specify limits.cpu'),
         "refused",
     ),
     "pod security": (
-        status(403, "Forbidden", 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged'),
+        forbidden('pods "x" is forbidden: violates PodSecurity "restricted:latest": privileged'),
         "refused",
     ),
-    "no right": (
-        status(403, "Forbidden", 'pods is forbidden: User "guest" cannot create resource "pods" in API group ""'),
-        "refused",
-    ),
+    "no right": (forbidden('pods is forbidden: User "guest" cannot create resource "pods" in API group ""'), "refused"),
     "the namespace ends": (
-        status(403, "Forbidden", "unable to create new content in namespace team because it is being terminated"),
+        forbidden("unable to create new content in namespace team because it is being terminated"),
         "refused",
     ),
     "403 of a proxy": ((403, b"<html>Access denied by policy</html>"), "again"),

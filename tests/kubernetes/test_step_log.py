@@ -3,8 +3,6 @@
 What nodes do to logs is in `tests/cluster/test_launcher_logs.py`; here an API plays streams at times of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

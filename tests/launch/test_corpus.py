@@ -5,8 +5,6 @@ leaves out. A seed drew the halves before any rule was written for them. Nobody 
 `make chaos` prints the share of both. `threads` came later: each was written down, with its class, before its rule.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator
@@ -43,14 +41,12 @@ class Share:
 
 
 def fixtures(half: str) -> dict[str, Json]:
-    """Return the statuses of a set by name."""
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((STATUSES / half).glob("*.json"))
     }
 
 
 def share(half: Half) -> Share:
-    """Classify every status of a half."""
     answers = {name: (answer(fixture), fixture["failure"]) for name, fixture in fixtures(half).items()}
     wrong = [
         f"{name}: decided {given or 'finished'}, expected {expected or 'finished'}"
@@ -62,7 +58,7 @@ def share(half: Half) -> Share:
 
 def answer(fixture: Json) -> str | None:
     """Return the first class that the classifier gives as time passes; `goes on` if it never does."""
-    newest = max(_times(fixture), default=datetime(2026, 11, 24, 10, 20, tzinfo=UTC))
+    newest = max(times(fixture), default=datetime(2026, 11, 24, 10, 20, tzinfo=UTC))
     metadata = {"name": "pod", "creationTimestamp": "2016-01-01T00:00:00Z", **fixture.get("metadata", {})}
     pod = read_pod({"metadata": metadata, "spec": fixture.get("spec", {}), "status": fixture["status"]})
     for after_s in ASKED_AFTER_S:
@@ -79,10 +75,10 @@ def answer(fixture: Json) -> str | None:
     return "goes on"
 
 
-def _times(value: Any) -> Iterator[datetime]:
+def times(value: Any) -> Iterator[datetime]:
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _times(inner)
+            yield from times(inner)
     elif isinstance(value, str) and value.endswith("Z") and value[:2] == "20":
         yield datetime.fromisoformat(value)
 

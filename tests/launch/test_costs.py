@@ -1,7 +1,5 @@
 """Costs add up: each attempt once, each dollar in one part, each attempt with the model it led to."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Creating a pod through an API in trouble: asked again, found again, never twice and never somebody else's."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -173,9 +171,7 @@ def test_a_pod_that_is_gone_when_it_is_looked_for_is_created(script: Build) -> N
         (DEAD_WEBHOOK, False),
     ],
 )
-def test_trouble_beyond_patience_says_whether_a_pod_may_be_there(
-    script: Build, trouble: Answer, may_be_done: bool
-) -> None:
+def test_trouble_beyond_patience_says_whether_a_pod_may_be_there(script: Build, trouble: Answer, may_be_done: bool):
     request, server = script([trouble])
     with pytest.raises(ApiTrouble) as problem:
         request.create(MINE)

@@ -1,7 +1,5 @@
 """What a failure means for the next try: classes, their budgets, and the last try on demand."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

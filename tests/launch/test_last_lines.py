@@ -1,7 +1,5 @@
 """What the processes of a node wrote last is stored next to the attempt's messages, and no file grows meanwhile."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,8 @@ from dagster_pipes import encode_param
 from platform_assets.launch.last_lines import MOST, ForwardedLogs, NodeEnd, store
 from platform_assets.store.objects import open_store
 
+pytestmark = pytest.mark.slow
+
 END = NodeEnd(node=1, exit_code=76, said=["node 0 of 2 is gone"], last_lines={2: ["one"], 3: []})
 
 
@@ -22,9 +22,7 @@ def in_pipes(monkeypatch: pytest.MonkeyPatch, params: dict[str, str]) -> None:
     monkeypatch.setenv("DAGSTER_PIPES_MESSAGES", encode_param(params))
 
 
-def test_lines_are_forwarded_whole_and_the_last_ones_kept(
-    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_lines_are_forwarded_whole_and_the_last_ones_kept(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]):
     logs = ForwardedLogs(str(tmp_path))
     paths = logs.reify({0: {}, 1: {}})
     program = "import sys\nfor n in range(3000):\n print('line', n, 'x' * 90)\nsys.stderr.write('last \\udcff')"
@@ -32,8 +30,7 @@ def test_lines_are_forwarded_whole_and_the_last_ones_kept(
         subprocess.run([sys.executable, "-c", program], stdout=out, stderr=err, check=True)
     logs.close()
     lines = [f"line {number} {'x' * 90}" for number in range(3000)]
-    output = capfdbinary.readouterr().out
-    assert output.decode().splitlines() == [*lines, "last \\udcff"]
+    assert capfdbinary.readouterr().out.decode().splitlines() == [*lines, "last \\udcff"]
     assert list(logs.last_lines[0]) == [*lines, "last \\udcff"][-MOST:]
     assert list(logs.last_lines[1]) == []
 

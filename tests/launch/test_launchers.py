@@ -11,8 +11,11 @@ import dagster as dg
 import pytest
 
 from platform_assets.base.settings import REPOSITORY, Settings, SettingsProblem
+from platform_assets.launch import local
 from platform_assets.launch.launchers import StepFailure, StepLauncher, SubprocessLauncher, launcher
 from platform_assets.launch.profiles import PROFILES, StepProfile
+
+pytestmark = pytest.mark.slow
 
 STEP = "tests.doubles.step"
 
@@ -69,8 +72,7 @@ def test_a_process_says_that_it_cannot_use_a_profiles_image(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("end", ["killed", "preempted"])
 def test_a_killed_step_is_started_again_and_resumes(tmp_path: Path, end: str) -> None:
-    result = run(tmp_path, end, "well")
-    assert result.asset_materializations_for_node("waits")[0].metadata["value"].value == 2
+    assert run(tmp_path, end, "well").asset_materializations_for_node("waits")[0].metadata["value"].value == 2
     assert starts(tmp_path) == 2
 
 
@@ -95,9 +97,22 @@ def test_success_without_a_result_is_a_failure(tmp_path: Path) -> None:
 def test_settings_that_a_launcher_lacks_are_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsProblem, match="DRIFTLINE_TRAINER_IMAGE is not set"):
         launcher(settings(tmp_path, DRIFTLINE_LAUNCHER="kubernetes"))
+    for image in ("trainer", "trainer:1", "trainer@sha256:1", "sha256:" + "0" * 64, f"trainer@sha256:{'0' * 63}"):
+        named = settings(tmp_path, DRIFTLINE_LAUNCHER="kubernetes", DRIFTLINE_TRAINER_IMAGE=image)
+        with pytest.raises(SettingsProblem, match=rf"DRIFTLINE_TRAINER_IMAGE is '{image}'; expected name@sha256:"):
+            launcher(named)  # it may mean another image tomorrow
     with pytest.raises(SettingsProblem, match="DRIFTLINE_LAUNCHER is 'rocket'"):
         settings(tmp_path, DRIFTLINE_LAUNCHER="rocket")
     assert isinstance(launcher(settings(tmp_path)), SubprocessLauncher)
+
+
+def test_a_child_that_will_not_end_is_killed() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with local.child([sys.executable, "-c", deaf], {}, grace_s=0.1) as child:
+        assert child.stdout is not None
+        with child.stdout:
+            child.stdout.readline()
+    assert child.returncode == -9
 
 
 DRIVER = """
@@ -108,6 +123,7 @@ run(Path(sys.argv[1]), "wait")
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("how", "is_saved"), [(signal.SIGTERM, True), (signal.SIGKILL, True)])
 def test_the_child_ends_with_its_run(tmp_path: Path, how: signal.Signals, is_saved: bool) -> None:
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=REPOSITORY, stderr=subprocess.DEVNULL)

@@ -1,7 +1,5 @@
 """A training whose saves take longer than a notice leaves gives a warning before it starts."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from platform_assets.launch.endings import Ending, first_try
 from platform_assets.launch.profiles import PROFILES
 from platform_assets.launch.tries import report_save_time
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.attempts import Attempt, ProcessLocation
+from platform_assets.store.records.attempts import ATTEMPTS, Attempt, ProcessLocation
 
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 GKE = PROFILES["gpu_spot"].replace(cloud="gke")
@@ -37,7 +35,7 @@ def measure(settings: Settings, save_s: float, step: str = "train") -> None:
     ending = Ending(failure=failures.PREEMPTED, evidence="the node was taken away")
     record = records.record_of(launch, ending, ProcessLocation(), None, progress, None)
     assert (record.save_s, record.save_limit_s) == (save_s, 15)
-    Ledgers(settings.root, "tiny").of(records.ATTEMPTS).append(record)
+    Ledgers(settings.root, "tiny").of(ATTEMPTS).append(record)
 
 
 class Lines(logging.Handler):

@@ -1,7 +1,5 @@
 """Agents of several nodes find each other, and each learns how another one ended."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

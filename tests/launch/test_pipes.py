@@ -1,7 +1,5 @@
 """What a step answers through a file, whole lines only."""
 
-from __future__ import annotations
-
 import json
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The expected cost of the next training: as measured, as stated, or the maximum of its attempts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

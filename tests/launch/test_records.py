@@ -20,7 +20,8 @@ from platform_assets.launch.profiles import PROFILES
 from platform_assets.store import leases
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Attempt, Launch, ProcessLocation
-from platform_assets.store.records.leases import Lease
+
+pytestmark = pytest.mark.slow
 
 WORK = Work(product="tiny", step="train", cutoff="0009", fingerprint="f" * 64)
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -33,7 +34,6 @@ def begun(size: str = "gpu_spot") -> Launch:
 
 
 def progress_of(**members: Any) -> Attempt:
-    """Return a step's own progress record."""
     return Attempt(**{"id": "a1", "reason": "", "usd_per_hour": 1.0, "wall_s": 1.0, **members})
 
 
@@ -168,9 +168,7 @@ def test_an_own_error_is_on_record_too(tmp_path: Path) -> None:
     assert (record["reason"], record["exit_code"], record["steps_done"]) == ("code", 1, 0)
 
 
-def test_a_store_that_takes_no_record_does_not_hide_why_a_step_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_takes_no_record_does_not_hide_why_a_step_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> int:
         raise LedgerProblem("the disk is full.")
 
@@ -182,21 +180,21 @@ def test_a_store_that_takes_no_record_does_not_hide_why_a_step_failed(
         run(tmp_path, "well")
 
 
-def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(tmp_path: Path) -> None:
-    settings = Settings.from_environment(
-        {"DRIFTLINE_STATE": str(tmp_path / "state"), "DRIFTLINE_ROOT": str(tmp_path / "store")}
-    )
+def leave(settings: Settings, **members: Any) -> None:
+    """Leave what a step with the lease has recorded of its progress."""
+    ledgers = Ledgers(settings.root, WORK.product)
+    fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
+    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress_of(**members).document())
+
+
+def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(settings: Settings) -> None:
     gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT)
     until = AT + timedelta(seconds=90)
     assert records.complete(prepare(settings.root, begun()), gone, until) == Ending(
         failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT, ended_at=until
     )
-    ledgers = Ledgers(settings.root, WORK.product)
-    ledger = f"{naming.LEASES}/{WORK.fingerprint}"
-    ledgers.create_number(ledger, 1, Lease(holder="here", ttl_s=60.0, acquired_at_s=0.0).document())
     ended = (AT + timedelta(seconds=30)).isoformat()
-    progress = progress_of(reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(ledger, "1.progress", progress.document())
+    leave(settings, reason="preempted", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     result = records.complete(
         prepare(settings.root, begun()), Ending(failure=failures.NODE_LOST, evidence="the pod is gone"), until
     )
@@ -218,21 +216,16 @@ def test_an_unobserved_end_comes_from_the_steps_record_or_is_now(tmp_path: Path)
     ],
 )
 def test_a_kill_that_nothing_explains_is_out_of_memory_if_the_step_had_used_nearly_all_of_it(
-    failure: failures.Failure, peak_mb: float | None, expected: failures.Failure, tmp_path: Path
+    failure: failures.Failure, peak_mb: float | None, expected: failures.Failure, settings: Settings
 ) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
-    ledgers = Ledgers(settings.root, WORK.product)
-    fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
-    progress = progress_of(peak_memory_mb=peak_mb)
-    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
+    leave(settings, peak_memory_mb=peak_mb)
     assert begun().memory_gb == 32
     result = records.explain_kill(prepare(settings.root, begun()), Ending(failure=failure, evidence="exit code 137"))
     assert result.failure is expected
     assert ("31000 MB of 32000 MB" in result.evidence) == (expected is failures.OUT_OF_MEMORY)
 
 
-def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(settings: Settings) -> None:
     ledgers = Ledgers(settings.root, WORK.product)
     other = replace(begun(), id="b1", fingerprint="e" * 64)
     for launch in (begun(), other):
@@ -243,29 +236,23 @@ def test_an_abandoned_attempt_is_found_after_any_number_of_other_records(tmp_pat
     ending = Ending(failure=failures.NODE_LOST, evidence="gone", ended_at=AT)
     records.write(prepare(settings.root, begun()), ending, ProcessLocation(), None)
     assert records.open_attempts(settings, WORK) == []
-    again = replace(begun(), id="a2")
-    records.announce(prepare(settings.root, again))
+    records.announce(prepare(settings.root, replace(begun(), id="a2")))
     assert [open_attempt.id for open_attempt in records.open_attempts(settings, WORK)] == ["a2"]
 
 
-def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
+def test_what_was_killed_before_it_could_announce_is_nothing_to_settle(settings: Settings) -> None:
     Ledgers(settings.root, WORK.product).append(
         f"{naming.ANNOUNCED}/train-{WORK.fingerprint}", {"id": "a1", "after": 0}
     )
     assert records.open_attempts(settings, WORK) == []
 
 
-def test_the_record_of_a_finished_step_settles_its_attempt(tmp_path: Path) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
-    ledgers = Ledgers(settings.root, WORK.product)
-    fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
+def test_the_record_of_a_finished_step_settles_its_attempt(settings: Settings) -> None:
     ended = (AT + timedelta(hours=1)).isoformat()
-    progress = progress_of(reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
-    ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
+    leave(settings, reason="finished", started_at_utc=AT.isoformat(), ended_at_utc=ended)
     gone = Ending(failure=failures.NODE_LOST, evidence="the pod is gone", started_at=AT - timedelta(seconds=9))
     records.settle(prepare(settings.root, begun()), gone, [AT])
-    (record,) = (item for _, item in ledgers.records(naming.ATTEMPTS))
+    (record,) = (item for _, item in Ledgers(settings.root, WORK.product).records(naming.ATTEMPTS))
     assert (record["reason"], record["wall_s"]) == ("finished", 3609)
     assert record["said"].startswith("nobody watched it: the pod is gone; the step itself recorded")
 
@@ -283,14 +270,11 @@ def test_the_record_of_a_finished_step_settles_its_attempt(tmp_path: Path) -> No
     ],
 )
 def test_a_process_that_nobody_can_ask_is_paid_until_its_last_sign_of_life(
-    signs: list[datetime] | None, beat_s: int | None, expected_s: int, tmp_path: Path
+    signs: list[datetime] | None, beat_s: int | None, expected_s: int, settings: Settings
 ) -> None:
-    settings = Settings.from_environment({"DRIFTLINE_STATE": str(tmp_path), "DRIFTLINE_ROOT": str(tmp_path / "store")})
     if beat_s is not None:
-        ledgers = Ledgers(settings.root, WORK.product)
-        fence = leases.Lease(ledgers, WORK.fingerprint).acquire(60.0, "here")
-        progress = progress_of(started_at_utc=AT.isoformat(), ended_at_utc=(AT + timedelta(seconds=beat_s)).isoformat())
-        ledgers.overwrite(f"{naming.LEASES}/{WORK.fingerprint}", f"{fence}.progress", progress.document())
+        ended = (AT + timedelta(seconds=beat_s)).isoformat()
+        leave(settings, started_at_utc=AT.isoformat(), ended_at_utc=ended)
     lost = Ending(failure=failures.NODE_LOST, evidence="silent", started_at=AT)
     result = records.complete(prepare(settings.root, begun()), lost, AT + timedelta(seconds=90), signs)
     assert result.ended_at == AT + timedelta(seconds=expected_s)

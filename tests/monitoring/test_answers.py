@@ -1,7 +1,5 @@
 """Which answers count: repeating a question with any moment, features, digest or time changes no rows of a key."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -94,7 +92,6 @@ WITHOUT_INPUTS = [answer(entity, **NO_INPUTS) for entity in ENTITIES]
 
 @cache
 def counted_before(*, has_inputs: bool = True, is_compared: bool = True) -> pl.DataFrame:
-    """Return the rows that count without further answers."""
     return counted_rows(frame(*(ORIGINAL if has_inputs else WITHOUT_INPUTS)), is_compared=is_compared)
 
 
@@ -157,8 +154,7 @@ def test_an_entity_counts_once_per_moment_of_our_features():
 def test_answers_of_older_tables_count_as_on_time():
     rows = frame(answer("a", **{answer_rows.LATE: None}), answer("b", **{answer_rows.LATE: True}))
     assert answers.in_time(rows, TASK)["entity"].to_list() == ["a"]
-    older = rows.drop(answer_rows.LATE)
-    assert answers.in_time(answer_rows.align(older, SCHEMA), TASK).height == 2
+    assert answers.in_time(answer_rows.align(rows.drop(answer_rows.LATE), SCHEMA), TASK).height == 2
 
 
 @pytest.mark.parametrize(("digests", "order"), [("aab", ["b", "a"]), ("ab", ["a", "b"]), ("", [])])

@@ -1,7 +1,5 @@
 """The drift index by hand, and on streams where it must not alarm."""
 
-from __future__ import annotations
-
 import json
 import math
 
@@ -58,8 +56,7 @@ def test_each_window_is_measured_against_the_keys_outside_of_it() -> None:
 def test_the_index_is_the_mean_over_fields_against_all_keys_except_its_own() -> None:
     of = [{"x": [index, 9 - index], "y": [5, index]} for index in (1, 2, 3, 4, 5)]
     ref = reference_of({f"{index}": counts for index, counts in enumerate(of)})
-    window = {"4": of[4], "5": {"x": [9, 0], "y": [0, 9]}}
-    result = drift_index.index(window, ref, limit=0.99, margin=1.25)
+    result = drift_index.index({"4": of[4], "5": {"x": [9, 0], "y": [0, 9]}}, ref, limit=0.99, margin=1.25)
     x = float(drift_index.psi(np.array([14, 4]), np.array([10, 26])))
     y = float(drift_index.psi(np.array([5, 14]), np.array([20, 10])))
     assert result.fields == pytest.approx({"x": x, "y": y})
@@ -102,6 +99,7 @@ def stream(generator: np.random.Generator, keys: int, fields: int = 12) -> list[
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", [45, 120])
 def test_at_most_two_percent_of_weeks_alarm_with_keys_in_any_order(trained: int) -> None:
     generator = np.random.default_rng(trained)

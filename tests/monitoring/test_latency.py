@@ -1,7 +1,5 @@
 """Latency: one request in a thousand may be slow, and chance alone raises no alarm."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from math import comb
 from typing import Any

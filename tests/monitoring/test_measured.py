@@ -1,7 +1,5 @@
 """Answers joined with outcomes: which rows count, the numbers of a window, and undefined numbers."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A sketch counts what is in the rows, checked by hand, and parts add up."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 
@@ -24,13 +22,9 @@ TASK = Binary()
 FIELDS = (Field(name="x", dtype="float", description=""), Field(name="c", dtype="category", description=""))
 
 
-def learned_from(values: list[float], texts: list[str]):
-    numbers = np.array(values, dtype=np.float32).reshape(-1, 1)
-    inputs = Inputs(numeric=numbers, categorical=np.array(texts, dtype=object).reshape(-1, 1))
-    return learn(inputs, FIELDS)
-
-
-LEARNED = learned_from([0.0, 1.0, 2.0, 3.0] * 20, ["a", "b", "a", ""] * 20)
+NUMBERS = np.array([[0.0], [1.0], [2.0], [3.0]] * 20, dtype=np.float32)
+TEXTS = np.array([["a"], ["b"], ["a"], [""]] * 20, dtype=object)
+LEARNED = learn(Inputs(numeric=NUMBERS, categorical=TEXTS), FIELDS)
 
 
 def frame(x: list[float | None], c: list[str | None], label: list[int | None]) -> pl.DataFrame:
@@ -84,9 +78,7 @@ ROW = st.tuples(
 
 
 @given(st.lists(ROW, min_size=1, max_size=30))
-def test_every_count_adds_up_to_the_rows_and_is_plain_json(
-    rows: list[tuple[float | None, str | None, int | None]],
-) -> None:
+def test_every_count_adds_up_to_the_rows_and_is_plain_json(rows: list[tuple[float | None, str | None, int | None]]):
     table = frame(*(list(column) for column in zip(*rows, strict=True)))
     result = training_sketch(table, LEARNED, TASK, answer=np.full(len(rows), 0.25, dtype=np.float32)).document()
     number, word = result["numeric"]["x"], result["categorical"]["c"]

@@ -27,13 +27,13 @@ from tests.doubles.webhook import Webhook
 
 ROUTES = promql.FOLDER / "alertmanager.yaml"
 MISSING = "needs Alertmanager: apt-get install prometheus-alertmanager"
-pytestmark = pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason=MISSING)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason=MISSING)]
 FASTER = 10
 """The windows of rules and routes are so many times shorter here; tests/cluster/test_alerts.py has them as they are."""
 SPAN = re.compile(r"(?<=: )(\d+)([smhd])$", re.MULTILINE)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 PRODUCTS = 50
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 EVERY_S = 20.0
 """Readings of products: long enough for the store to go between two, so that the next one misses all of it."""
 UNSHIPPED_S = 400
@@ -76,9 +76,7 @@ def amtool(*argv: str) -> str:
 
 
 @pytest.mark.thorough
-def test_fifty_products_that_lose_one_bucket_are_one_notification(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_fifty_products_that_lose_one_bucket_are_one_notification(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Their services follow no release any more and send no answers: all told by the same notification."""
     monkeypatch.setattr(exporter, "PRODUCTS_EVERY_S", EVERY_S)
     names = [f"p{number:02d}" for number in range(PRODUCTS)]
@@ -101,8 +99,8 @@ def test_fifty_products_that_lose_one_bucket_are_one_notification(
             with watching(tmp_path, targets, receiver) as prometheus:
                 wait(lambda: receiver.of("dead-man"), "the Watchdog is heard")
                 wait(lambda: count(prometheus, "driftline_product_up == 1") == PRODUCTS, "all products are read")
-                read_at_s = last_read_at_s(prometheus)
-                wait(lambda: last_read_at_s(prometheus) > read_at_s, "a reading has just ended")
+                took_s = last_reading_took_s(prometheus)
+                wait(lambda: last_reading_took_s(prometheus) != took_s, "a reading has just ended")
                 store.program.kill()
                 wait(lambda: count(prometheus, "driftline_product_up == 0") == PRODUCTS, "no product can be read")
                 # Counted from here: the exporter's own tries are not faster than usual.
@@ -131,9 +129,9 @@ def count(prometheus: Prometheus, expr: str) -> int:
     return len(prometheus.query(expr))
 
 
-def last_read_at_s(prometheus: Prometheus) -> float:
-    """Return when the exporter last read the products, seconds since the epoch."""
-    (series,) = prometheus.query('driftline_exporter_read_timestamp_seconds{part="products"}')
+def last_reading_took_s(prometheus: Prometheus) -> float:
+    """Return how long the exporter's last reading of the products took, which no two readings have in common."""
+    (series,) = prometheus.query('driftline_exporter_read_duration_seconds{part="products"}')
     return float(series["value"][1])
 
 
@@ -155,7 +153,6 @@ def wait(condition: Callable[[], object], text: str) -> None:
 
 @contextmanager
 def serving(registry: CollectorRegistry) -> Iterator[str]:
-    """Serve metrics, and yield the address."""
     server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
         yield f"127.0.0.1:{server.server_port}"
@@ -167,8 +164,6 @@ def serving(registry: CollectorRegistry) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus that answers."""
-
     address: str
 
     def query(self, expr: str) -> list[Any]:

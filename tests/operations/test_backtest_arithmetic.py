@@ -1,25 +1,13 @@
 """Fits that lose exactly `COST` nats per row and per key of age give every number of a backtest a closed form."""
 
-from __future__ import annotations
-
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.operations.experiments import backtest_arithmetic
-from platform_assets.operations.experiments.backtest_arithmetic import Past
-from platform_assets.product.tasks import Binary
-from tests.benchmarks.q2 import by_period
 from tests.doubles.aging import COST, KEYS, STARTS, aging
-
-MEASURES = measures_of(Binary())
-
-
-def mean_age(plan: backtest_arithmetic.Plan) -> float:
-    turns = [STARTS[fit] for fit in plan]
-    return float(np.mean([index - max(start for start in turns if start <= index) + 1 for index in range(KEYS)]))
 
 
 def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
@@ -27,16 +15,17 @@ def test_the_log_loss_of_every_plan_is_its_mean_age() -> None:
     plans = [(0, *decisions) for count in range(6) for decisions in itertools.combinations(range(1, 6), count)]
     assert len(plans) == 32
     for plan in plans:
-        assert past.log_loss(plan) == pytest.approx(COST * mean_age(plan)), plan
+        turns = [STARTS[fit] for fit in plan]
+        ages = [index - max(start for start in turns if start <= index) + 1 for index in range(KEYS)]
+        assert past.log_loss(plan) == pytest.approx(COST * np.mean(ages)), plan
     assert past.log_loss((0,)) == pytest.approx(0.65)
     assert past.cost_s((0, 2, 4)) == 30 + 50
 
 
 def test_keys_are_weighted_by_their_rows() -> None:
     past = aging()
-    heavy = Past(
-        measures=MEASURES,
-        keys=past.keys,
+    heavy = replace(
+        past,
         labels=(np.tile(past.labels[0], 12), *past.labels[1:]),
         starts=(0,),
         answers=((np.tile(past.answers[0][0], 12), *past.answers[0][1:]),),
@@ -66,8 +55,8 @@ def test_an_even_calendar_divides_the_decisions(count: int, plan: backtest_arith
 def test_even_calendars_of_every_count_are_plans() -> None:
     past = aging()
     for fits in range(1, 60):
-        many = Past(
-            measures=MEASURES,
+        many = replace(
+            past,
             keys=past.keys[:1] * fits,
             labels=past.labels[:1] * fits,
             starts=tuple(range(fits)),
@@ -95,14 +84,8 @@ def test_random_plans_are_seeded_and_reach_every_decision() -> None:
 def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
     stream = np.random.default_rng(0)
     past = aging()
-    noisy = Past(
-        measures=MEASURES,
-        keys=past.keys,
-        labels=past.labels,
-        starts=past.starts,
-        answers=tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in answer) for answer in past.answers),
-        cpu_s=past.cpu_s,
-    )
+    answers = tuple(tuple(stream.uniform(0.05, 0.95, 2) for _ in answer) for answer in past.answers)
+    noisy = replace(past, answers=answers)
     for count in range(6):
         plans = [(0, *decisions) for decisions in itertools.combinations(range(1, 6), count)]
         least = min(plans, key=noisy.log_loss)
@@ -110,36 +93,11 @@ def test_hindsight_finds_the_plan_with_the_lowest_loss() -> None:
     assert past.log_loss(backtest_arithmetic.best(past, 2)) == pytest.approx(COST * 2.5)
 
 
-def test_a_walk_decides_with_the_current_champion() -> None:
-    calls: list[tuple[int, int]] = []
-
-    def decide(champion: int, fit: int) -> bool:
-        calls.append((champion, fit))
-        return fit in (2, 3)
-
-    assert backtest_arithmetic.walk(aging(), decide) == (0, 2, 3)
-    assert calls == [(0, 1), (0, 2), (2, 3), (3, 4), (3, 5)]
-
-
-def test_periods_are_measured_separately() -> None:
-    past = aging()
-    result = by_period(past, (0,), lambda key: "early" if key <= "0006" else "late")
-    assert result == {"early": pytest.approx(COST * 3.5), "late": pytest.approx(COST * 9.5)}
-
-
 def test_an_inconsistent_history_is_refused() -> None:
     past = aging()
-    parts = {
-        "measures": MEASURES,
-        "keys": past.keys,
-        "labels": past.labels,
-        "starts": past.starts,
-        "answers": past.answers,
-        "cpu_s": past.cpu_s,
-    }
     with pytest.raises(ValueError, match="expected ascending indexes from 0"):
-        Past(**{**parts, "starts": (1, *STARTS[1:])})
+        replace(past, starts=(1, *STARTS[1:]))
     with pytest.raises(ValueError, match="expected one of each"):
-        Past(**{**parts, "cpu_s": (1.0,)})
+        replace(past, cpu_s=(1.0,))
     with pytest.raises(ValueError, match="fit 0 does not score exactly"):
-        Past(**{**parts, "answers": (past.answers[1], *past.answers[1:])})
+        replace(past, answers=(past.answers[1], *past.answers[1:]))

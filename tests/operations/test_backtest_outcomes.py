@@ -1,7 +1,5 @@
 """The value of a plan in closed form, compared with an even calendar, random dates and hindsight."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -13,8 +11,7 @@ EVERY_DECISION = (0, 1, 2, 3, 4, 5)
 
 
 def test_shares_of_gain_and_cost_are_closed_forms() -> None:
-    past = aging()
-    result = outcomes.outcome(past, "some", (0, 2, 4))
+    result = outcomes.outcome(aging(), "some", (0, 2, 4))
     assert result.retrainings == 2
     assert result.log_loss == pytest.approx(COST * 2.5)
     assert result.gain_share == pytest.approx((6.5 - 2.5) / (6.5 - 1.5))
@@ -36,16 +33,14 @@ def test_never_costs_nothing_and_always_gains_everything() -> None:
 
 
 def test_a_bad_choice_of_dates_is_measured_against_the_even_ones() -> None:
-    past = aging()
-    late = outcomes.outcome(past, "late", (0, 4, 5))
+    late = outcomes.outcome(aging(), "late", (0, 4, 5))
     mean_age = (sum(range(1, 9)) + 1 + 2 + 1 + 2) / 12
     assert late.minus_even == pytest.approx(COST * (mean_age - 2.5))
     assert late.minus_even_low < late.minus_even < late.minus_even_high
 
 
 def test_without_a_gain_there_is_no_share() -> None:
-    improving = aging(cost=-0.05, worst=13)
-    result = outcomes.outcome(improving, "some", (0, 2, 4))
+    result = outcomes.outcome(aging(cost=-0.05, worst=13), "some", (0, 2, 4))
     assert (result.gain_share, result.random_low, result.best_gain_share) == (None, None, None)
     assert outcomes.sentences(result, [result])[0].startswith("The product's policy trains 2 times: no share")
 

@@ -1,7 +1,5 @@
 """Each policy sees only what was known at a decision."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -78,8 +76,7 @@ def test_the_performance_policy_trains_only_when_answers_are_contradicted() -> N
     broken = past(alternating(0.15, 0.25)[:8] + alternating(0.5, 0.55)[:8])
     result = walk(broken, policies.performance(broken, RULES, label_delay=1))
     assert result[1] == 7, "after the change at the ninth key, once the whole window shows it"
-    sure = replace(RULES, confidence=0.99999)
-    assert walk(broken, policies.performance(broken, sure, label_delay=1)) == (0,)
+    assert walk(broken, policies.performance(broken, replace(RULES, confidence=0.99999), label_delay=1)) == (0,)
 
 
 def test_the_drift_policy_trains_when_the_index_drifts() -> None:

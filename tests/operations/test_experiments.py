@@ -1,7 +1,5 @@
 """Trainings outside of the loop leave a record each and touch nothing else; they are listed and sorted."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 
@@ -43,6 +41,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> ProductStore:
     return product
 
 
+@pytest.mark.costly
 def test_each_training_is_recorded_once_and_nothing_is_released(product: ProductStore) -> None:
     listed = runs.on_record(product)
     assert [run.number for run in listed] == [2, 1]
@@ -54,8 +53,7 @@ def test_each_training_is_recorded_once_and_nothing_is_released(product: Product
     assert [point["epoch"] for point in newest.curve] == [1, 2, 3, 4]
     assert 0.5 < (newest.quality["auc"] or 0.0) <= 1.0
     assert (newest.training_keys, newest.holdout_keys, newest.rows) == (6, 2, 6 * 149)
-    ledgers = Ledgers(product.settings.root, tiny.SPEC.name)
-    assert ledgers.newest_number(naming.RELEASES) == 0
+    assert Ledgers(product.settings.root, tiny.SPEC.name).newest_number(naming.RELEASES) == 0
     assert product.tables.records("checkpoint") == {}
 
 

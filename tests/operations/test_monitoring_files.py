@@ -1,7 +1,5 @@
 """What deploy/monitoring/ holds is current, valid, and reads metrics that exist."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import shutil
@@ -22,6 +20,8 @@ from platform_assets.operations.exporter import products
 from platform_assets.serving.run.metrics import Metrics
 from tests.doubles import kustomize, promql, recorded
 from tests.test_manifests import documents
+
+pytestmark = pytest.mark.slow
 
 CRDS = REPOSITORY.parent / "shared" / "kubernetes" / "crds"
 PROMTOOL = shutil.which("promtool")
@@ -50,11 +50,6 @@ def test_the_files_are_up_to_date(generator: dict[str, Any]) -> None:
     assert listed == {*written, *MONITORS}
 
 
-def test_the_code_that_makes_the_boards_is_short() -> None:
-    lines = (REPOSITORY / ".ci" / "boards.py").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 150
-
-
 @pytest.mark.skipif(kustomize.kubectl() is None, reason=kustomize.MISSING)
 def test_kustomize_labels_the_boards_for_the_sidecar() -> None:
     rendered = {item["kind"]: item for item in kustomize.rendered(promql.FOLDER)}
@@ -64,23 +59,15 @@ def test_kustomize_labels_the_boards_for_the_sidecar() -> None:
     assert len(rendered["ConfigMap"]["data"]) == 2
 
 
-# Rules ----------------------------------------------------------------------------------------------------------------
-
-
 @needs_promtool
 @pytest.mark.parametrize("name", ["rules.yaml", "prometheusrule.yaml"])
 def test_promtool_accepts_the_rules(name: str, tmp_path: Path) -> None:
-    rules = load(name)
-    code, output = checked(rules.get("spec", rules), tmp_path)
-    assert (code, f"{len(promql.rules())} rules found" in output) == (0, True), output
-
-
-def checked(rules: Any, folder: Path) -> tuple[int, str]:
-    file = folder / "rules.yaml"
-    file.write_text(yaml.safe_dump(rules), encoding="utf-8")
+    rules, file = load(name), tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules.get("spec", rules)), encoding="utf-8")
     assert PROMTOOL is not None
     result = subprocess.run([PROMTOOL, "check", "rules", str(file)], capture_output=True, text=True, check=False)
-    return result.returncode, result.stdout + result.stderr
+    output = result.stdout + result.stderr
+    assert (result.returncode, f"{len(promql.rules())} rules found" in output) == (0, True), output
 
 
 def edited(old: str, new: str) -> str:
@@ -125,9 +112,6 @@ def test_nothing_is_written_of_rules_with_a_mistake(
     assert generator["main"]() == 1
     assert capsys.readouterr().out.startswith("rules.yaml: the rule Watchdog has the severity 'low'")
     assert [path.name for path in tmp_path.iterdir()] == ["rules.yaml"]
-
-
-# What is scraped ------------------------------------------------------------------------------------------------------
 
 
 def strict(schema: Any) -> Any:
@@ -207,17 +191,12 @@ def test_both_ways_to_scrape_services_find_the_pods_of_manifests(tmp_path: Path)
 
 @needs_promtool
 def test_prometheus_reads_the_shipped_jobs(tmp_path: Path) -> None:
-    config = {
-        "scrape_config_files": [str(promql.FOLDER / "scrape.yaml")],
-        "rule_files": [str(promql.RULES)],
-    }
+    config = {"scrape_config_files": [str(promql.FOLDER / "scrape.yaml")], "rule_files": [str(promql.RULES)]}
     file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")
     assert PROMTOOL is not None
     subprocess.run([PROMTOOL, "check", "config", str(file)], capture_output=True, check=True)
 
-
-# What is read ---------------------------------------------------------------------------------------------------------
 
 OF_OTHERS = {
     *("ALERTS", "up"),
@@ -231,7 +210,6 @@ TARGET_LABELS = {"job", "instance", "namespace", "pod", "container", "service", 
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return what a service and an exporter serve."""
     home = tmp_path_factory.mktemp("home")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
 

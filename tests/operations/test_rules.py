@@ -1,7 +1,5 @@
 """Every shipped alert fires on its cause, stays quiet on the near miss, and resolves: evaluated by promtool."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess
@@ -12,12 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from platform_assets.automation.receivers import kinds
-from platform_assets.automation.receivers.alertmanager import Alertmanager
-from platform_assets.automation.receivers.api import Message
+from platform_assets.alerts.alertmanager import Alertmanager, Message
 from platform_assets.base.settings import Settings
+from platform_assets.monitoring import alert_kinds
 from platform_assets.store.records.alerts import Alert
 from tests.doubles import promql
+
+pytestmark = pytest.mark.slow
 
 PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool: apt-get install prometheus")
@@ -132,22 +131,10 @@ CAUSES: dict[str, dict[str, At]] = {
         f'driftline_requests_total{{{P},status="200"}}': rates(1000, 1000),
         f'driftline_requests_total{{{P},status="503"}}': rates(5.9, 6.2),
     },
-    "ServiceSlowFast": {
-        **OWN_OBJECTIVE,
-        f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(986, 985),
-    },
-    "ServiceSlow": {
-        **OWN_OBJECTIVE,
-        f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(994.2, 993.8),
-    },
-    "ServiceDown": {
-        f'driftline_ready{{{P},pod="a"}}': phases(0, 0),
-        f'driftline_ready{{{P},pod="b"}}': phases(1, 0),
-    },
-    "ServiceProcessDown": {
-        f'up{{{P},instance="b"}}': phases(1, 0),
-        'up{job="other",instance="c"}': phases(0, 0),
-    },
+    "ServiceSlowFast": {**OWN_OBJECTIVE, f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(986, 985)},
+    "ServiceSlow": {**OWN_OBJECTIVE, f'driftline_request_seconds_bucket{{{P},le="0.25"}}': rates(994.2, 993.8)},
+    "ServiceDown": {f'driftline_ready{{{P},pod="a"}}': phases(0, 0), f'driftline_ready{{{P},pod="b"}}': phases(1, 0)},
+    "ServiceProcessDown": {f'up{{{P},instance="b"}}': phases(1, 0), 'up{job="other",instance="c"}': phases(0, 0)},
     "FollowerProblem": {f"driftline_release_has_problem{{{P}}}": phases(0, 1)},
     "ModelProblem": {f"driftline_model_has_problem{{{P}}}": phases(0, 1)},
     "LogProblem": {f"driftline_log_has_problem{{{P}}}": phases(0, 1)},
@@ -225,6 +212,7 @@ def test_every_alert_has_a_cause_a_severity_a_runbook_and_a_command() -> None:
         assert {"summary", "runbook", "command"} <= rule["annotations"].keys(), name
 
 
+@pytest.mark.costly
 @needs_promtool
 @pytest.mark.parametrize("name", CAUSES)
 def test_an_alert_fires_on_its_cause_only(name: str, tmp_path: Path) -> None:
@@ -255,13 +243,14 @@ DETAILS = {
 """Of our own alerts, by kind or, where that has several, by name."""
 
 
+@pytest.mark.costly
 @needs_promtool
-@pytest.mark.parametrize("kind", [kind for kind, known in kinds.KINDS.items() if known.is_rule] + ["FeedDead"])
+@pytest.mark.parametrize("kind", [kind.recorded for kind in alert_kinds.Kind if kind.value.is_rule] + ["FeedDead"])
 def test_what_our_sensors_raise_about_the_same_is_the_same_alert(kind: str, tmp_path: Path) -> None:
     """Alertmanager takes two alerts for one if all their labels are equal."""
     details = DETAILS.get(kind, {})
     kind = "fault" if kind == "FeedDead" else kind
-    known = kinds.kind_of(kind, details)
+    known = alert_kinds.row_of(kind, details)
     cluster = Settings(
         root="s3://bucket", state=tmp_path, environment="cluster", namespace="ml", alertmanager="http://a"
     )
@@ -275,10 +264,11 @@ def test_what_our_sensors_raise_about_the_same_is_the_same_alert(kind: str, tmp_
 
 
 def test_every_kind_of_alert_that_a_rule_has_too_says_so() -> None:
-    known = [*kinds.KINDS.values(), kinds.FEED_DEAD]
+    known = [*(kind.value for kind in alert_kinds.Kind), alert_kinds.FEED_DEAD]
     assert {kind.name for kind in known if kind.is_rule} == {kind.name for kind in known} & promql.alerts().keys()
 
 
+@pytest.mark.costly
 @needs_promtool
 def test_an_owner_stays_while_the_exporter_is_away_and_is_unknown_before_it_was_there(tmp_path: Path) -> None:
     causes = {
@@ -294,6 +284,7 @@ def test_an_owner_stays_while_the_exporter_is_away_and_is_unknown_before_it_was_
     assert promtool_test(tmp_path, causes, PHASE, promql_expr_test=counts) == ""
 
 
+@pytest.mark.costly
 @needs_promtool
 def test_a_service_whose_processes_are_gone_is_down_and_a_product_that_nobody_serves_is_not(tmp_path: Path) -> None:
     causes = {
@@ -321,6 +312,7 @@ def test_a_new_owner_gets_the_alerts_within_a_minute(tmp_path: Path) -> None:
     assert promtool_test(tmp_path, causes, PHASE, promql_expr_test=owners) == ""
 
 
+@pytest.mark.costly
 @needs_promtool
 def test_a_failed_job_of_no_product_is_the_platforms(tmp_path: Path) -> None:
     causes = {
@@ -334,6 +326,7 @@ def test_a_failed_job_of_no_product_is_the_platforms(tmp_path: Path) -> None:
     assert promtool_test(tmp_path, INFO | UP | causes, PHASE, promql_expr_test=counts) == ""
 
 
+@pytest.mark.costly
 @needs_promtool
 def test_a_few_failed_requests_at_night_wake_nobody(tmp_path: Path) -> None:
     """Nine of ten requests of an hour: a ticket."""
@@ -348,12 +341,10 @@ def test_a_few_failed_requests_at_night_wake_nobody(tmp_path: Path) -> None:
     assert promtool_test(tmp_path, INFO | UP | causes, 480, promql_expr_test=counts) == ""
 
 
+@pytest.mark.costly
 @needs_promtool
 def test_a_product_in_two_namespaces_is_two_products(tmp_path: Path) -> None:
     """A service that is ready for staging does not hide that production has none."""
-    causes = {
-        f"driftline_ready{{{P}}}": phases(1, 0),
-        f'driftline_ready{{{P},namespace="staging"}}': phases(1, 1),
-    }
+    causes = {f"driftline_ready{{{P}}}": phases(1, 0), f'driftline_ready{{{P},namespace="staging"}}': phases(1, 1)}
     counts = expect(firing("ServiceDown", namespace="ml"), {PHASE - 1: 0, 2 * PHASE - 1: 1})
     assert promtool_test(tmp_path, INFO | UP | causes, PHASE, promql_expr_test=counts) == ""

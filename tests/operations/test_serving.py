@@ -1,7 +1,5 @@
 """What is wrong with a service, from what its processes sent to the store."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,7 +41,6 @@ def send(product: ProductStore, process: str = FIRST, *, ago_s: float = 5.0, **m
 
 
 def messages(product: ProductStore) -> list[tuple[str, str]]:
-    """Return what to do: each sentence with its first command."""
     return [(todo.text, todo.steps[0].command) for todo in serving.todos(product)]
 
 

@@ -1,12 +1,13 @@
 """A checkpoint's page has its parameters and both curves, and a page at all when a learner draws no curve."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 
+from platform_assets.engine.cutoffs import Recorded
+from platform_assets.engine.metadata import Metadata
 from platform_assets.operations.views import training
+from platform_assets.training.checkpoint import Configured
 
 NOTES: dict[str, Any] = {
     "kind": "result",
@@ -25,24 +26,23 @@ NOTES: dict[str, Any] = {
 }
 
 
-def test_parameters_and_curve_are_on_the_page() -> None:
-    shown = training.checkpoint(NOTES, "d" * 64, {"learner": "LightGbm", "learner.rounds": 300}, is_memoised=False)
+def page(notes: dict[str, Any], **parameters: object) -> Metadata:
+    return training.checkpoint(Configured(Recorded(digest="d" * 64, notes=notes), parameters))
+
+
+def test_parameters_curve_and_processes_are_on_the_page() -> None:
+    shown = page({**NOTES, "world_sizes": [[0, 2], [1100, 1]]}, learner="LightGbm", rounds=300)
     assert list(shown)[:4] == ["checkpoint_sha256", "is_memoised", "loss_curve", "parameters"]
     assert "data:image/svg+xml" in str(shown["loss_curve"])
-    assert "| learner.rounds | 300 |" in str(shown["parameters"].value)  # type: ignore[union-attr]
+    assert "| rounds | 300 |" in str(shown["parameters"].value)  # type: ignore[union-attr]
     assert "| 20 | 0.4 | 0.55 |" in str(shown["epochs"].value)  # type: ignore[union-attr]
-
-
-def test_processes_that_took_turns_are_on_the_page() -> None:
-    shown = training.checkpoint({**NOTES, "world_sizes": [[0, 2], [1100, 1]]}, "d" * 64, {}, is_memoised=False)
     assert shown["processes"] == "2 processes, 1 process from step 1,100"
-    assert "processes" not in training.checkpoint(NOTES, "d" * 64, {}, is_memoised=False)
 
 
 @pytest.mark.parametrize("history", [[], [{"epoch": 1, "accuracy": 0.9}]])
 def test_a_learner_without_a_curve_has_a_page(history: list[dict[str, float]]) -> None:
     notes = {**NOTES, "history": history}
-    shown = training.checkpoint(notes, "d" * 64, {}, is_memoised=False)
-    assert "loss_curve" not in shown
+    shown = page(notes)
+    assert "loss_curve" not in shown and "processes" not in shown
     assert ("epochs" in shown) is bool(history)
     assert "no loss; best baseline (constant)" in training.trained(notes)

@@ -1,7 +1,5 @@
 """Trials of a search as steps: real processes, one killed and repeated alone, a search killed and gone on with."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import os
@@ -39,7 +37,9 @@ from platform_assets.training.steps.trial import is_hopeless
 from tests.doubles import tiny_product as tiny
 from tests.doubles import tuned_product as tuned
 
-PATIENCE_S = 120.0
+pytestmark = pytest.mark.slow
+
+PATIENCE_S = 600.0
 
 
 @pytest.fixture
@@ -66,7 +66,6 @@ def opened(product: ProductStore) -> AbstractContextManager[Any]:
 
 
 def steps_of(parent: int) -> list[psutil.Process]:
-    """Return the steps of trials that a process has started."""
     found = psutil.Process(parent).children(recursive=True)
     return [child for child in found if child.status() != psutil.STATUS_ZOMBIE and trials.STEP in child.cmdline()]
 
@@ -127,6 +126,7 @@ def test_a_curve_is_hopeless_above_the_median_after_a_fifth() -> None:
     assert not is_hopeless({2: 0.9}, {}, steps=5)
 
 
+@pytest.mark.costly
 def test_a_killed_step_is_repeated_alone_and_a_trial_in_this_process_agrees(
     settings: Settings, slow: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +202,7 @@ def test_a_search_that_ends_leaves_nothing_running_and_goes_on_with_the_settings
     assert {trial.state.name for trial in found} == {study.FINISHED}
 
 
+@pytest.mark.costly
 def test_those_without_room_wait_for_the_end_of_another(settings: Settings) -> None:
     launcher = FewLauncher(settings, room=2)
     found, printed = search(tuned.product(settings), 6, launcher)
@@ -215,9 +216,8 @@ def test_a_search_without_any_room_ends_with_its_sentence(settings: Settings) ->
         search(tuned.product(settings), 2, FewLauncher(settings, room=0))
 
 
-def test_settings_that_need_too_much_memory_are_a_failed_trial_and_other_errors_end_the_search(
-    settings: Settings,
-) -> None:
+@pytest.mark.costly
+def test_settings_that_need_too_much_memory_are_a_failed_trial_and_other_errors_end_the_search(settings: Settings):
     product = tuned.product(settings)
     found, printed = search(product, 2, FewLauncher(settings, 3, OUT_OF_MEMORY))
     assert all("it ran out of memory: it was asked to" in trial.user_attrs[study.FAILED_BECAUSE] for trial in found)

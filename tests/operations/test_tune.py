@@ -1,7 +1,5 @@
 """A search sees training keys alone, goes on after SIGKILL with the same trials, and ends with the same settings."""
 
-from __future__ import annotations
-
 import io
 import re
 import shlex
@@ -25,6 +23,8 @@ from platform_assets.training.changes import changed, value_of, values_of
 from tests.doubles import tiny_product as tiny
 from tests.doubles import tuned_product as tuned
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 9
 KILLS = ("before 1", "step 3", "after 3", "half 15", "before 20", "step 40", "half 2", "after 8")
 """Entries of the journal are the study, trials, their settings, points of their curves, and their ends."""
@@ -39,8 +39,7 @@ class Search:
 
 def search(settings: Settings, count: int = TRIALS) -> Search:
     product, out = tuned.product(settings), io.StringIO()
-    trials = tune.run(product, tiny.CUTOFF, count, Console(file=out, width=300))
-    return Search(product, trials, out.getvalue())
+    return Search(product, tune.run(product, tiny.CUTOFF, count, Console(file=out, width=300)), out.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +48,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Search:
     return search(Settings(root=str(folder / "store"), state=folder / "state"))
 
 
+@pytest.mark.costly
 def test_trials_never_see_the_holdout_and_leave_no_record(uninterrupted: Search) -> None:
     product = uninterrupted.product
     request = tune.request_of(product, tiny.CUTOFF)

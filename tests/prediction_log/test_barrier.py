@@ -1,7 +1,5 @@
 """A key waits for the processes that were alive in it, as their segments tell, and no longer than the patience."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from platform_assets.prediction_log import barrier, prediction_log
 from platform_assets.store import objects
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.attendance import KEY_ENDS, KeyEnd
+from platform_assets.store.records.prediction_log import KEY_ENDS, KeyEnd
 from tests.doubles import documents
 from tests.doubles.shipped import SPEC, encoded, lines, ship
 
@@ -131,9 +129,7 @@ def test_an_unreadable_heartbeat_is_not_heard_and_the_next_one_is(product: Produ
     assert waits(product) == ""
 
 
-def test_moments_are_those_of_the_stores_clock_and_wrong_clocks_are_named(
-    product: ProductStore, ended: datetime
-) -> None:
+def test_moments_are_those_of_the_stores_clock_and_wrong_clocks_are_named(product: ProductStore, ended: datetime):
     offset = timedelta(minutes=10)
     members = {"process": ONE, "clock_offset_s": offset.total_seconds()}
     ship(product.settings.root, ended - SECOND, b"", covers_until=ended - offset - SECOND, **members)

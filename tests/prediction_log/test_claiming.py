@@ -1,7 +1,5 @@
 """Segments become predictions exactly once, whatever they contain and wherever an ingestion stops."""
 
-from __future__ import annotations
-
 import json
 import random
 import re
@@ -151,12 +149,6 @@ def test_reordered_segments_give_the_same_rows(product: ProductStore, now: datet
     assert claim["remarks"] == [remark.document()]
 
 
-def of_a_newer_format(path: str, data: bytes) -> bytes:
-    header, _, body = data[:-32].partition(b"\n")
-    content = json.dumps({**json.loads(header), "format": segments.FORMAT + 1}).encode() + b"\n" + body
-    return content + sha256(content).digest()
-
-
 def swollen(path: str, data: bytes) -> bytes:
     header, _, _ = data[:-32].partition(b"\n")
     packed = zlib.compress(b"\n" * 5_000_000)
@@ -174,9 +166,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_segment_is_named_and_kept_and_the_others_are_taken(
-    product: ProductStore, now: datetime, kind: str
-) -> None:
+def test_a_broken_segment_is_named_and_kept_and_the_others_are_taken(product: ProductStore, now: datetime, kind: str):
     damage, reason = BROKEN[kind]
     path, data = encoded(now, lines([7]))
     put(product, path, damage(path, data))
@@ -187,13 +177,10 @@ def test_a_broken_segment_is_named_and_kept_and_the_others_are_taken(
     assert skipped.segment == path
     assert re.search(reason, skipped.reason), skipped.reason
     [(_, claim)] = Ledgers(product.settings.root, SPEC.name).records(naming.CLAIMS)
-    assert (claim["segments"], claim["skipped"][0]["segment"]) == ([listed_segments(product)[1]], path)
+    _, taken = sorted(path for path in listed(product) if path.startswith(segments.PREFIX))
+    assert (claim["segments"], claim["skipped"][0]["segment"]) == ([taken], path)
     assert path in listed(product)
     assert take_in(product).skipped == [], "named once"
-
-
-def listed_segments(product: ProductStore) -> list[str]:
-    return sorted(path for path in listed(product) if path.startswith(segments.PREFIX))
 
 
 def test_an_object_with_another_name_is_named_once(product: ProductStore, now: datetime) -> None:
@@ -207,11 +194,11 @@ def test_an_object_with_another_name_is_named_once(product: ProductStore, now: d
         assert take_in(product).skipped == []
 
 
-def test_a_newer_format_is_taken_after_an_update(
-    product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_newer_format_is_taken_after_an_update(product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch):
     path, data = encoded(now, lines([7]))
-    put(product, path, of_a_newer_format(path, data))
+    header, _, body = data[:-32].partition(b"\n")
+    content = json.dumps({**json.loads(header), "format": segments.FORMAT + 1}).encode() + b"\n" + body
+    put(product, path, content + sha256(content).digest())
     ship(product.settings.root, now + SECOND, lines([1]), first=300)
     assert take_in(product).waiting == [path]
     ship(product.settings.root, now + timedelta(seconds=segments.LATEST_S * 3), lines([2]), first=600)
@@ -240,6 +227,7 @@ def test_answers_to_a_decided_key_are_marked_late(product: ProductStore, now: da
     assert content_digest(rows.drop("key")) == product.tables.records(STAGE)[KEYS[0]].content_digest
 
 
+@pytest.mark.costly
 def test_many_answers_in_small_claims_equal_one_claim(
     product: ProductStore, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,5 @@
 """Ingestions that are killed at any request to the store, or run at once, lose and double no answer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,8 @@ from tests.doubles.ingesting import KEYS, Ingestion
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, line, lines, ship
 from tests.volume import draws
+
+pytestmark = pytest.mark.slow
 
 POINTS = draws(24)
 """Kills of each test, spread over the writing requests of an ingestion: more than the 15 that are asked for."""
@@ -54,14 +54,6 @@ def product(s3_root: str, tmp_path: Path) -> ProductStore:
     return ProductStore(SPEC, Settings(environment="cluster", root=s3_root, state=tmp_path / "state"))
 
 
-def fill(root: str) -> None:
-    """Ship 80 answers in eight segments, two of them again under other names."""
-    now = datetime.now(UTC)
-    bodies = [lines(range(at, at + 10), day=day) for day in range(2) for at in range(0, 40, 10)]
-    for place, body in enumerate([*bodies, bodies[3], bodies[6]]):
-        ship(root, now + place * timedelta(milliseconds=10), body, first=place * 10_000)
-
-
 def start(product: ProductStore, endpoint: str) -> Ingestion:
     variables = {"AWS_ENDPOINT_URL": endpoint, "POLARS_MAX_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
     return Ingestion(product, 4 * 10 * len(line(1)), variables)
@@ -75,10 +67,14 @@ def stored(product: ProductStore) -> dict[str, list[str]]:
 
 def clone(product: ProductStore, name: str) -> ProductStore:
     settings = product.settings.model_copy(update={"root": f"{product.settings.root}/{name}"})
-    fill(settings.root)
+    now = datetime.now(UTC)
+    bodies = [lines(range(at, at + 10), day=day) for day in range(2) for at in range(0, 40, 10)]
+    for place, body in enumerate([*bodies, bodies[3], bodies[6]]):
+        ship(settings.root, now + place * timedelta(milliseconds=10), body, first=place * 10_000)
     return ProductStore(product.spec, settings)
 
 
+@pytest.mark.costly
 def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: ProductStore, killing: Killing) -> None:
     calm = clone(product, "calm")
     child = start(calm, killing.endpoint)
@@ -102,6 +98,7 @@ def test_a_kill_at_any_writing_request_loses_and_doubles_nothing(product: Produc
     assert killed == POINTS
 
 
+@pytest.mark.costly
 def test_concurrent_ingestions_take_every_answer_once(product: ProductStore, killing: Killing) -> None:
     for turn in range(3):
         one = clone(product, f"turn{turn}")

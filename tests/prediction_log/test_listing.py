@@ -1,7 +1,5 @@
 """What an ingestion lists: one page when nothing is new, however many old segments there are."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,8 @@ from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shipped import SPEC, encoded, lines, ship
 
+pytestmark = pytest.mark.slow
+
 OLD, PAGE = 3_000, 1_000
 KEYS = ("2020-01-05",)
 
@@ -30,7 +30,6 @@ def faults(s3_server: S3Server) -> Iterator[Faults]:
 
 
 def pages(faults: Faults) -> list[dict[str, list[str]]]:
-    """Return the parameters of each listing of the prediction log."""
     asked = [parse_qs(urlsplit(path).query) for method, path in faults.requests if method == "GET"]
     return [query for query in asked if f"{segments.PREFIX}/" in query.get("prefix", [""])[0]]
 
@@ -42,6 +41,7 @@ async def put_all(root: str, first: datetime, count: int) -> None:
         await asyncio.gather(*(obstore.put_async(store, path, data, mode="create") for path, data in old))
 
 
+@pytest.mark.costly
 def test_nothing_new_costs_one_page_of_3000_old_segments(
     s3_root: str, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

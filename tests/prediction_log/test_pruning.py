@@ -1,7 +1,5 @@
 """Old segments are deleted when a finished claim names them as taken, and no others."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ranges of bytes that were taken, and remarks about further ones: closed-form cases."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Who was alive in a key, and who has sent everything: closed-form cases."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 

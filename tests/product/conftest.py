@@ -1,7 +1,5 @@
 """The reference product's year, landed, validated and built once per session (about 15 CPU seconds)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Mistakes in a product's file: each gives one message with the place and the change to make."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -31,6 +29,8 @@ from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
 from tests.doubles.products.hourly_temperature import SPEC as HOURLY
 
+pytestmark = pytest.mark.slow
+
 SPEC = recorded.SPEC
 READINGS = SPEC.source("readings")
 
@@ -43,12 +43,8 @@ def image(name: str) -> Field:
     return Field(name=name, dtype="image", description="Seen.", shape=(28, 28))
 
 
-# A file ---------------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def file_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
-    """Write a product's file where discovery finds it, and return its path."""
     monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
 
     def write(name: str, text: str) -> str:
@@ -73,24 +69,16 @@ def test_a_file_without_a_spec_is_an_error_with_the_fix(file_of: Callable[[str, 
 
 
 def test_two_products_in_one_folder_are_an_error_with_both_sources() -> None:
-    other = replace(
-        batches.SPEC, sources=(replace(batches.SPEC.sources[0], landing="recorded/plans"), *_other_sources())
-    )
+    first, *others = batches.SPEC.sources
+    other = replace(batches.SPEC, sources=(replace(first, landing="recorded/plans"), *others))
     with pytest.raises(ValueError, match="two products land in one folder, landing/recorded/plans") as caught:
         product_files.check_together((SPEC, other))
     for phrase in ("recorded, source plans", "numbered_batches, source readings", "another `landing`", "file"):
         assert phrase in str(caught.value)
 
 
-def _other_sources() -> tuple[Source, ...]:
-    return batches.SPEC.sources[1:]
-
-
 def test_products_without_a_shared_folder_load_together() -> None:
     assert product_files.check_together((SPEC, batches.SPEC, HOURLY)) == (SPEC, batches.SPEC, HOURLY)
-
-
-# A spec --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -197,9 +185,6 @@ def test_parts_of_another_kind_are_refused(build: Callable[[], Any], sentence: s
     assert str(caught.value).startswith(sentence)
 
 
-# Its parts -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["label", "known_at", "entity", "key", "asked_at"])
 def test_a_field_may_not_have_a_reserved_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"a field is called '{name}'") as caught:
@@ -231,9 +216,7 @@ def test_a_feature_that_reads_the_label_is_refused() -> None:
         ({"multiline": ("value",)}, ("multiline='value'", "has Int64 there; only text has several lines")),
     ],
 )  # fmt: skip
-def test_a_schema_without_a_column_that_the_source_names_is_refused(
-    changes: dict[str, Any], parts: tuple[str, ...]
-) -> None:
+def test_a_schema_without_a_column_that_the_source_names_is_refused(changes: dict[str, Any], parts: tuple[str, ...]):
     with pytest.raises(ValueError, match="source 'readings' has") as caught:
         replace(READINGS, **changes).columns()
     for part in parts:
@@ -249,6 +232,8 @@ def test_a_schema_without_a_column_that_the_source_names_is_refused(
         ({"landing": "/etc"}, "landing='/etc'; expected a folder below landing/"),
         ({"landing": "../other"}, "landing='../other'; expected a folder"),
         ({"known_at": None}, "has no known_at; every row must state when it was known"),
+        ({"is_slow": True, "is_label": True}, "is slow"),
+        ({"is_slow": True, "partition_by": "at_utc"}, "is slow"),
         ({"known_at_of": ("value",)}, "readings': known_at_of is ('value',); expected a mapping or None"),
         (
             {"known_at_of": {"value": 3}},

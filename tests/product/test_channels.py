@@ -1,7 +1,5 @@
 """Deliveries are found, read and named by the channel of their source."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +17,6 @@ from tests.doubles import recorded
 
 
 class _Query(Channel):
-    """A channel without files."""
-
     def probe(self, key: str, companion: str = "") -> str | None:
         return "7" if key == "0001" else None
 

@@ -1,8 +1,6 @@
 # ruff: noqa: E501 - texts of products
 """A file next to a product's file counts as its code: by name, by content, and only where it is used."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable
@@ -19,15 +17,19 @@ from platform_assets.check import of_product
 from platform_assets.data import features, raw, validated
 from platform_assets.data.features_maker import Building
 from platform_assets.data.outcomes_maker import Labelling
-from platform_assets.engine import digests, partitions
+from platform_assets.engine import digests
 from platform_assets.engine.digests import definitions, modules, reads
+from platform_assets.engine.outside import ALONE
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.data_files import DataFileProblem
 from platform_assets.store.tables import TableStore
 from platform_assets.training.steps import instructions
 from platform_assets.training.steps.jobs import ExportJob
 from tests.doubles import numbered_batches
+from tests.doubles.built import built
 from tests.doubles.products import hourly_temperature
+
+pytestmark = pytest.mark.slow
 
 SPEC = hourly_temperature.SPEC
 IMPORT = "from platform_assets.product.spec import data_file\n"
@@ -105,9 +107,7 @@ def test_a_changed_file_changes_the_digest_of_the_stage_that_uses_it_and_no_othe
 
 
 @pytest.mark.parametrize("use", ["a value", "a cache"])
-def test_a_value_of_the_former_content_makes_nothing(
-    use: str, loaded: Callable[..., ModuleType], tmp_path: Path
-) -> None:
+def test_a_value_of_the_former_content_makes_nothing(use: str, loaded: Callable[..., ModuleType], tmp_path: Path):
     module = loaded(USES[use])
     with reads.guarded("a_product"):
         module.features()
@@ -156,11 +156,6 @@ def test_a_call_that_does_not_name_its_file_is_refused(text: str, loaded: Callab
         loaded(text)
 
 
-def test_data_file_never_makes_the_whole_file_count(loaded: Callable[..., ModuleType]) -> None:
-    module = loaded(USES["a value"])
-    assert digests.widening_line(module.features) is None
-
-
 def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
     maker = Building.for_product(replace(SPEC, features=loaded(USES["a call"]).features))
     extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, module=SPEC.module, checkpoint=""), maker)
@@ -173,15 +168,7 @@ def test_a_step_with_another_data_file_refuses_by_name(loaded: Callable[..., Mod
         instructions.check_maker(extras, maker)
 
 
-def test_a_step_names_the_module_whose_data_file_differs(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
-    loaded("def lead():\n    return int(data_file('lead.txt').read_text())\n", "a_helper")
-    maker = Building.for_product(replace(SPEC, features=loaded(USES["another module"]).features))
-    extras: Any = instructions.to_extras(ExportJob(product=SPEC.name, module=SPEC.module, checkpoint=""), maker)
-    (tmp_path / "lead.txt").write_text("45", encoding="utf-8")
-    with pytest.raises(instructions.OtherCode, match=r"different or missing here: lead.txt"):
-        instructions.check_maker(extras, maker)
-
-
+@pytest.mark.costly
 def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
     loaded: Callable[..., ModuleType], tmp_path: Path, settings: Settings
 ) -> None:
@@ -193,8 +180,7 @@ def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
 
     def run(text: str) -> TableStore:
         spec = replace(numbered_batches.SPEC, features=loaded(text).features)
-        with partitions.beta_allowed():
-            assets = [item for stage in (raw, validated, features) for item in stage.build(spec)]
+        assets = built(spec, raw, validated, features, outside=ALONE)
         store = StoreResource(variables=settings.to_environment())
         defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
         tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
@@ -213,6 +199,7 @@ def test_a_run_makes_features_again_after_a_change_and_refuses_other_reads(
         run(text.replace("    lead =", f"    pl.read_csv({str(tmp_path / 'lead.csv')!r})\n    lead ="))
 
 
+@pytest.mark.costly
 def test_check_lists_data_files_and_refuses_other_reads(loaded: Callable[..., ModuleType], tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("1", encoding="utf-8")
     text = (

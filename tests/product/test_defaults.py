@@ -1,7 +1,5 @@
 """A product of one table needs little more than its columns; everything else is derived, and works."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -29,6 +27,8 @@ from platform_assets.store.records.verdicts import VERDICTS
 from platform_assets.store.tables import TableStore
 from tests.doubles import instances, returned_orders
 from tests.doubles.launcher import InProcessLauncher
+
+pytestmark = pytest.mark.slow
 
 LANDED = """
 from driftline import DailyGrain, Field, Product, Source
@@ -69,6 +69,7 @@ def land(settings: Settings, spec: Product, rows: pl.DataFrame) -> None:
         part.write_csv(path)
 
 
+@pytest.mark.costly
 def test_a_product_of_landed_files_is_checked_trained_and_judged_by_defaults(
     write: Callable[[str, str], Product], settings: Settings
 ) -> None:
@@ -229,8 +230,7 @@ def test_a_mapping_says_as_much_as_fields(write: Callable[[str, str], Product]) 
 
 
 def test_explain_prints_every_value_with_its_reason_in_80_columns(write: Callable[[str, str], Product]) -> None:
-    spec = write("returns", LANDED)
-    text = explained.as_text(spec)
+    text = explained.as_text(write("returns", LANDED))
     assert max(map(len, text.splitlines())) <= explained.WIDTH
     given, left_out, *sources = text.split("\n\n")[1:]
     assert [line.split()[0] for line in given.splitlines()[1:]] == ["name", "grain", "sources", "fields", "label"]

@@ -1,7 +1,5 @@
 """A sound year of the reference product raises no fault, and each injected fault is detected on its first day."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 
@@ -19,6 +17,8 @@ from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from platform_assets.training.reference import reference_of
 from tests.product.conftest import ARRIVED, Year
+
+pytestmark = pytest.mark.slow
 
 SPEC = load("flight_delays")
 KEYS = SPEC.grain.span(SPEC.grain.first, SPEC.grain.last or "")
@@ -115,6 +115,7 @@ def broken(kind: FaultKind, tables: dict[str, dict[str, pl.DataFrame]], keys: li
     return result
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
 def test_a_broken_delivery_is_named_on_its_first_day(
     kind: FaultKind, sketched: dict[str, Sketched], tables: dict[str, dict[str, pl.DataFrame]]
@@ -145,8 +146,7 @@ def test_at_most_two_percent_of_weeks_drift_when_the_days_are_permuted(year: Yea
     for seed in range(2):
         order = [KEYS[index] for index in np.random.default_rng(seed).permutation(len(KEYS) - 1)]
         trained, width = order[:60], SPEC.monitors.drift_window
-        rows = pl.concat([parts[key] for key in trained])
-        learned = learn(inputs_of(rows, SPEC.fields), SPEC.fields)
+        learned = learn(inputs_of(pl.concat([parts[key] for key in trained]), SPEC.fields), SPEC.fields)
         of = {key: histograms(parts[key], learned) for key in order}
         reference = reference_of({key: of[key] for key in trained})
         for index in range(len(trained), len(order) - width + 1, width):

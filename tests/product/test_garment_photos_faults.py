@@ -1,7 +1,5 @@
 """No unmodified batch of photos raises a fault, and each injected fault is detected in its first broken batch."""
 
-from __future__ import annotations
-
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,14 +20,16 @@ KEYS = ALL_KEYS[: draws(len(ALL_KEYS))]
 ARRIVED = datetime(2024, 2, 1, tzinfo=UTC)
 BATCHES = 5
 Sketched = tuple[dict[str, SourceSketch], dict[str, RuleCount]]
-pytestmark = pytest.mark.skipif(
-    not Path("/usr/share/datasets/fashion-mnist").is_dir(),
-    reason="needs the photos: apt-get install dataset-fashion-mnist",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path("/usr/share/datasets/fashion-mnist").is_dir(),
+        reason="needs the photos: apt-get install dataset-fashion-mnist",
+    ),
+]
 
 
 def sketched(deliver: Deliver, keys: tuple[str, ...]) -> dict[str, Sketched]:
-    """Land, validate and sketch the deliveries of some keys."""
     tables: dict[str, dict[str, pl.DataFrame]] = {key: {} for key in keys}
     sketches: dict[str, dict[str, SourceSketch]] = {key: {} for key in keys}
     for source in SPEC.sources:
@@ -66,7 +66,6 @@ def sound() -> dict[str, Sketched]:
 
 
 def checks_of(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tuple[faults.Check, ...]:
-    """Return the checks of a batch against the sound ones before it."""
     monitors = SPEC.monitors
     record = [
         faults.Past(phase=earlier % monitors.season, sources=sound[KEYS[earlier]][0])
@@ -77,7 +76,6 @@ def checks_of(sound: dict[str, Sketched], index: int, delivered: Sketched) -> tu
 
 
 def shift(checks: tuple[faults.Check, ...]) -> float:
-    """Return the largest shift of a photo statistic, as the check reports it."""
     (check,) = [item for item in checks if item.check == "shifted_statistics"]
     return float(check.came.partition(" is ")[2].partition(", ")[2].partition(" standard")[0])
 
@@ -90,6 +88,7 @@ def test_no_unmodified_batch_is_faulty_or_has_a_refused_photo(sound: dict[str, S
     assert all(sources["photos"].statistics.keys() == images.STATISTICS.keys() for sources, _ in sound.values())
 
 
+@pytest.mark.costly
 def test_unmodified_batches_are_far_below_the_limit(sound: dict[str, Sketched]) -> None:
     judges = range(SPEC.monitors.min_record_keys, len(KEYS))
     assert (
@@ -98,6 +97,7 @@ def test_unmodified_batches_are_far_below_the_limit(sound: dict[str, Sketched]) 
     )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", SPEC.history.faults if SPEC.history else (), ids=lambda kind: kind.name)
 def test_a_broken_delivery_is_named_in_its_first_batch(kind: FaultKind, sound: dict[str, Sketched]) -> None:
     assert SPEC.history is not None
@@ -122,6 +122,7 @@ def test_a_batch_delivered_again_is_an_overlap(sound: dict[str, Sketched]) -> No
     assert [(item.source, item.check) for item in failing] == [("photos", "overlap")]
 
 
+@pytest.mark.costly
 def test_labels_pass_through_a_broken_delivery_and_the_same_fault_gives_the_same_bytes() -> None:
     assert SPEC.history is not None
     deliver = SPEC.history.deliver

@@ -1,12 +1,7 @@
 """An oversized or damaged zip of photos is refused with a message before it costs anything."""
 
-from __future__ import annotations
-
 import io
-import lzma
-import struct
 import zipfile
-from typing import Any
 
 import pytest
 
@@ -14,6 +9,8 @@ from platform_assets.data import images
 from platform_assets.data.landed import UnreadableFile
 from platform_assets.products import garment_photos
 from tests.product.test_garment_photos import LINE, PNG, manifest, zipped
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +35,7 @@ def test_a_file_unpacks_to_no_more_than_the_zip_claims() -> None:
         garment_photos.read_photos(bytes(data))
 
 
+@pytest.mark.costly
 def test_photos_of_too_many_pixels_together_are_refused() -> None:
     large = images.to_png(bytes(9_000_000), (3_000, 3_000))
     names = [f"p{index:05d}" for index in range(9)]
@@ -80,24 +78,3 @@ def test_a_zip_with_any_byte_changed_is_read_or_refused_with_a_message(method: i
     assert len(messages) > len(packed)
     endings = ("Deliver it again.", "Fix the delivery.", "Deliver the batch again.")
     assert [sentence for sentence in messages if not sentence.endswith(endings)] == []
-
-
-@pytest.mark.parametrize(
-    "problem",
-    [
-        ValueError("negative seek value -1"),
-        lzma.LZMAError("Corrupt"),
-        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
-        NotImplementedError("That compression method"),
-        IndexError("index"),
-        struct.error("unpack"),
-    ],
-    ids=lambda problem: type(problem).__name__,
-)
-def test_every_error_of_a_broken_zip_has_a_message(monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
-    def fails(*_: Any) -> bytes:
-        raise problem
-
-    monkeypatch.setattr(zipfile.ZipFile, "read", fails)
-    with pytest.raises(UnreadableFile, match=r"bytes are not a complete zip archive \(.*Deliver it again\.$"):
-        garment_photos.read_photos(zipped({"manifest.csv": manifest(LINE), "a.png": PNG}))

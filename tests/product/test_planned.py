@@ -1,22 +1,20 @@
 """A run over a range plans at most 750 events, counted as Dagster counts them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-import dagster as dg
 import pytest
 
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
-from platform_assets.base.keys import DailyGrain, HourlyGrain
+from platform_assets.base.keys import HourlyGrain
 from platform_assets.engine import product_files
 from platform_assets.product import planned
 from platform_assets.product.spec import Product
 from tests.doubles import numbered_batches, recorded
 from tests.doubles.products import hourly_temperature
 
-PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+pytestmark = pytest.mark.slow
+
 SPECS = [*product_files.load_all(), recorded.SPEC, numbered_batches.SPEC, hourly_temperature.SPEC]
 
 
@@ -26,19 +24,6 @@ def test_counts_are_those_of_the_job_that_advances_keys(spec: Product) -> None:
     graph, job = built.resolve_asset_graph(), built.resolve_job_def(naming.job("advance", spec.name))
     is_keyed = [graph.get(key).partitions_def is not None for key in job.asset_layer.executable_asset_keys]
     assert (planned.per_key(spec), planned.per_run(spec)) == (is_keyed.count(True), is_keyed.count(False))
-
-
-def test_dagster_plans_as_many_events_for_a_whole_run() -> None:
-    spec = replace(recorded.SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31"))
-    count = planned.keys_per_run(spec)
-    assert (count, planned.keys_per_run(hourly_temperature.SPEC)) == (49, 62)
-    job = build_defs(specs=[spec]).resolve_job_def(naming.job("advance", spec.name))
-    first, last = spec.grain.key_at(100), spec.grain.key_at(100 + count - 1)
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    with dg.DagsterInstance.ephemeral() as instance:
-        run = instance.create_run_for_job(job, tags=tags)
-        events = instance.get_records_for_run(run.run_id, of_type=PLANNED).records
-    assert len(events) == 49 * 15 + 3 <= planned.MOST_EVENTS < 50 * 15 + 3
 
 
 def test_a_run_takes_at_least_one_key() -> None:

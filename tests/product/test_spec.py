@@ -1,20 +1,18 @@
 """The vocabulary of a product file: what it refuses, and which keys are training and holdout keys."""
 
-from __future__ import annotations
-
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base.keys import BatchGrain, DailyGrain, HourlyGrain
 from platform_assets.engine import product_files
 from platform_assets.product.modelling import LEAST_EPOCHS, LEAST_ROWS, LEAST_STEPS
-from platform_assets.product.spec import Field, Monitors, Product, Retraining, Service, Source, Training, Window
+from platform_assets.product.spec import Field, Monitors, Product, Retraining, Source, Training, Window
 from platform_assets.training import checkpoint
+from tests.doubles.built import built
 
 
 def unused(*_: Any) -> Any:
@@ -42,11 +40,6 @@ TINY = Product(
     holdout=3,
     min_keys=8,
 )
-
-
-def test_a_spec_is_frozen() -> None:
-    with pytest.raises(FrozenInstanceError):
-        TINY.name = "other"
 
 
 def test_labels_end_before_the_cutoff_and_the_holdout_is_their_tail() -> None:
@@ -103,20 +96,6 @@ def test_a_live_product_may_have_no_end() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "two words"}, "Source.name"),
-        ({"known_at": None}, "no known_at"),
-        ({"is_slow": True, "is_label": True}, "is slow"),
-        ({"is_slow": True, "partition_by": "at_utc"}, "is slow"),
-    ],
-)
-def test_a_wrong_source_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(MEASURES, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
         ({"low": 2.0, "high": 1.0}, "low=2.0 above high=1.0"),
         ({"dtype": "bool", "high": 1.0}, "takes no range"),
         ({"name": "Size"}, "Field.name"),
@@ -135,7 +114,7 @@ def test_training_settings_are_positive(name: str) -> None:
 
 def test_an_unknown_profile_is_refused_before_anything_is_built() -> None:
     with pytest.raises(ValueError, match="profile is 'moon'"):
-        checkpoint.build(replace(TINY, training=Training(profile="moon")), OUTSIDE)
+        built(replace(TINY, training=Training(profile="moon")), checkpoint)
 
 
 @pytest.mark.parametrize("budget", [-0.01, float("nan"), float("inf"), "5 USD"])
@@ -173,11 +152,6 @@ def test_the_least_share_of_equal_features_is_a_share(share: float) -> None:
         Monitors(min_equal_share=share)
 
 
-def test_the_number_of_serving_processes_is_a_setting_and_not_a_product_field() -> None:
-    with pytest.raises(TypeError, match="workers"):
-        Service(workers=2)  # type: ignore[call-arg]  # it was a field that nothing read
-
-
 @pytest.mark.parametrize("patience", [-1, 2.5, True, "a week"])
 def test_a_patience_is_a_number_of_keys(patience: Any) -> None:
     with pytest.raises(
@@ -192,8 +166,6 @@ def test_label_patience_comes_from_the_product_or_its_grain() -> None:
     assert TINY.label_patience == 5
     assert replace(TINY, retraining=Retraining(label_patience=0)).label_patience == 0
 
-
-# Defaults by grain ---------------------------------------------------------------------------------------------------
 
 DAYS, HOURS = DailyGrain(start="2020-01-01", end="2020-12-31"), HourlyGrain(start="2020-01-01T00", end="2020-12-31T23")
 ALL_DAYS = {"season": 7, "drift_window": 7, "min_record_keys": 14, "record_keys": 56, "repair_within": 3}

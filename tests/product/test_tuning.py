@@ -1,7 +1,5 @@
 """What a search may vary is declared by name; wrong declarations are refused, best values at an edge are named."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

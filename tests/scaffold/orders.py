@@ -1,7 +1,5 @@
 """Made-up orders with an id, a customer who comes back, a range, codes, nulls, and columns that give the label away."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import polars as pl

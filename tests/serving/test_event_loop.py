@@ -1,19 +1,17 @@
-"""An event loop's lag is measured from another thread, also while it lasts, and stays visible until it was read."""
-
-from __future__ import annotations
+"""An event loop's lag is measured, shown while it lasts, and stays visible until it was read."""
 
 import asyncio
 import contextlib
 import socket
-import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from platform_assets.serving.answer.admission import Gate
 from platform_assets.serving.run import event_loop, listening
-from platform_assets.serving.run.event_loop import Highest, LoopMonitor, Waiting
-from platform_assets.serving.run.metrics import Metrics
+from platform_assets.serving.run.event_loop import Highest, Waiting
+
+LAG = "driftline_event_loop_lag_seconds "
 
 
 def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
@@ -24,73 +22,27 @@ def test_the_highest_of_the_window_is_remembered_and_then_forgotten() -> None:
     assert values == [1.0, 5.0, 5.0, 5.0, 3.0, 0.5]
 
 
-def test_a_blocked_loop_is_detected_while_it_is_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop is blocked until the thread has noted a wait twice: no time is asserted, only that waits grow."""
-    monkeypatch.setattr(event_loop, "TICK_S", 0.001)
-    noted: list[float] = []
-    is_seen = threading.Event()
+def test_a_loop_that_was_blocked_notes_by_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted, moment = list[float](), [0.0]
+    monkeypatch.setattr(event_loop, "monotonic", lambda: moment[0])
 
-    def note(lag_s: float, waiting: int, _had_turn: bool) -> None:
-        noted.append(lag_s)
-        if len(noted) >= 3 and noted[-1] > noted[-2] > noted[-3]:
-            is_seen.set()
+    async def sleep(seconds: float) -> None:
+        if noted:
+            raise asyncio.CancelledError
+        moment[0] += seconds + 0.7
 
-    async def live() -> bool:
-        watch = LoopMonitor(asyncio.get_running_loop(), note, Gate(), Waiting())
-        watch.start()
-        was_seen = is_seen.wait(30)
-        watch.stop()
-        return was_seen
-
-    assert asyncio.run(live())
+    monkeypatch.setattr(event_loop.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(event_loop.measure(lambda lag_s, _waiting: noted.append(lag_s), Waiting()))
+    assert noted == pytest.approx([0.7])
 
 
-def test_the_thread_ends_with_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_loop, "TICK_S", 0.001)
-    loop = asyncio.new_event_loop()
-    watch = LoopMonitor(loop, lambda _lag_s, _waiting, _had_turn: None, Gate(), Waiting())
-    loop.close()
-    watch.start()
-    watch._thread.join(30)
-    assert not watch._thread.is_alive()
-
-
-class Pauses(threading.Event):
-    """An event for which nobody waits, and which remembers how long they would have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.seconds.append(timeout)
-        return True
-
-
-def test_an_idle_loop_is_asked_rarely_until_a_request_begins_and_while_one_is_under_way() -> None:
-    gate, over = Gate(), Pauses()
-    gate.began = began = Pauses()
-    watch = LoopMonitor(asyncio.new_event_loop(), lambda _lag_s, _waiting, _had_turn: None, gate, Waiting())
-    watch._is_over = over
-    watch._pause()
-    assert (began.seconds, over.seconds) == ([event_loop.IDLE_S], []), "nobody asks anything"
-    began.set()
-    watch._pause()
-    gate.tasks = ["under way"]
-    watch._pause()
-    assert (began.seconds, over.seconds) == ([event_loop.IDLE_S], [event_loop.TICK_S, event_loop.TICK_S])
-    gate.tasks = []
-    watch._pause()
-    assert began.seconds == [event_loop.IDLE_S, event_loop.IDLE_S], "a request counts for one tick after it ended"
-    watch._loop.close()
-
-
-def test_a_scrape_shows_a_lag_that_is_over() -> None:
-    metrics = Metrics()
-    metrics.note_lag(0.7, 3)
-    metrics.note_lag(0.001, 0)
-    assert "driftline_event_loop_lag_seconds 0.7" in metrics.text().decode()
-    assert "driftline_in_flight_requests 3.0" in metrics.text().decode()
+def test_a_scrape_shows_a_loop_that_has_no_turn(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = app.runtime.metrics
+    metrics.note_lag(0.0, 0)
+    monkeypatch.setattr(metrics, "turn_s", metrics.turn_s - 5.0)
+    lag = next(line for line in app.metrics().splitlines() if line.startswith(LAG))
+    assert float(lag.removeprefix(LAG)) == pytest.approx(4.9, abs=0.9)
 
 
 def test_connections_not_accepted_yet_are_counted() -> None:

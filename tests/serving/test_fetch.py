@@ -1,30 +1,25 @@
 """A Bento travels through the store: its files come out of a fetch as they went in, or it names what is wrong."""
 
-from __future__ import annotations
-
-import contextlib
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from platform_assets.base import naming
 from platform_assets.base.settings import REPOSITORY
-from platform_assets.serving.follow import store_wait
 from platform_assets.serving.run import build, child, fetch
 from platform_assets.serving.run.build import BuildProblem, Built
+from platform_assets.store import objects
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
+from tests.doubles.faulty_s3 import in_front_of
+
+pytestmark = pytest.mark.slow
 
 BENTO_YAML = "service: a\ncreation_time: '2026-11-27T08:44:14.204548+00:00'\nspec: 2\n"
 FILES = {
@@ -143,8 +138,6 @@ def test_a_store_that_is_not_there_is_named_and_not_made(
 
 # In a pod -------------------------------------------------------------------------------------------------------------
 
-ABSENT = "s3://driftline-absent/store"
-
 
 @pytest.fixture
 def in_a_pod(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -155,48 +148,36 @@ def in_a_pod(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     return s3_root
 
 
-def failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        (
+            {"DRIFTLINE_ROOT": "s3://driftline-absent/store"},
+            "the bucket s3://driftline-absent does not exist; create it, or fix its name or AWS_ENDPOINT_URL",
+        ),
+        ({}, f"blob {'0' * 64} is missing: s3://"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "refuses our key ("),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no key for s3://"),
+    ],
+    ids=["no such bucket", "another store", "keys that are refused", "no secret"],
+)
+def test_a_store_that_cannot_be_ours_is_named_with_where_it_is_set(
+    in_a_pod: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str | None],
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(fetch, "PATIENCE", timedelta(seconds=1))
+    for name, value in variables.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1, "one line, which Kubernetes shows as the container's last words"
-    return message
-
-
-def test_a_wrong_bucket_is_named_with_where_it_is_set(
-    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("DRIFTLINE_ROOT", ABSENT)
-    message = failed(tmp_path, capsys)
-    assert "the bucket s3://driftline-absent does not exist; create it, or fix its name or AWS_ENDPOINT_URL" in message
-    assert f"The store is {ABSENT} at http://127.0.0.1:" in message
-    assert "as the config map `driftline` says (DRIFTLINE_ROOT, AWS_ENDPOINT_URL)" in message
-
-
-def test_the_bucket_of_another_store_is_named(
-    in_a_pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = failed(tmp_path, capsys)
-    assert f"blob {'0' * 64} is missing: {in_a_pod}/" in message
-    assert f"The store is {in_a_pod} at http://127.0.0.1:" in message
-
-
-def test_keys_that_are_refused_are_named_with_their_secret(
-    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    message = failed(tmp_path, capsys)
-    assert "refuses our key (" in message and "its keys in the secret `driftline-store`." in message
-
-
-def test_a_missing_secret_is_named(
-    in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(store_wait, "PATIENCE", timedelta(seconds=1))
-    message = failed(tmp_path, capsys)
-    assert "no key for s3://" in message
-    assert "no key of it is set: without a role, add the keys to the secret `driftline-store`." in message
+    assert sentence in message
+    assert f"The store is {variables.get('DRIFTLINE_ROOT', in_a_pod)} at http://127.0.0.1:" in message
+    assert "as the config map `driftline` says (DRIFTLINE_ROOT, AWS_ENDPOINT_URL), its keys in the secret" in message
 
 
 def test_the_command_ends_when_its_pod_is_deleted_while_the_store_hangs(tmp_path: Path) -> None:
@@ -221,25 +202,17 @@ def test_a_store_that_is_away_is_waited_for_and_named_meanwhile(
     in_a_pod: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     digest = build.stored(ArtifactStore(in_a_pod), bento(tmp_path / "built"))
-    port = child.free_port()
-    store = urlsplit(os.environ["AWS_ENDPOINT_URL"])
-    environment = {
-        **os.environ,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "DRIFTLINE_SERVING_PROBES_PORT": str(port + 1),
-    }
     command = [sys.executable, "-m", "platform_assets.serving.run.fetch", digest, str(tmp_path / "fetched")]
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with in_front_of(os.environ["AWS_ENDPOINT_URL"]) as faults:
+        faults.is_away, environment = True, {**os.environ, "AWS_ENDPOINT_URL": faults.endpoint}
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         sentence = process.stderr.readline()  # after the client's own patience
         begins = f"fetch: Bento {digest} cannot be fetched: the store at {in_a_pod} cannot be read: "
         assert sentence.startswith(begins) and sentence.endswith(". Waiting for the store, 300 s at most.\n")
-        status, page = _asked(port + 1)
-        assert (status, page["is_ready"], f"fetch: {page['problem']}\n") == (503, False, sentence)
-        with forwarded(port, (str(store.hostname), int(store.port or 80))):
-            assert process.wait(120) == 0
-    with socket.create_server(("127.0.0.1", port + 1)):
-        pass  # the service of the pod can have it
+        faults.is_away = False
+        process.communicate(timeout=120)
+        assert process.returncode == 0
     assert (tmp_path / "fetched" / "bento.yaml").exists()
 
 
@@ -247,45 +220,26 @@ def test_the_wait_for_a_store_has_a_bound(
     in_a_pod: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{child.free_port()}")
-    monkeypatch.setattr(store_wait, "PATIENCE", timedelta(seconds=0.1))
-    monkeypatch.setattr(store_wait, "PAUSE_S", 0.1)
-    assert fetch.main(["0" * 64, str(tmp_path / "fetched"), "--wait-s", "1"]) == 1
+    monkeypatch.setattr(fetch, "PATIENCE", timedelta(seconds=0.1))
+    monkeypatch.setattr(fetch, "PAUSE_S", 0.1)
+    monkeypatch.setattr(fetch, "WAIT_S", 1.0)
+    assert fetch.main(["0" * 64, str(tmp_path / "fetched")]) == 1
     waiting, last = capsys.readouterr().err.splitlines()
     assert "Waiting for the store, 1 s at most." in waiting
     assert "cannot be read" in last and "Waiting" not in last and "The store is s3://" in last
 
 
-def _asked(port: int) -> tuple[int, dict[str, Any]]:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-
-@contextlib.contextmanager
-def forwarded(port: int, target: tuple[str, int]) -> Iterator[None]:
-    """Pass the bytes of every connection to a port on to another one: the store is back."""
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def accept(server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, far = server.accept()[0], socket.create_connection(target)
-                opened.extend((near, far))
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    opened: list[socket.socket] = []
-    with socket.create_server(("127.0.0.1", port)) as server:
-        thread = threading.Thread(target=accept, args=(server,), daemon=True)
-        thread.start()
-        yield
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join(30)
-    for one in opened:
-        one.close()
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("HTTP error: error sending request", True),
+        ("Server returned non-2xx status code: 503 Service Unavailable", True),
+        ("Server returned non-2xx status code: 403 Forbidden: <Code>SlowDown</Code>", False),
+        ("<Code>NoSuchBucket</Code>", False),
+        ("HTTP error: builder error", False),
+        ("Error performing PUT http://169.254.169.254/latest/api/token", False),
+    ],
+)
+def test_only_what_may_pass_is_waited_for(error: str, expected: bool) -> None:
+    assert objects.may_pass("s3://bucket/store", OSError(error)) is expected
+    assert not objects.may_pass("/a/folder", OSError(error))

@@ -1,8 +1,5 @@
 """The newest release answers; one that cannot be served is named, and the previous model stays live."""
 
-from __future__ import annotations
-
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.model import Model
 from platform_assets.serving.follow import follower as follow
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
-from platform_assets.store.ledgers import Ledgers
 from platform_assets.training.sealed import ModelProblem
 from tests.doubles import models
 
@@ -25,8 +21,8 @@ def release(app: Any, digest: str, document: dict[str, Any] | None = None, **cha
     return models.release(str(app.folder / "store"), digest, contract_sha256=contract, **changes)
 
 
-def damage(app: Any, sha256: str) -> None:
-    path = Path(app.folder / "store" / naming.blob_path(sha256))
+def damage(store: ArtifactStore, sha256: str) -> None:
+    path = Path(store.root, naming.blob_path(sha256))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
@@ -48,11 +44,10 @@ def test_another_contract_is_reported_and_not_loaded(app: Any) -> None:
     document = models.contract(task=models.binary(0.9))
     release(app, models.write_bundle(app.store, bias=1.0, document=document), document)
     assert not app.follower.look()
-    status, body = app.probe("/readyz")
-    state = json.loads(body)
+    status, state = app.ready()
     assert (status, state["digest"], state["latest_release"]) == (200, app.fallback_digest, 1)
     assert "roll out the Bento that was built for the release" in state["problem"]
-    assert "driftline_release_has_problem 1.0" in app.probe("/metrics")[1].decode()
+    assert "driftline_release_has_problem 1.0" in app.metrics()
 
 
 def test_a_bundle_with_another_contract_than_its_release_is_refused(app: Any) -> None:
@@ -67,12 +62,12 @@ def test_a_tampered_bundle_is_refused_and_loaded_when_repaired(app: Any, monkeyp
     app.follower.look()
     bad = models.write_bundle(app.store, bias=2.0)
     graph = app.store.bundle(bad).manifest["blobs"]["model.onnx"]["sha256"]
-    damage(app, graph)
+    damage(app.store, graph)
     release(app, bad)
     assert not app.follower.look()
     assert app.predict(models.row())[1]["digest"] == good
     assert f"release 2 is refused: blob {graph} was changed" in app.follower.problem
-    damage(app, graph)
+    damage(app.store, graph)
     assert not app.follower.look()
     monkeypatch.setattr(follow.time, "monotonic", lambda: float("inf"))
     assert app.follower.look()
@@ -83,10 +78,7 @@ def test_a_tampered_bundle_is_refused_and_loaded_when_repaired(app: Any, monkeyp
 def test_every_used_blob_is_verified_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     store = ArtifactStore(str(tmp_path))
     digest = models.write_bundle(store, golden=models.golden_of(models.contract(), 0.0))
-    path = tmp_path / naming.blob_path(store.bundle(digest).manifest["blobs"][name]["sha256"])
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    damage(store, store.bundle(digest).manifest["blobs"][name]["sha256"])
     with pytest.raises(ArtifactProblem, match="was changed"):
         Model.load(store, digest)
 
@@ -109,16 +101,10 @@ def test_an_invalid_graph_or_one_that_does_not_fit_the_contract_is_refused(tmp_p
         Model.load(store, models.write_bundle(store, graph=narrow))
 
 
-def test_a_model_without_valid_probabilities_is_refused_at_warm_up(tmp_path: Path) -> None:
-    store = ArtifactStore(str(tmp_path))
-    model = Model.load(store, models.write_bundle(store, graph=models.logistic(models.contract(), float("nan"))))
-    with pytest.raises(ModelProblem, match="expected float32"):
-        model.warm()
-
-
 @pytest.mark.parametrize(
     ("document", "graph", "message"),
     [
+        (models.contract(), models.logistic(models.contract(), float("nan")), "expected float32"),
         (models.image_contract(), models.softmax(models.image_contract(), float("nan")), "numbers between 0 and 1"),
         (
             models.regression_contract(),
@@ -159,21 +145,10 @@ def test_a_graph_with_an_image_input_is_not_run_without_an_image(tmp_path: Path)
         model.predict(np.zeros((1, 0), np.float32), np.zeros((1, 0), object))
 
 
-def test_without_a_store_the_fallback_answers_and_says_so(make: Callable[..., Any], tmp_path: Path) -> None:
-    app = make()
-    app.follower._root = str(tmp_path / "gone")
-    (tmp_path / "gone").write_text("not a folder")
-    app.follower.fall_back()
-    assert not app.follower.look()
-    assert app.follower.live.source == "fallback"
-    assert "cannot be read" in app.follower.problem
-
-
 def test_a_pinned_bundle_follows_no_releases(make: Callable[..., Any], tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
     pinned, other = models.write_bundle(store, bias=1.0), models.write_bundle(store, bias=2.0)
-    app = make(pinned=pinned)
-    app.follower.fall_back()
+    app = make(pinned=pinned, starts=True)
     assert app.follower.live is None
     release(app, other)
     assert app.follower.look()
@@ -181,12 +156,7 @@ def test_a_pinned_bundle_follows_no_releases(make: Callable[..., Any], tmp_path:
     assert (app.follower.live.model.digest, app.follower.live.source) == (pinned, "pinned")
 
 
-def test_a_record_written_by_other_code_is_reported(app: Any) -> None:
-    Ledgers(str(app.folder / "store"), models.PRODUCT).append(naming.RELEASES, {"outcome": "released"})
-    assert not app.follower.look()
-    assert "00000001.json is not a record of releases that this code reads" in app.follower.problem
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("root", "variables", "sentence"),
     [

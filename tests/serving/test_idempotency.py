@@ -1,7 +1,5 @@
 """A retry with its key gets the first answer; the key used for another request is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

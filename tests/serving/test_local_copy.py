@@ -1,8 +1,5 @@
 """Starting without the store serves the last good release, reports its age, and never serves a damaged one."""
 
-from __future__ import annotations
-
-import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,15 +18,13 @@ from tests.doubles import models
 
 @pytest.fixture
 def app(make: Callable[..., Any], tmp_path: Path) -> Any:
-    app = make(local_copy=LocalCopy(tmp_path / "kept"))
-    app.follower.fall_back()
+    app = make(local_copy=LocalCopy(tmp_path / "kept"), starts=True)
     release(app, 1.0)
     return app
 
 
 def release(app: Any, bias: float) -> str:
-    digest = models.write_bundle(app.store, bias=bias)
-    models.release(str(app.folder / "store"), digest)
+    digest = app.release(bias=bias)
     app.follower.look()
     assert (app.follower.live.model.digest, app.follower.problem) == (digest, None)
     return digest
@@ -43,8 +38,8 @@ def restart_without_the_store(app: Any, **changes: Any) -> dict[str, Any]:
         store.write_text("not a folder")
     app.follow(local_copy=LocalCopy(app.folder / "kept"), **changes).fall_back()
     app.follower.look()
-    status, body = app.probe("/readyz")
-    return {**json.loads(body), "status": status}
+    status, state = app.ready()
+    return {**state, "status": status}
 
 
 def test_a_restart_without_the_store_serves_the_last_release(app: Any) -> None:
@@ -76,7 +71,7 @@ def test_the_store_confirms_the_local_copy_without_another_load(app: Any) -> Non
     assert app.follower.live.source == "kept"
     assert app.follower.look()
     assert (app.follower.live.source, app.follower.live.model, app.follower.problem) == ("release", model, None)
-    assert json.loads(app.probe("/readyz")[1])["kept_age_s"] is None
+    assert app.ready()[1]["kept_age_s"] is None
 
 
 def test_only_the_newest_bundle_is_kept(app: Any) -> None:
@@ -129,8 +124,7 @@ def test_a_damaged_local_copy_is_named_and_replaced(app: Any, damage: Callable[[
 def test_a_setting_makes_the_service_not_ready_instead(app: Any) -> None:
     def with_setting() -> tuple[int, dict[str, Any]]:
         app.change(needs_store=True)
-        status, body = app.probe("/readyz")
-        return status, json.loads(body)
+        return app.ready()
 
     restart_without_the_store(app)
     status, state = with_setting()
@@ -156,7 +150,7 @@ def test_a_problem_ends_once_the_newest_release_is_live_however_long_copying_tak
     states: list[tuple[int | None, str | None]] = []
 
     def keep(*_: Any) -> None:
-        state = json.loads(app.probe("/readyz")[1])
+        state = app.ready()[1]
         states.append((state["release"], state["problem"]))
 
     store = app.folder / "store"
@@ -176,8 +170,7 @@ def test_a_full_disk_does_not_stop_a_release(app: Any, monkeypatch: pytest.Monke
             raise OSError(28, "No space left on device")
 
         patch.setattr(durable, "replace", full)
-        second = models.write_bundle(app.store, bias=2.0)
-        models.release(str(app.folder / "store"), second)
+        second = app.release(bias=2.0)
         assert app.follower.look()
         assert app.follower.live.model.digest == second
         assert "release 2 is served, but not copied to local disk for a start without the store" in app.follower.problem

@@ -1,7 +1,5 @@
 """A bundle answers logged requests in a process of its own before it is released."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +10,12 @@ import pytest
 from platform_assets.serving.follow.background import Overdue
 from platform_assets.serving.follow.candidate import Trial
 from platform_assets.serving.follow.logged_requests import Logged
-from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.training.sealed import ModelProblem, Sealed
+from platform_assets.training.sealed import ModelProblem
 from tests.doubles import models
+from tests.serving.conftest import sealed
 
 SECONDS = 60
 GIGABYTE = 2**30
-
-
-def sealed(folder: Path, graph: bytes | None = None, **bundle: Any) -> Sealed:
-    store = ArtifactStore(str(folder))
-    return Sealed.read(store, models.write_bundle(store, graph=graph, **bundle))
 
 
 def logged(count: int = 20, lists: list[list[int]] | None = None, limit_ms: float = 100.0, **row: Any) -> Logged:
@@ -80,6 +73,7 @@ def test_a_value_that_a_model_cannot_answer_is_named_with_its_row(
         Trial(SECONDS).ask(bundle, logged(**row))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("lists", [[], [list(range(10))]], ids=["rows of one turn", "a list"])
 def test_memory_for_several_rows_is_named_with_their_number(tmp_path: Path, lists: list[list[int]]) -> None:
     """A turn of a service's event loop has rows of several callers, so lists are not needed for it."""
@@ -89,6 +83,7 @@ def test_memory_for_several_rows_is_named_with_their_number(tmp_path: Path, list
         Trial(SECONDS, GIGABYTE).ask(bundle, logged(lists=lists))
 
 
+@pytest.mark.costly
 def test_slow_rows_are_refused_by_their_cpu_time(tmp_path: Path) -> None:
     bundle = sealed(tmp_path, models.slow(models.contract(), 300_000))
     Trial(SECONDS)(bundle)

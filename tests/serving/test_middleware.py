@@ -1,11 +1,9 @@
 """For any input, the answer is JSON, never a 5xx for a caller's mistake, and never a non-finite number."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math
-import random
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -73,20 +71,6 @@ def test_every_answer_is_in_the_log_with_its_features(app: Any) -> None:
     assert len(app.records()) == 3
 
 
-def test_features_stay_out_of_the_log_when_the_contract_says_so(make: Callable[..., Any]) -> None:
-    app = make(models.contract(logs_features=False))
-    app.follower.fall_back()
-    assert app.predict(models.row())[0] == 200
-    assert "features" not in app.records()[0]
-
-
-def test_a_prediction_that_cannot_be_logged_is_not_sent(app: Any, tmp_path: Any) -> None:
-    (tmp_path / "log").write_text("a file where the folder should be")
-    status, answer = app.predict(models.row())
-    assert status == 503
-    assert "could not be logged, so it is not returned" in answer["error"]
-
-
 def test_a_body_that_is_too_large_is_refused_by_its_length_alone(app: Any) -> None:
     status, headers, body = app.call("POST", "/predict", b"", content_length="10000000")
     assert (status, headers["connection"]) == (413, "close")
@@ -118,19 +102,6 @@ def test_a_body_that_does_not_arrive_times_out(app: Any, monkeypatch: pytest.Mon
     assert sent[0]["status"] == 408
 
 
-def test_a_caller_that_disconnects_gets_no_answer_and_no_record(app: Any) -> None:
-    async def disconnected() -> Any:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        raise AssertionError(message)
-
-    asyncio.run(
-        app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, disconnected, send)
-    )
-    assert app.records() == []
-
-
 def test_a_compressed_body_is_refused(app: Any) -> None:
     assert app.call("POST", "/predict", GOOD, content_encoding="gzip")[0] == 415
 
@@ -139,12 +110,6 @@ def test_a_compressed_body_is_refused(app: Any) -> None:
 def test_predict_accepts_only_post(app: Any, method: str) -> None:
     status, headers, _ = app.call(method, "/predict", GOOD)
     assert (status, headers["allow"]) == (405, "POST")
-
-
-@pytest.mark.parametrize("path", ["/readyz", "/openapi.json"])
-def test_pages_accept_only_get(app: Any, path: str) -> None:
-    assert app.call("GET", path)[0] == 200
-    assert app.call("POST", path)[0] == 405
 
 
 @pytest.mark.parametrize(
@@ -164,34 +129,19 @@ def test_other_paths_are_not_found(make: Callable[..., Any], path: str, monkeypa
 
 
 def test_nothing_is_ready_before_a_model_is_loaded(make: Callable[..., Any]) -> None:
+    """The public port says only that, because anybody may read it."""
     app = make()
     assert app.probe("/readyz")[0] == 503
+    assert app.call("GET", "/readyz")[0::2] == (503, b'{"is_ready":false}')
     assert app.probe("/healthz")[0] == 200
     assert app.predict(models.row()) == (
         503,
         {"error": "no model is loaded yet; /readyz on the port of probes says why.", "field": None},
     )
     app.follower.fall_back()
-    status, body = app.probe("/readyz")
-    assert (status, json.loads(body)["source"]) == (200, "fallback")
-
-
-def test_the_public_port_says_only_whether_the_service_is_ready(make: Callable[..., Any]) -> None:
-    app = make()
-    assert app.call("GET", "/readyz")[0::2] == (503, b'{"is_ready":false}')
-    app.follower.fall_back()
+    status, state = app.ready()
+    assert (status, state["source"]) == (200, "fallback")
     assert app.call("GET", "/readyz")[0::2] == (200, b'{"is_ready":true}')
-
-
-def test_metrics_count_requests_by_status(app: Any) -> None:
-    app.predict([models.row(), models.row()])
-    app.predict(b"[]")
-    text = app.probe("/metrics")[1].decode()
-    assert 'driftline_requests_total{release="none",status="200"} 1.0' in text
-    assert 'driftline_requests_total{release="none",status="422"} 1.0' in text
-    assert 'driftline_predictions_total{release="none"} 2.0' in text
-    assert 'driftline_request_seconds_count{release="none"} 2.0' in text
-    assert f'driftline_model_info{{digest="{app.fallback_digest}",source="fallback"}} 1.0' in text
 
 
 def test_the_openapi_document_is_a_function_of_the_contract(app: Any) -> None:
@@ -207,73 +157,22 @@ def test_the_openapi_document_is_a_function_of_the_contract(app: Any) -> None:
     assert row["required"] == ["entity", "service_time", "asked_at", "features"]
 
 
-def test_a_worker_starts_follows_and_stops(app: Any) -> None:
-    async def live() -> None:
-        await app.middleware.start()
-        assert app.follower.problem.startswith(f"tiny has no release in the store at {app.folder / 'store'}; ")
-        assert app.probe("/healthz")[0] == 200
-        await app.middleware.stop()
-
-    asyncio.run(live())
-
-
 def test_the_service_is_not_ready_while_no_prediction_can_be_logged(app: Any) -> None:
     (app.folder / "log").write_text("a file where the folder should be")
     assert app.probe("/readyz")[0] == 200
-    assert app.predict(models.row())[0] == 503
+    status, answer = app.predict(models.row())
+    assert (status, "could not be logged, so it is not returned" in answer["error"]) == (503, True)
     for _ in range(2):
-        status, body = app.probe("/readyz")
-        state = json.loads(body)
+        status, state = app.ready()
         assert (status, state["is_ready"], state["digest"]) == (503, False, app.fallback_digest)
         assert "cannot be written" in state["problem"]
-        assert "driftline_log_has_problem 1.0" in app.probe("/metrics")[1].decode()
+        assert "driftline_log_has_problem 1.0" in app.metrics()
         app.log.check()
     (app.folder / "log").unlink()
     app.log.check()
     assert app.probe("/readyz")[0] == 200
-    assert "driftline_log_has_problem 0.0" in app.probe("/metrics")[1].decode()
+    assert "driftline_log_has_problem 0.0" in app.metrics()
     assert app.predict(models.row())[0] == 200
-
-
-HOSTILE = [
-    b"",
-    b"\x00",
-    b"\xff\xfe",
-    b"[" * 50_000,
-    b"{" * 50_000,
-    b'{"a":' * 20_000,
-    b"[" + b"null," * 15_000 + b"null]",
-    b'"' + b"a" * 90_000 + b'"',
-    b"9" * 90_000,
-    b"-",
-    b"1e" + b"9" * 50_000,
-    GOOD.replace(b"12.5", b"NaN"),
-    GOOD.replace(b"12.5", b"-Infinity"),
-    GOOD.replace(b"12.5", b"1e309"),
-    GOOD.replace(b"12.5", b"12.5e"),
-    GOOD.replace(b"1013.0", b"1e39"),
-    GOOD.replace(b'"UA"', b'"\\ud800"'),
-    GOOD.replace(b'"UA"', b'"\\x"'),
-    GOOD.replace(b'"UA"', b'"' + b"\xed\xa0\x80" + b'"'),
-    GOOD.replace(b"180", b"1" * 5_000),
-    GOOD[:-1],
-    GOOD + GOOD,
-    GOOD.replace(b"{", b"{" + b" " * 60_000, 1) + b"x",
-    b'{"__proto__": {}, "constructor": 1}',
-    b'{"entity": {"$ne": null}}',
-    b"<xml/>",
-    b"entity=1&features=2",
-]
-
-
-@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_body_is_refused_with_a_message(app: Any, body: bytes) -> None:
-    status, answer = app.predict(body)
-    assert status == 422
-    assert set(answer) == {"error", "field"}
-    assert answer["error"].endswith(".")
-    assert len(answer["error"]) < 400
-    assert app.records() == []
 
 
 def test_unusual_but_valid_text_is_answered(app: Any) -> None:
@@ -304,17 +203,6 @@ def test_any_json_is_answered_or_refused(app: Any, document: Any, features: dict
     check(app, json.dumps(document).encode())
     check(app, json.dumps([models.row(features=features), document]).encode())
     check(app, json.dumps(models.row(features=features)).encode())
-
-
-@settings(max_examples=draws(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32), changes=st.integers(1, 6))
-def test_any_damaged_request_is_answered_or_refused(app: Any, seed: int, changes: int) -> None:
-    draw = random.Random(seed)
-    body = bytearray(GOOD)
-    for _ in range(changes):
-        path = draw.randrange(len(body))
-        body[path : path + draw.randrange(3)] = bytes(draw.choices(b'{}[]",:0eE+-.\\u\xff nNtf', k=draw.randrange(3)))
-    check(app, bytes(body))
 
 
 CONTENT_TYPES = {
@@ -349,7 +237,7 @@ def test_every_status_is_counted_on_every_path(app: Any) -> None:
     app.call("POST", "/readyz")
     for stranger in range(3):
         app.call("GET", f"/wp-login-{stranger}.php")
-    lines = app.probe("/metrics")[1].decode().splitlines()
+    lines = app.metrics().splitlines()
     lines = [line for line in lines if not line.endswith(" 0.0")]
     counted = {line.split("{")[1] for line in lines if line.startswith("driftline_http_requests_total{")}
     assert counted == {
@@ -381,7 +269,7 @@ def test_a_refused_request_is_timed_to_its_last_byte(app: Any) -> None:
         await app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive, send)
 
     asyncio.run(ask())
-    text = app.probe("/metrics")[1].decode()
+    text = app.metrics()
     assert 'driftline_request_seconds_bucket{le="0.02",release="none"} 0.0' in text
     assert 'driftline_request_seconds_count{release="none"} 1.0' in text
 
@@ -410,7 +298,7 @@ def test_an_internal_error_is_counted_as_the_servers_500(app: Any, monkeypatch: 
     monkeypatch.setattr(app.runtime.predictor, "steps", None)
     with pytest.raises(TypeError):
         app.predict(models.row())
-    assert 'driftline_requests_total{release="none",status="500"} 1.0' in app.probe("/metrics")[1].decode()
+    assert 'driftline_requests_total{release="none",status="500"} 1.0' in app.metrics()
 
 
 def test_a_caller_that_disconnects_is_counted_and_not_timed(app: Any) -> None:
@@ -420,7 +308,8 @@ def test_a_caller_that_disconnects_is_counted_and_not_timed(app: Any) -> None:
     asyncio.run(
         app.middleware({"type": "http", "method": "POST", "path": "/predict", "headers": []}, disconnected, None)
     )
-    text = app.probe("/metrics")[1].decode()
+    assert app.records() == []
+    text = app.metrics()
     assert 'driftline_http_requests_total{path="/predict",status="gone"} 1.0' in text
     assert 'driftline_request_seconds_count{release="none"} 0.0' in text
     assert "driftline_in_flight_requests" in text
@@ -442,23 +331,25 @@ def test_requests_in_flight_are_counted_until_their_last_byte(app: Any) -> None:
 
     asyncio.run(live())
     app.runtime.metrics.note_lag(0.0, 0)
-    assert "driftline_in_flight_requests 12.0" in app.probe("/metrics")[1].decode(), "a peak between two looks"
+    assert "driftline_in_flight_requests 12.0" in app.metrics(), "a peak between two looks"
 
 
 def test_only_bundles_that_are_served_are_shown(app: Any) -> None:
-    assert app.fallback_digest in app.probe("/metrics")[1].decode()
+    assert app.fallback_digest in app.metrics()
     other = models.write_bundle(app.fallback, bias=3.0, document=app.document)
     app.follower.live = app.follower._tried(app.fallback, other, None, "fallback")
-    text = app.probe("/metrics")[1].decode()
+    text = app.metrics()
     assert f'driftline_model_info{{digest="{other}",source="fallback"}} 1.0' in text
     assert app.fallback_digest not in text
     app.follower.live = None
-    assert "driftline_model_info{" not in app.probe("/metrics")[1].decode()
+    assert "driftline_model_info{" not in app.metrics()
 
 
-def test_a_missing_store_is_named_and_not_created(app: Any) -> None:
-    import shutil
-
+def test_an_empty_or_missing_store_is_named_and_not_created(app: Any) -> None:
+    assert not app.follower.look()
+    assert app.follower.problem == (
+        f"tiny has no release in the store at {app.folder / 'store'}; release a model, or check DRIFTLINE_ROOT."
+    )
     shutil.rmtree(app.folder / "store")
     assert not app.follower.look()
     assert app.follower.problem == (
@@ -466,3 +357,4 @@ def test_a_missing_store_is_named_and_not_created(app: Any) -> None:
         "check DRIFTLINE_ROOT, or create it."
     )
     assert not (app.folder / "store").exists()
+    assert app.follower.live.source == "fallback"

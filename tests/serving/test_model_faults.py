@@ -1,7 +1,5 @@
 """A process says what speaks against its model: invalid answers, and processes that died with it in hand."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging
@@ -24,11 +22,12 @@ from platform_assets.serving.follow.model_faults import ModelFaults
 from tests.doubles import models
 from tests.serving.conftest import App
 
+pytestmark = pytest.mark.slow
+
 
 def release(app: App, graph: bytes | None = None, bias: float = 0.0) -> str:
     """Release a model, which the app follows; return its digest."""
-    digest = models.write_bundle(app.store, bias=bias, graph=graph)
-    models.release(str(app.folder / "store"), digest)
+    digest = app.release(bias=bias, graph=graph)
     app.middleware._look()
     assert app.follower.live.model.digest == digest
     return digest
@@ -42,7 +41,7 @@ def problem_of(app: App) -> str | None:
 
 
 def metric(app: App, name: str) -> float:
-    lines = app.probe("/metrics")[1].decode().splitlines()
+    lines = app.metrics().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
@@ -139,6 +138,7 @@ def test_a_process_that_died_with_a_new_model_is_told_by_the_next_one(
     assert problem_of(app) is None, "another model is live"
 
 
+@pytest.mark.costly
 def test_deaths_in_a_row_are_counted(tmp_path: Path) -> None:
     for _ in range(3):
         dies(tmp_path)

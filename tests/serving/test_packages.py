@@ -1,7 +1,5 @@
 """A Bento names every package that its service imports: elsewhere nothing else is installed."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os
@@ -16,6 +14,8 @@ from packaging.requirements import Requirement
 
 from platform_assets.serving.run.build import PACKAGES
 
+pytestmark = pytest.mark.slow
+
 MODULE = "platform_assets.serving.run.service"
 IMPORTED = f"""\
 import importlib.metadata, json, sys
@@ -29,6 +29,7 @@ print(json.dumps(sorted({{owners[name][0] for name in names if name in owners}})
 """
 
 
+@pytest.mark.costly
 def test_every_package_that_the_service_imports_comes_with_the_packages_of_a_bento() -> None:
     ended = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
     imported = {_name(name) for name in json.loads(ended.stdout.splitlines()[-1])} - {"driftline"}
@@ -36,6 +37,7 @@ def test_every_package_that_the_service_imports_comes_with_the_packages_of_a_ben
     assert imported - _with_dependencies(PACKAGES) == set()
 
 
+@pytest.mark.costly
 def test_bentos_supervisor_imports_no_arrays() -> None:
     code = f"import sys, {MODULE}; print(*sorted({{'numpy', 'prometheus_client', 'obstore'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

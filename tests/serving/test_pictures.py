@@ -1,25 +1,29 @@
 """A picture is the same in every form; an invalid one is a 422 with its field and a message, and costs nothing."""
 
-from __future__ import annotations
-
 import gc
 import json
 import random
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
 
 from platform_assets.data import images
 from platform_assets.serving.answer import pictures
+from platform_assets.serving.answer.requests import Refused
 from tests.doubles import models
 from tests.serving.picture_files import (
     BAD_FILES,
     GREY,
     HEIGHT,
     JPEG,
+    MOTION,
     PNG,
     WIDTH,
     after_start,
@@ -32,13 +36,12 @@ from tests.serving.picture_files import (
     text_of,
     with_chunks,
 )
+from tests.volume import draws
 
 
 @pytest.fixture
 def app(make: Callable[..., Any]) -> Any:
-    app = make(models.image_contract())
-    app.follower.fall_back()
-    return app
+    return make(models.image_contract(), starts=True)
 
 
 def probabilities(answered: tuple[int, Any]) -> list[float]:
@@ -112,7 +115,7 @@ def test_metadata_of_a_jpeg_file_is_skipped(app: Any) -> None:
         after_start(segment(0xE1, b"Exif\0\0" + bytes(30_000)), segment(0xFE, b"a comment")),
         after_start(*[segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(900))] * 40),
         after_start(*[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 2_000)] * 2),
-        after_start(b"\xff" * 1_000),
+        after_start(b"\xff" * 100),
         JPEG + bytes(60_000),
     ):
         assert probabilities(app.predict_file(data, "image/jpeg")) == expected
@@ -132,9 +135,76 @@ def test_the_largest_valid_files_are_accepted() -> None:
         assert pictures.of_file(data, (100, 80), "photo") == grey
 
 
+SEEDS = {
+    "PNG": PNG,
+    "JPEG": JPEG,
+    "motion": MOTION,
+    "palette": file_of(GREY.convert("P"), transparency=bytes(range(20))),
+    "progressive": file_of(form="JPEG", progressive=True),
+    "CMYK": file_of(GREY.convert("CMYK"), "JPEG"),
+    "profile": with_chunks(text_bomb(b"iCCP")),
+    "GIF": file_of(form="GIF"),
+    "TIFF": file_of(form="TIFF"),
+    "EXIF": after_start(segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08" + bytes(range(60)))),
+}
+PART = st.binary(min_size=1, max_size=4)
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "put", "cut", "twice"]), st.integers(0, 2_000), st.binary(min_size=1, max_size=4)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=draws(1_000), deadline=None)
+@given(st.sampled_from([*SEEDS]), CHANGES, st.booleans(), st.tuples(st.integers(0, 70_000), st.integers(0, 70_000)))
+def test_any_damaged_file_is_read_or_refused_and_no_other_size_is_decoded(
+    name: str, changes: list[tuple[str, int, bytes]], is_summed: bool, size: tuple[int, int]
+) -> None:
+    data = bytearray(SEEDS[name])
+    for change, place, part in changes:
+        place %= len(data)
+        if change == "flip":
+            data[place] ^= part[0]
+        elif change == "put":
+            data[place : place + len(part)] = part
+        elif change == "twice":
+            data[place:place] = data[place : place + 16 * len(part)]
+        else:
+            data = data[: place + 1]
+    if changes[0][1] == 0 and data.startswith(PNG[:8]):
+        data[16:24] = struct.pack(">II", *size)
+    if is_summed and data.startswith(PNG[:8]):  # or a damaged part of PNG goes no further than its checksum
+        at = 8
+        while at + 12 <= len(data):
+            end = at + 8 + int.from_bytes(data[at : at + 4])
+            data[end : end + 4] = struct.pack(">I", zlib.crc32(data[at + 4 : end]))
+            at = end + 4
+    decoded = []
+    prepare = ImageFile.ImageFile.load_prepare
+
+    def load_prepare(image: ImageFile.ImageFile) -> None:
+        decoded.append(image.size)
+        prepare(image)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load_prepare", load_prepare)
+        try:
+            result: bytes | Refused = pictures.of_file(data, models.SHAPE, "photo")
+        except Refused as refused:
+            result = refused
+    if isinstance(result, Refused):
+        assert (result.status, result.field) == (422, "photo")
+        assert result.sentence.endswith(".")
+        assert len(result.sentence) < 300
+    else:
+        assert len(result) == HEIGHT * WIDTH
+    assert set(decoded) <= {(WIDTH, HEIGHT)}
+
+
 def test_an_image_among_other_fields_keeps_its_position(make: Callable[..., Any]) -> None:
-    app = make(models.image_contract(models.MIXED_FIELDS, logs_features=False))
-    app.follower.fall_back()
+    app = make(models.image_contract(models.MIXED_FIELDS, logs_features=False), starts=True)
     for carrier in ("UA", None):
         features = {"photo": text_of(PNG), "weight": 1.5, "carrier": carrier}
         answered = probabilities(app.predict({**models.image_row(), "features": features}))
@@ -146,8 +216,7 @@ def test_an_image_among_other_fields_keeps_its_position(make: Callable[..., Any]
 
 
 def test_a_contract_without_an_image_refuses_files(make: Callable[..., Any]) -> None:
-    app = make()
-    app.follower.fall_back()
+    app = make(starts=True)
     status, answer = app.predict_file(PNG)
     assert status == 415
     assert "a request to tiny has no image; expected JSON" in answer["error"]

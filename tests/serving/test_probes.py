@@ -1,19 +1,18 @@
 """Probes and metrics have a port of their own."""
 
-from __future__ import annotations
-
 import asyncio
 import http.client
 import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
-from platform_assets.serving.run import probes
+from platform_assets.serving.run import listening as ports
+from platform_assets.serving.run import protocol
 from platform_assets.serving.run.probes import Page, Probes
 
 PAGES = {"/healthz": lambda: Page(200, b'{"is_alive":true}', b"application/json")}
@@ -45,48 +44,19 @@ def test_pages_are_served_by_get_and_head(port: int) -> None:
     assert ask(port, "GET", "/healthz") == (200, b'{"is_alive":true}')
     assert ask(port, "GET", "/healthz?verbose") == (200, b'{"is_alive":true}')
     assert ask(port, "HEAD", "/healthz") == (200, b"")
-    assert ask(port, "POST", "/healthz")[0] == 501
-    assert ask(port, "GET", "/predict") == (404, b"the paths are /healthz.\n")
+    assert ask(port, "POST", "/healthz")[0] == 405
+    assert ask(port, "GET", "/predict")[0] == 404
 
 
-def test_heads_that_trickle_or_are_long_leave_room_for_the_kubelet(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes._Handler, "timeout", 0.5)
-    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(probes.AT_ONCE)]
-    until = time.monotonic() + 10
-    while held and time.monotonic() < until:
-        held = [connection for connection in held if not _is_closed(connection, b"G")]
-        time.sleep(0.05)
-    assert held == []
+def test_heads_that_are_slow_or_long_are_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0.3)
+    with ExitStack() as opened:
+        held = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(48)]
+        assert ask(port, "GET", "/healthz")[0] == 200, "they take no place from the kubelet"
+        assert [connection.recv(1) for connection in held] == [b""] * 48
     with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
-        until = time.monotonic() + 10
-        while not _is_closed(connection, b"x: " + b"y" * 10_000 + b"\r\n"):
-            assert time.monotonic() < until
-    assert ask(port, "GET", "/healthz")[0] == 200
-
-
-def _is_closed(connection: socket.socket, part: bytes) -> bool:
-    connection.setblocking(False)
-    try:
-        connection.send(part)
-        is_closed = connection.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        is_closed = True
-    if is_closed:
-        connection.close()
-    return is_closed
-
-
-def test_idle_connections_take_only_their_share(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes._Handler, "timeout", 0.5)
-    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * probes.AT_ONCE)]
-    closed = [connection.recv(1) for connection in idle]
-    assert closed == [b""] * len(idle), "those beyond the limit at once, the others when their time is over"
-    assert ask(port, "GET", "/healthz")[0] == 200
-    for connection in idle:
-        connection.close()
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 2 * protocol.HEAD_BYTES_MAX)
+        assert connection.recv(16).split()[1] == b"431"
 
 
 def test_a_blocked_loop_delays_no_probe(app: Any, listening: socket.socket) -> None:
@@ -124,3 +94,9 @@ def test_a_service_that_ends_is_not_ready(app: Any) -> None:
     assert "the service was asked to end" in json.loads(body)["problem"]
     assert app.probe("/healthz")[0] == 200
     assert app.predict({"not": "a row"})[0] == 422, "it still answers"
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+def test_a_port_that_does_not_exist_is_named(port: int) -> None:
+    with pytest.raises(ports.PortProblem, match=rf"port {port} of 127\.0\.0\.1 cannot be used: .*0-65535"):
+        ports.bound("127.0.0.1", port)

@@ -1,7 +1,5 @@
 """A direct path's application is called without the layers around it, and its answer is one write."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
@@ -48,7 +46,7 @@ class Transport(asyncio.Transport):
 
 
 async def answered(scope: Any, receive: Any, send: Any) -> None:
-    while (await receive())["more_body"]:
+    while (await receive()).get("more_body"):
         pass
     await send(HEAD)
     await send(BODY)
@@ -69,9 +67,10 @@ def send_parts(direct: Application, *parts: bytes) -> tuple[Transport, list[Any]
         protocol, transport = Protocol(config, ServerState(), {}, asyncio.get_running_loop()), Transport()
         protocol.connection_made(transport)
         for part in parts:
-            protocol.data_received(part)
+            if part:
+                protocol.data_received(part)
             await asyncio.sleep(0.01)
-        while protocol.tasks:
+        while protocol.tasks and not transport.is_closed:
             await asyncio.sleep(0)
         protocol.connection_lost(None)
         return transport
@@ -189,6 +188,31 @@ def test_a_head_that_is_too_long_is_refused_and_counted_once(head: bytes, monkey
     (written,) = transport.written
     assert written.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n") and b"connection: close" in written
     assert (len(counted), around) == (1, [])
+
+
+@pytest.mark.parametrize("frame", [b"0\r\nx: ", b"1;x="], ids=["trailer", "extension of a chunk"])
+def test_what_frames_a_body_has_the_same_limit(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[None] = []
+    monkeypatch.setattr(Protocol, "on_bad_request", staticmethod(lambda: counted.append(None)))
+    chunked = request().replace(b"Content-Length: 2", b"Transfer-Encoding: chunked") + b"2\r\n{}\r\n"
+    transport, _ = send_parts(answered, chunked + frame, b"x" * (protocol.HEAD_BYTES_MAX + 1), request())
+    assert (transport.is_closed, transport.written, len(counted)) == (True, [], 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [(b"", b""), (b"\r\n", b"HTTP/1.1 408 "), (b"P", b"HTTP/1.1 408 "), (request()[:-2] + b"x: ", b"HTTP/1.1 408 ")],
+    ids=["nothing", "an empty line", "a letter", "a header that goes on"],
+)
+def test_a_head_that_does_not_end_in_time_ends_its_connection(
+    first: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("HEAD_S", 0.05), ("LOOK_S", 0.01), ("LINGER_S", 0.0)):
+        monkeypatch.setattr(protocol, name, seconds)
+    trickled = [b"a" if first.startswith(b"POST") else b""] * 30
+    transport, around = send_parts(answered, first, *trickled)
+    assert transport.is_closed and around == []
+    assert b"".join(transport.written).startswith(status) and bool(transport.written) == bool(status)
 
 
 def test_a_long_body_and_a_long_head_within_the_limit_are_taken() -> None:

@@ -1,7 +1,5 @@
 """Requests, latency, refusals and predictions are counted by release; a swap has one line, and is counted."""
 
-from __future__ import annotations
-
 import logging
 import re
 from typing import Any
@@ -23,22 +21,21 @@ NAMES = {
 def by_release(app: Any, name: str) -> dict[str, float]:
     """Return the sums of a metric by release."""
     sums: dict[str, float] = {}
-    for found, release, value in LABEL.findall(app.probe("/metrics")[1].decode()):
+    for found, release, value in LABEL.findall(app.metrics()):
         if found == name:
             sums[release] = sums.get(release, 0.0) + float(value)
     return sums
 
 
 def release(app: Any, bias: float) -> str:
-    digest = models.write_bundle(app.store, bias=bias)
-    models.release(str(app.folder / "store"), digest)
+    digest = app.release(bias=bias)
     app.follower.look()
     app.middleware.health.note()
     return digest
 
 
 def test_counters_are_at_zero_from_the_start(app: Any) -> None:
-    text = app.probe("/metrics")[1].decode()
+    text = app.metrics()
     for line in (
         "driftline_model_swaps_total 0.0",
         "driftline_process_deaths_total 0.0",
@@ -75,7 +72,7 @@ def test_series_of_old_releases_are_removed(app: Any) -> None:
         first = first or app.follower.live
         app.predict(models.row())
     kept = {str(number) for number in range(2 * RELEASES_MAX + 1, 3 * RELEASES_MAX + 1)}
-    found = LABEL.findall(app.probe("/metrics")[1].decode())
+    found = LABEL.findall(app.metrics())
     assert {name for name, _, _ in found if not name.endswith("_created")} == NAMES
     assert {label for _, label, _ in found} == {"none", *kept}
     # A slow request of the first release ends only now.
@@ -99,7 +96,7 @@ def test_a_swap_is_one_line_and_counted(app: Any, caplog: pytest.LogCaptureFixtu
     assert len(lines) == len(patterns), lines
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
-    assert "driftline_model_swaps_total 2.0" in app.probe("/metrics")[1].decode()
+    assert "driftline_model_swaps_total 2.0" in app.metrics()
 
 
 def test_a_peak_stays_visible_for_whoever_scrapes_once_a_minute(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """`X-Request-ID` and `traceparent` come back and are logged; absent and malformed ones are replaced."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """The service accepts what its OpenAPI document allows, and nothing else: requests that Schemathesis draws."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -30,11 +28,11 @@ def answer(app: Any, request: Request) -> tuple[int, Any]:
     return status, json.loads(body)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "forbidden"])
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_the_document_and_the_service_agree(make: Callable[..., Any], name: str, allowed: bool) -> None:
-    app = make(CONTRACTS[name])
-    app.follower.fall_back()
+    app = make(CONTRACTS[name], starts=True)
     document, counts = Document(app.contract), Counter[tuple[bool, int]]()
     sound = EXTRA_REQUESTS.get(name, []) if allowed else []
     for request in [*sound, *draw(app.contract, COUNT, allowed=allowed)]:

@@ -1,17 +1,14 @@
 """The log of a process reaches the store: by size, by time, at the end, and after the process was killed."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,6 @@ import pytest
 
 from platform_assets.base.settings import REPOSITORY
 from platform_assets.serving.answer import slices_of_work
-from platform_assets.serving.answer.middleware import PredictionMiddleware
 from platform_assets.serving.log import outbox, sender, shipping
 from platform_assets.serving.log.disk_room import DiskRoom
 from platform_assets.serving.log.prediction_log import LogProblem, PredictionLog
@@ -30,6 +26,8 @@ from platform_assets.store import objects
 from tests.doubles import models, received
 from tests.volume import WHOLE
 
+pytestmark = pytest.mark.slow
+
 PRODUCT = "tiny"
 LONG_S = 3600.0
 
@@ -37,9 +35,10 @@ LONG_S = 3600.0
 class Process:
     """A process's log and shipper; `start` makes another one in the same folder."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path | str) -> None:
         self.folder, self.root = folder, str(root)
-        root.mkdir(exist_ok=True)
+        if isinstance(root, Path):
+            root.mkdir(exist_ok=True)
         self.now = datetime(2026, 11, 27, tzinfo=UTC)
         self.start()
 
@@ -51,7 +50,7 @@ class Process:
             "bytes_max": 40,
             "heartbeat_s": LONG_S,
             "clock_limit_s": 30.0,
-            "goodbye_s": 0.1,
+            "goodbye_s": LONG_S,
             **changes,
         }
         self.log = PredictionLog(self.folder, file_bytes_max, server)
@@ -116,10 +115,6 @@ def process(tmp_path: Path) -> Process:
 
 def _away(*_: object) -> None:
     raise StoreAway("it is away")
-
-
-async def _not_found(*_: object) -> None:
-    raise AssertionError("every path of these tests is the service's own")
 
 
 def line(number: int) -> bytes:
@@ -250,8 +245,7 @@ def test_full_files_are_removed_when_all_of_them_is_in_the_store(process: Proces
 
 
 def test_what_a_killed_process_left_is_shipped_with_its_goodbye(process: Process) -> None:
-    process.start(file_bytes_max=60)
-    process.shipper.look()
+    process.start(file_bytes_max=60).look()
     for number in range(5):
         process.log.append(line(number))
     path = process.log.streams[-1].path
@@ -268,8 +262,7 @@ def test_what_a_killed_process_left_is_shipped_with_its_goodbye(process: Process
 
 def test_a_process_next_to_a_killed_one_ships_what_it_left_at_its_next_look(process: Process) -> None:
     """The bound on the age of an answer holds for it too, however long its successor takes to start."""
-    process.start(every_s=LONG_S)
-    process.shipper.look()
+    process.start(every_s=LONG_S).look()
     process.log.append(line(0))
     killed, sibling = process.shipper, process.start()
     sibling.look()
@@ -280,8 +273,7 @@ def test_a_process_next_to_a_killed_one_ships_what_it_left_at_its_next_look(proc
 
 
 def test_the_rest_of_a_living_process_is_left_alone(process: Process) -> None:
-    process.start(every_s=LONG_S)
-    process.shipper.look()
+    process.start(every_s=LONG_S).look()
     process.log.append(line(0))
     living, log = process.shipper, process.log
     other = process.start()
@@ -433,15 +425,9 @@ def test_two_processes_with_one_name_are_named_and_both_arrive(
     assert len({segment.header.stream for segment in process.segments() if segment.body}) == 2
 
 
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"x" * path.stat().st_size)
-
-
-@pytest.mark.parametrize("damage", [remove, overwrite])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b"x" * path.stat().st_size)], ids=["removed", "overwritten"]
+)
 def test_a_file_damaged_before_it_was_shipped_is_named(process: Process, damage: Callable[[Path], None]) -> None:
     process.log.append(line(0))
     damage(process.log.streams[0].path)
@@ -464,8 +450,7 @@ def test_a_folder_that_cannot_be_written_is_named(process: Process) -> None:
 
 def test_a_full_disk_does_not_stop_shipping(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise nothing would ever make room again."""
-    process.start(file_bytes_max=20)
-    process.shipper.look()
+    process.start(file_bytes_max=20).look()
     for number in range(3):
         process.log.append(line(number))
 
@@ -482,7 +467,7 @@ def test_a_full_disk_does_not_stop_shipping(process: Process, monkeypatch: pytes
 def test_a_goodbye_that_takes_too_long_is_left_to_the_next_process(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process.start(every_s=LONG_S).look()
+    process.start(every_s=LONG_S, goodbye_s=0.1).look()
     process.log.append(line(0))
     process.log.close()
     goes_on = threading.Event()
@@ -498,7 +483,7 @@ def test_a_goodbye_that_takes_too_long_is_left_to_the_next_process(
 
 def test_a_goodbye_is_repeated_while_the_store_is_away(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that ends while the store is away has its volume no longer than its grace period."""
-    process.start(every_s=LONG_S, goodbye_s=LONG_S).look()
+    process.start(every_s=LONG_S).look()
     process.log.append(line(0))
     process.log.close()
     send, attempts = Sender.send, iter((StoreAway("it is away"), NameTaken("its name is taken"), None, None))
@@ -518,11 +503,10 @@ def test_a_goodbye_is_repeated_while_the_store_is_away(process: Process, monkeyp
 
 def test_a_goodbye_takes_what_others_left_with_it(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that was started again may end before the store was there for what the one before it left."""
-    process.start(every_s=LONG_S)
-    process.shipper.look()
+    process.start(every_s=LONG_S).look()
     process.log.append(line(0))
     process.die()
-    process.start(every_s=LONG_S, goodbye_s=LONG_S)
+    process.start(every_s=LONG_S)
     with monkeypatch.context() as patch:
         patch.setattr(Sender, "send", _away)
         process.shipper.look()
@@ -538,8 +522,7 @@ def test_a_goodbye_takes_what_others_left_with_it(process: Process, monkeypatch:
 
 
 def test_an_answer_under_way_is_not_covered(make: Any) -> None:
-    app = make(models.contract(max_rows=40))
-    app.follower.fall_back()
+    app = make(models.contract(max_rows=40), starts=True)
     predictor, body = app.runtime.predictor, json.dumps([models.row(str(number)) for number in range(40)]).encode()
     before = datetime.now(UTC)
     steps = predictor.steps(app.follower.live, body, 0.0)
@@ -600,14 +583,14 @@ def test_a_process_that_writes_fast_is_not_ready_and_then_refuses_before_the_vol
     assert room.problem is None
 
 
+@pytest.mark.costly
 def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room(app: Any, tmp_path: Path) -> None:
     process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
     app.log = process.log
     app.follow().fall_back()
     room = DiskRoom(tmp_path / "shipped", 300_000, 0.8)
     process.log.reserve, process.shipper.room = room.reserve, room
-    app.runtime = replace(app.runtime, shipper=process.shipper)
-    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+    app.change(shipper=process.shipper)
     answered, unready_at = 0, None
     while answered < 2000:
         status, body = app.predict([models.row() for _ in range(10)])
@@ -630,8 +613,7 @@ def test_callers_on_open_connections_get_503_by_name_from_a_replica_without_room
 def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> None:
     process = Process(tmp_path / "shipped" / PRODUCT, tmp_path / "elsewhere")
     process.shipper.room = room = DiskRoom(tmp_path / "shipped", 1_000_000, 0.8)
-    app.runtime = replace(app.runtime, shipper=process.shipper)
-    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+    app.change(shipper=process.shipper)
     process.log.append(line(0))
 
     def ready() -> tuple[int, str | None]:
@@ -639,7 +621,7 @@ def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> 
         return status, json.loads(body)["problem"]
 
     assert ready()[0] == 200
-    text = app.probe("/metrics")[1].decode()
+    text = app.metrics()
     assert "driftline_log_unshipped_bytes 28.0" in text
     assert "driftline_shipping_has_problem 0.0" in text
     filler = tmp_path / "shipped" / "filler"
@@ -651,10 +633,10 @@ def test_a_service_that_ships_says_so_in_its_pages(app: Any, tmp_path: Path) -> 
     app.middleware._check_disk()
     process.shipper._state("answers are not shipped: the store is away.")
     assert ready() == (200, "answers are not shipped: the store is away."), "callers get answers all the same"
-    assert "driftline_shipping_has_problem 1.0" in app.probe("/metrics")[1].decode()
+    assert "driftline_shipping_has_problem 1.0" in app.metrics()
     process.shipper.look()
     assert ready()[0] == 200
-    text = app.probe("/metrics")[1].decode()
+    text = app.metrics()
     assert "driftline_log_unshipped_bytes 0.0" in text
     assert 'driftline_shipping_requests_total{operation="put"} 3.0' in text
 
@@ -664,13 +646,11 @@ def test_a_worker_ships_and_says_goodbye(app: Any, tmp_path: Path) -> None:
     process.start(every_s=LONG_S, bytes_max=100_000)  # nothing is due while it lives
     app.log = process.log
     app.follow().fall_back()
-    app.runtime = replace(app.runtime, shipper=process.shipper)
-    app.middleware = PredictionMiddleware(_not_found, make=lambda: app.runtime)
+    app.change(shipper=process.shipper)
 
     async def live() -> None:
         await app.middleware.start()
-        status, _, _ = await app._call("POST", "/predict", [json.dumps(models.row()).encode()], {})
-        assert status == 200
+        assert (await app.post(models.row()))[0] == 200
         await app.middleware.stop()
 
     asyncio.run(live())
@@ -684,42 +664,6 @@ def test_without_a_limit_the_room_is_that_of_the_file_system(tmp_path: Path) -> 
     room.check()
     disk = os.statvfs(tmp_path)
     assert f"of at most {disk.f_blocks * disk.f_frsize} bytes" in str(room.problem)
-
-
-WORKER = """
-import sys, time
-from pathlib import Path
-from tests.serving.test_shipping import Process, line
-
-process = Process(Path(sys.argv[1]), Path(sys.argv[2]))
-process.shipper.look()
-for number in range(int(sys.argv[3]), int(sys.argv[3]) + 1000):
-    process.log.append(line(number))
-    print(number, flush=True)
-    process.shipper.look()
-"""
-
-
-def test_nothing_acknowledged_is_lost_when_processes_are_killed_one_after_the_other(tmp_path: Path) -> None:
-    """Each process ships what the one before it left; the last one is not killed."""
-    acknowledged: list[bytes] = []
-    folder, root = tmp_path / "log" / PRODUCT, tmp_path / "store"
-    for start in (0, 1000, 2000):
-        command = [sys.executable, "-c", WORKER, str(folder), str(root), str(start)]
-        child = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        printed = [child.stdout.readline() for _ in range(start // 100 + 7)]
-        child.send_signal(signal.SIGKILL)
-        printed += child.communicate()[0].splitlines(keepends=True)
-        acknowledged += [line(int(number)) for number in printed if number.endswith(b"\n")]
-    last = Process(folder, root)
-    last.start(goodbye_s=LONG_S).look()
-    last.log.close()
-    last.shipper.close()
-    assert set(last.lines()) >= set(acknowledged)
-    assert len(last.lines()) - len(acknowledged) <= 3, "at most the line that each one had written and not printed"
-    assert last.files() == []
-    assert last.kinds().count("goodbye") == last.kinds().count("hello") == 4
 
 
 STEPS = """
@@ -752,7 +696,7 @@ def work(folder, killed_at, numbers):
         return os.waitpid(pid, 0)[1]
     left = killed_at
     process = Process(folder / "log" / "tiny", folder / "store")
-    process.start(file_bytes_max=60, goodbye_s=LONG_S)
+    process.start(file_bytes_max=60)
     acknowledged = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     process.shipper.look()
     for number in numbers:
@@ -784,6 +728,7 @@ STRIDE = 3 if WHOLE else 12
 """With 1 every step is a point: 247 of them, 31 s of CPU."""
 
 
+@pytest.mark.costly
 def test_a_process_may_be_killed_at_any_step_and_its_successor_too(tmp_path: Path) -> None:
     """Before and after every step that changes the folder or the store; callers have what `acknowledged` has."""
     command = [sys.executable, "-c", STEPS, str(tmp_path), str(STRIDE)]

@@ -1,54 +1,22 @@
 """The log reaches a real S3 server, also one that breaks, delays and repeats, or that refuses what segments need."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from platform_assets.serving.log.disk_room import DiskRoom
-from platform_assets.serving.log.prediction_log import PredictionLog
-from platform_assets.serving.log.sender import Sender
-from platform_assets.serving.log.shipping import Shipper, Terms
 from tests.doubles import received
 from tests.doubles import s3_server as s3
 from tests.doubles.faulty_s3 import Faults, in_front_of
 from tests.doubles.s3_server import S3Server
-from tests.serving.test_shipping import PRODUCT, line
+from tests.serving.test_shipping import PRODUCT, Process, line
+
+pytestmark = pytest.mark.slow
 
 BUCKET = "driftline-shipping"
-
-
-class Process:
-    """A process's log in a folder, shipped to a bucket behind the proxy."""
-
-    def __init__(self, folder: Path, root: str, **changes: Any) -> None:
-        terms = {
-            "every_s": 0.0,
-            "bytes_max": 1000,
-            "heartbeat_s": 3600.0,
-            "clock_limit_s": 30.0,
-            "goodbye_s": 8.0,
-            **changes,
-        }
-        self.root = root
-        self.log = PredictionLog(folder)
-        self.shipper = Shipper(
-            self.log,
-            Sender(root, PRODUCT, 60.0),
-            DiskRoom(folder, None, 0.8),
-            Terms(**terms),
-            answered_before=lambda: datetime.now(UTC),
-            release=lambda: None,
-        )
-
-    def lines(self) -> list[bytes]:
-        return received.lines(self.root, PRODUCT)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +36,7 @@ def faults(proxy: Faults) -> Faults:
 def process(s3_server: S3Server, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     for name, value in s3_server.environment(faults.endpoint).items():
         monkeypatch.setenv(name, value)
-    return Process(tmp_path / "log", f"s3://{BUCKET}/{uuid.uuid4().hex}")
+    return Process(tmp_path / "log" / PRODUCT, f"s3://{BUCKET}/{uuid.uuid4().hex}")
 
 
 @pytest.mark.parametrize(
@@ -98,25 +66,6 @@ def test_a_store_that_breaks_delays_and_repeats_receives_every_line_once(
     assert process.shipper.problem is None
     assert len(faults.met) >= 5
     assert process.lines() == [line(number) for number in range(5)]
-
-
-def test_a_store_that_is_away_is_named_and_receives_everything_when_it_is_back(
-    process: Process, faults: Faults
-) -> None:
-    process.shipper.look()
-    faults.is_away = True
-    for number in range(100):
-        process.log.append(line(number))
-    process.shipper.look()
-    assert f"answers are not shipped: {process.root} cannot be used: " in str(process.shipper.problem)
-    waited_s = process.shipper.figures.unshipped_s
-    assert waited_s > 0
-    time.sleep(0.2)
-    assert process.shipper.figures.unshipped_s >= waited_s + 0.2
-    faults.is_away = False
-    process.shipper.look()
-    assert process.shipper.problem is None
-    assert process.lines() == [line(number) for number in range(100)]
 
 
 def test_a_store_that_refuses_create_only_is_named(process: Process, faults: Faults) -> None:
@@ -176,10 +125,8 @@ def test_a_clock_that_differs_from_the_stores_is_measured_and_named(
         assert problem is None
 
 
-def test_a_clock_that_starts_to_differ_is_noticed_by_a_heartbeat(
-    s3_server: S3Server, faults: Faults, process: Process, tmp_path: Path
-) -> None:
-    process = Process(tmp_path / "log", process.root, heartbeat_s=0.1)
+def test_a_clock_that_starts_to_differ_is_noticed_by_a_heartbeat(faults: Faults, process: Process) -> None:
+    process.start(heartbeat_s=0.1)
     process.shipper.look()
     assert process.shipper.problem is None
     faults.clock_shift_s = 600.0

@@ -1,7 +1,5 @@
 """A long list is processed in slices: other requests run in between, and all rows or none are answered."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable
@@ -40,20 +38,11 @@ def test_quotes_are_counted_as_by_a_walk(body: bytes) -> None:
 
 @pytest.fixture
 def app(make: Callable[..., Any]) -> Any:
-    app = make(models.contract(**LARGE))
-    app.follower.fall_back()
-    return app
+    return make(models.contract(**LARGE), starts=True)
 
 
 def rows(count: int = ROWS, **changes: Any) -> list[dict[str, Any]]:
     return [models.row(f"entity {number}", **changes) for number in range(count)]
-
-
-@pytest.mark.parametrize("text", ["é", 'a "quoted" \\ one', "\\", "\u2028", "💥", "\u0000", '\\"'])
-def test_escapes_are_accepted(app: Any, text: str) -> None:
-    body = json.dumps([models.row(text, {"carrier": text}, idempotency_key=f"{text}{n}") for n in range(20)]).encode()
-    assert b"\\" in body
-    assert app.predict(body)[0] == 200
 
 
 class RowCounter:
@@ -124,8 +113,7 @@ def test_no_slice_processes_more_rows_than_allowed(app: Any, monkeypatch: pytest
 
 
 def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make(models.image_contract(**LARGE))
-    app.follower.fall_back()
+    app = make(models.image_contract(**LARGE), starts=True)
     photos = [text_of(PNG), text_of(JPEG), models.rows_of()]
     body = json.dumps([models.image_row(photos[n % 3], entity=str(n)) for n in range(ROWS)]).encode()
     counter = RowCounter(monkeypatch)
@@ -133,14 +121,6 @@ def test_pictures_take_smaller_slices(make: Callable[..., Any], monkeypatch: pyt
     assert (status, answered) == (200, ROWS)
     assert max(counter.most.values()) <= slices_of_work.IMAGES_AT_ONCE
     assert count >= ROWS // slices_of_work.IMAGES_AT_ONCE
-
-
-def test_one_row_is_one_slice(app: Any) -> None:
-    steps = app.runtime.predictor.steps(app.follower.live, json.dumps(models.row()).encode(), perf_counter())
-    app.runtime.predictor.finish([next(steps)])
-    with pytest.raises(StopIteration) as end:
-        next(steps)
-    assert end.value.value[0] == 200
 
 
 LONG = {
@@ -179,16 +159,6 @@ class Guarded:
         return self._decoder.decode(part)
 
 
-def request(app: Any, body: bytes) -> Any:
-    """Return the coroutine of a request; its result is (status, answer)."""
-
-    async def ask() -> tuple[int, Any]:
-        status, _, answer = await app._call("POST", "/predict", [body], {"content_type": "application/json"})
-        return status, json.loads(answer)
-
-    return ask()
-
-
 def test_other_requests_run_between_slices(app: Any) -> None:
     beats = 0
 
@@ -200,7 +170,7 @@ def test_other_requests_run_between_slices(app: Any) -> None:
 
     async def live() -> tuple[int, Any]:
         heart = asyncio.create_task(beat())
-        answer = await request(app, LISTS["good"][0])
+        answer = await app.post(LISTS["good"][0])
         heart.cancel()
         return answer
 
@@ -213,7 +183,7 @@ def test_a_row_does_not_wait_for_earlier_lists(app: Any) -> None:
     done: list[str] = []
 
     async def ask(name: str, body: bytes) -> None:
-        assert (await request(app, body))[0] == 200
+        assert (await app.post(body))[0] == 200
         done.append(name)
 
     async def live() -> None:
@@ -240,7 +210,7 @@ def test_two_lists_with_the_same_keys_at_the_same_time_are_logged_once(app: Any)
     body = LISTS["with keys"][0]
 
     async def live() -> list[Any]:
-        return await asyncio.gather(request(app, body), request(app, body))
+        return await asyncio.gather(app.post(body), app.post(body))
 
     first, second = asyncio.run(live())
     assert first == second

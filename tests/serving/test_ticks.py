@@ -1,10 +1,6 @@
 """Requests of one turn of the event loop share one run of the graph and one write, and nothing else."""
 
-from __future__ import annotations
-
 import asyncio
-import json
-import random
 from typing import Any
 
 import pytest
@@ -21,12 +17,8 @@ from tests.doubles import models
 def ask(app: Any, *bodies: Any) -> list[tuple[int, Any]]:
     """Send requests that arrive in the same turn of the loop; return status and answer of each."""
 
-    async def one(body: Any) -> tuple[int, Any]:
-        status, _, answer = await app._call("POST", "/predict", [json.dumps(body).encode()], {})
-        return status, json.loads(answer)
-
     async def all_at_once() -> list[tuple[int, Any]]:
-        return await asyncio.gather(*map(one, bodies))
+        return await asyncio.gather(*map(app.post, bodies))
 
     return asyncio.run(all_at_once())
 
@@ -93,32 +85,22 @@ def test_a_bad_row_fails_alone(app: Any, bad: Any, status: int) -> None:
     assert [record["entity"] for record in app.records()] == ["1", "2"]
 
 
-def test_a_row_on_which_the_graph_fails_fails_alone(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("raises", [True, False], ids=["the graph fails", "an output is not valid"])
+def test_a_row_without_an_answer_fails_alone(app: Any, monkeypatch: pytest.MonkeyPatch, raises: bool) -> None:
     real = Model.predict
 
     def failing(self: Model, numeric: Any, *others: Any) -> Any:
-        if (numeric == 666).any():
+        is_bad = (numeric == 666).any(axis=1)
+        if raises and is_bad.any():
             raise ModelProblem("the graph fails")
-        return real(self, numeric, *others)
-
-    monkeypatch.setattr(Model, "predict", failing)
-    answers = ask(app, models.row("1"), models.row("bad", {"wind": 666}), models.row("2"))
-    assert [status for status, _ in answers] == [200, 503, 200]
-    assert answers[1][1]["error"] == "the graph fails; nothing was answered."
-    assert [record["entity"] for record in app.records()] == ["1", "2"]
-
-
-def test_a_row_without_a_valid_output_fails_alone(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Model.predict
-
-    def failing(self: Model, numeric: Any, *others: Any) -> Any:
         output = real(self, numeric, *others)
-        output[(numeric == 666).any(axis=1)] = float("nan")
+        output[is_bad] = float("nan")
         return output
 
     monkeypatch.setattr(Model, "predict", failing)
     answers = ask(app, models.row("1"), models.row("bad", {"wind": 666}), models.row("2"))
     assert [status for status, _ in answers] == [200, 503, 200]
+    assert (answers[1][1]["error"] == "the graph fails; nothing was answered.") == raises
     assert [record["entity"] for record in app.records()] == ["1", "2"]
 
 
@@ -127,10 +109,10 @@ def test_two_models_in_one_turn_answer_their_own_requests(app: Any) -> None:
     second = Live(Model.load(app.fallback, other), None, "fallback")
 
     async def live() -> list[Any]:
-        first = asyncio.create_task(app._call("POST", "/predict", [json.dumps(models.row("1")).encode()], {}))
+        first = asyncio.create_task(app.post(models.row("1")))
         asyncio.get_running_loop().call_soon(setattr, app.follower, "live", second)
-        later = asyncio.create_task(app._call("POST", "/predict", [json.dumps(models.row("2")).encode()], {}))
-        return [json.loads((await task)[2]) for task in (first, later)]
+        later = asyncio.create_task(app.post(models.row("2")))
+        return [(await task)[1] for task in (first, later)]
 
     answers = asyncio.run(live())
     assert [answer["digest"] for answer in answers] == [app.fallback_digest, other]
@@ -167,7 +149,7 @@ def test_no_answer_of_a_turn_is_given_that_could_not_be_logged(app: Any) -> None
 
 def test_a_caller_that_leaves_takes_no_other_request_along(app: Any) -> None:
     async def live() -> list[Any]:
-        calls = [app._call("POST", "/predict", [json.dumps(models.row(str(n))).encode()], {}) for n in range(3)]
+        calls = [app.post(models.row(str(n))) for n in range(3)]
         tasks = [asyncio.create_task(call) for call in calls]
         asyncio.get_running_loop().call_soon(tasks[1].cancel)
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,14 +168,3 @@ def test_a_bug_ends_the_requests_of_its_turn_and_no_later_one(app: Any, monkeypa
             ask(app, models.row("1"))
     assert ask(app, models.row("2"))[0][0] == 200
     assert [record["entity"] for record in app.records()] == ["2"]
-
-
-def test_answers_do_not_depend_on_what_shares_a_turn(app: Any) -> None:
-    """For the small model; row P1 checks a thousand groupings of the flights' network."""
-    drawn = random.Random(0)
-    bodies = [models.row(str(n), {"temp": drawn.uniform(-60, 60), "wind": drawn.uniform(0, 99)}) for n in range(48)]
-    alone = {body["entity"]: ask(app, body)[0][1]["probability"] for body in bodies}
-    for size in (2, 3, 5, 8, 13, 16):
-        for start in range(0, len(bodies), size):
-            for _, answer in ask(app, *bodies[start : start + size]):
-                assert answer["probability"] == alone[answer["entity"]]

@@ -1,7 +1,5 @@
 """Fixtures for the stage tests: a store, landed batches, and a function that runs a range of keys as Dagster does."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -59,8 +57,6 @@ def run_on(instance: dg.DagsterInstance) -> Run:
 
 @pytest.fixture
 def run(settings: Settings, run_on: Run) -> Run:
-    """Run the job for a range of keys on this test's store."""
-
     def execute(first: str, last: str | None = None, *, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
         return run_on(settings.to_environment(), first, last, raise_on_error=raise_on_error)
 

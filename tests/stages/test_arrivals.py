@@ -1,7 +1,5 @@
 """`raw` takes a file in when it is complete by its source's rule, also when a person materialises it."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable
@@ -15,9 +13,7 @@ import dagster as dg
 import obstore
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base import clock, naming
-from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
 from platform_assets.data import arrivals, raw
 from platform_assets.engine.store_resource import StoreResource
@@ -29,6 +25,9 @@ from platform_assets.store.partition_records import PartitionRecord
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import instances, recorded
+from tests.doubles.built import built
+
+pytestmark = pytest.mark.slow
 
 KEY = "2020-01-01"
 LINES = recorded.deliver("readings", KEY)
@@ -61,7 +60,7 @@ def take(settings: Settings, instance: dg.DagsterInstance) -> Take:
         source = replace(recorded.SPEC.source("readings"), **changes)
         others = [item for item in recorded.SPEC.sources if item.name != "readings"]
         spec = replace(recorded.SPEC, sources=(source, *others))
-        asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
+        asset = next(item for item in built(spec, raw) if item.key.path[-1] == "raw_readings")
         return dg.materialize(
             [asset],
             instance=remembering or instance,
@@ -83,14 +82,6 @@ def messages(result: dg.ExecuteInProcessResult) -> str:
 @pytest.fixture
 def tables(settings: Settings) -> TableStore:
     return TableStore(settings.root, "recorded")
-
-
-def test_a_recordings_file_is_taken_immediately(
-    settings: Settings, tables: TableStore, take: Take, sleeps: list[float]
-) -> None:
-    put(settings.root, LINES)
-    assert take().success
-    assert (sleeps, tables.records("raw_readings")[KEY].rows) == ([], 13)
 
 
 def test_a_manual_run_waits_for_a_second_look_and_a_growing_file_is_checked_again(
@@ -183,7 +174,6 @@ def test_an_incomplete_file_at_its_deadline_is_a_gap_with_its_reason(
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the list of landed files that are read."""
     pauses: list[str] = []
     real = LandedFiles.fetch
 
@@ -205,12 +195,12 @@ def rewrite_unseen(settings: Settings, data: bytes) -> None:
 
 
 def test_a_file_that_was_taken_in_is_not_read_again(
-    settings: Settings, take: Take, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, take: Take, reads: list[str], sleeps: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrivals, "SAMPLED", 2**256)
     put(settings.root, LINES)
     assert take().success
-    assert reads == [f"{KEY}.csv"]
+    assert (reads, sleeps) == ([f"{KEY}.csv"], []), "a recording's file is taken at once"
     second = take()
     assert reads == [f"{KEY}.csv"]
     (event,) = second.asset_materializations_for_node("recorded__raw_readings")
@@ -288,7 +278,7 @@ def test_a_run_by_hand_is_refused_while_the_period_runs_with_the_moment_from_whi
             path = naming.landing_location("", f"recorded/{source}", key, ".csv").lstrip("/")
             obstore.put(open_store(settings.root), path, data)
     early = tuple(replace(source, is_early=source.name == "plans") for source in recorded.SPEC.sources)
-    for asset in raw.build(replace(recorded.SPEC, sources=early)):
+    for asset in built(replace(recorded.SPEC, sources=early), raw):
         name = asset.key.path[-1]
         if name == "raw_sites":
             continue
@@ -313,21 +303,6 @@ def test_a_run_by_hand_is_refused_while_the_period_runs_with_the_moment_from_whi
             assert tables.records(name) == {}, "nothing of the range is taken in"
 
 
-def test_a_live_product_refuses_today(settings: Settings, instance: dg.DagsterInstance) -> None:
-    today = datetime.now(UTC).date()
-    grain = DailyGrain(start=(today - timedelta(days=1)).isoformat())
-    spec = replace(recorded.SPEC, is_live=True, history=None, grain=grain)
-    asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
-    result = dg.materialize(
-        [asset],
-        instance=instance,
-        partition_key=(today + timedelta(days=0)).isoformat(),
-        resources={"driftline_store": StoreResource(variables=settings.to_environment())},
-        raise_on_error=False,
-    )
-    assert f"{(today + timedelta(days=1)).isoformat()}T00:00:00+00:00" in messages(result)
-
-
 def test_a_pipe_in_a_files_place_hangs_no_run_and_is_named(settings: Settings, take: Take) -> None:
     path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
     path.parent.mkdir(parents=True)
@@ -340,15 +315,6 @@ def test_a_pipe_in_a_files_place_hangs_no_run_and_is_named(settings: Settings, t
     assert "its marker 2020-01-01.csv.done is not" in messages(take(arrives="marker"))
     os.mkfifo(path.with_name(f"{KEY}.csv.manifest.json"))
     assert "its manifest 2020-01-01.csv.manifest.json is not" in messages(take(arrives="manifest"))
-
-
-def test_a_pipe_at_its_deadline_is_a_gap(settings: Settings, tables: TableStore, take: Take) -> None:
-    path = Path(naming.landing_location(settings.root, "recorded/readings", KEY, ".csv"))
-    path.parent.mkdir(parents=True)
-    os.mkfifo(path)
-    clock.move(settings, "recorded", datetime(2020, 1, 3, tzinfo=UTC))
-    assert take().success
-    assert tables.records("raw_readings")[KEY].notes["is_missing"] is True
 
 
 def test_a_run_reports_the_file_that_it_takes_in_before_a_sensor_has_looked(settings: Settings, take: Take) -> None:

@@ -1,7 +1,5 @@
 """A backtest trains each cutoff once, as the loop would, replays every policy, and says what each is worth."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable
@@ -18,7 +16,6 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import LOG_COLUMNS
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.launch import pipes
 from platform_assets.launch.attempt import StepRequest, begin
 from platform_assets.operations.experiments import backtest
 from platform_assets.operations.experiments.backtest import Backtest
@@ -34,6 +31,8 @@ from platform_assets.training.stored_models import read_model
 from tests.doubles import instances
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
+
+pytestmark = pytest.mark.slow
 
 SPEC = replace(
     batches.SPEC,
@@ -52,12 +51,11 @@ class Launching(InProcessLauncher):
 
     def run_step(self, request: StepRequest) -> Any:
         launch = begin(request.work, request.plan, run_id=request.context.run.run_id, launcher="subprocess")
-        return super().run_step(replace(request, extras=pipes.with_attempt(request.extras, launch)))
+        return super().run_step(replace(request, extras={**request.extras, "attempt": launch.document()}))
 
 
 @pytest.fixture
 def launcher(settings: Settings, advance_to: Callable[..., TableStore]) -> InProcessLauncher:
-    """Return the launcher of a store with 26 batches."""
     advance_to("0026", inputs_only=True)
     return Launching(SPEC, settings)
 
@@ -67,12 +65,11 @@ def product(settings: Settings) -> ProductStore:
     return ProductStore(SPEC, settings)
 
 
-def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
-    product: ProductStore, launcher: InProcessLauncher
-) -> None:
+@pytest.mark.costly
+def test_every_cutoff_is_trained_once_and_every_policy_is_shown(product: ProductStore, launcher: InProcessLauncher):
     replayed = backtest.run(product, launcher)
     assert launcher.ran == ["train"] * len(CUTOFFS)
-    document = json.loads(json.dumps(backtest.as_json(replayed)))
+    document = json.loads(backtest.as_json(replayed))
     assert (document["cutoffs"], document["keys"], document["rows"]) == (CUTOFFS, ["0011", LAST], 14 * batches.SENSORS)
     names = ["never", "every 16 keys", "every 8 keys", "every 4 keys", "performance", "drift", "own policy"]
     retrained = {policy["policy"]: policy["retrained_at"] for policy in document["policies"]}
@@ -94,6 +91,7 @@ def test_every_cutoff_is_trained_once_and_every_policy_is_shown(
     assert product.history.attempts().is_empty(), "charged to no model and to no month's budget"
 
 
+@pytest.mark.costly
 def test_the_loop_and_a_backtest_share_their_trainings(
     product: ProductStore, launcher: InProcessLauncher, settings: Settings
 ) -> None:
@@ -107,6 +105,7 @@ def test_the_loop_and_a_backtest_share_their_trainings(
     assert cutoffs == ["0023", "0021"], "each once"
 
 
+@pytest.mark.costly
 def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: ProductStore, launcher: InProcessLauncher) -> None:
     replayed = backtest.run(product, launcher, "0021", LAST)
     assert list(replayed.jobs) == ["0021", "0023"]
@@ -117,6 +116,7 @@ def test_a_fit_uses_nothing_at_or_after_its_cutoff(product: ProductStore, launch
     assert min(replayed.past.cpu_s) > 0
 
 
+@pytest.mark.costly
 def test_answers_are_the_models_own_on_the_rows_of_each_key(product: ProductStore, launcher: InProcessLauncher) -> None:
     past, replayed = backtest.run(product, launcher, "0021", LAST).past, backtest.run(product, launcher, "0021", LAST)
     maker, manifest = Learning.for_product(SPEC), replayed.manifests["0023"]

@@ -1,7 +1,5 @@
 """A launch over the month's budget is stopped in advance; a person's reason permits it, and is recorded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +23,8 @@ from platform_assets.store.tables import TableStore
 from tests.doubles import attempts
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
+
+pytestmark = pytest.mark.slow
 
 SPEC = replace(
     batches.SPEC,
@@ -84,6 +84,7 @@ def checkpoint(
     return run
 
 
+@pytest.mark.costly
 def test_a_launch_over_budget_is_stopped_with_the_amount_unless_a_person_gives_a_reason(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_launch_over_budget_is_stopped_with_the_amount_unless_a_person_gives_a
     assert launcher.ran == ["train"]
 
 
+@pytest.mark.costly
 def test_a_first_training_is_budgeted_by_the_maximum_cost_of_its_attempts(
     checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
 ) -> None:
@@ -144,9 +146,8 @@ def test_a_training_on_another_profile_is_a_first_one_again(settings: Settings, 
         MonthlyBudget().allow(ProductStore(longer, store.settings), **arguments)
 
 
-def test_a_reason_within_the_budget_has_no_effect(
-    checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers
-) -> None:
+@pytest.mark.costly
+def test_a_reason_within_the_budget_has_no_effect(checkpoint: Execute, launcher: InProcessLauncher, ledgers: Ledgers):
     ledgers.append(naming.ATTEMPTS, {**SPENT, "started_at_utc": "2023-12-31T00:00:00+00:00"})
     metadata = checkpoint("in case it is too much")
     assert launcher.ran == ["train"]
@@ -170,7 +171,7 @@ def test_a_finished_fingerprint_is_reused_whatever_was_spent(settings: Settings,
 def test_a_training_is_charged_to_its_cutoffs_month_and_a_batch_to_the_wall_clocks() -> None:
     daily = replace(SPEC, grain=DailyGrain(start="2020-01-01", end="2020-12-31", time_zone="UTC"))
     attempt = Attempt(**{**SPENT, "cutoff": "2020-03-31"})
-    both = attempts.oldest_first(attempt, Attempt(**{**SPENT, "cutoff": "2020-04-01"}))
+    both = attempts.newest_first(Attempt(**{**SPENT, "cutoff": "2020-04-01"}), attempt)
     assert costs.with_month(daily.grain, both)["month"].to_list() == ["2020-04", "2020-03"]
     assert costs.with_month(SPEC.grain, attempts.newest_first(Attempt(**SPENT)))["month"].to_list() == ["2024-01"]
     assert costs.spent_usd(daily.grain, both, "2020-04") == 0.75

@@ -1,7 +1,5 @@
 """A channel's code and fields belong to the rows that it delivered: with another query they are fetched again."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,12 +9,11 @@ from typing import Any, ClassVar
 import dagster as dg
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base import clock
 from platform_assets.base.settings import Settings
 from platform_assets.data import raw, validated
 from platform_assets.data.raw_maker import Landing
-from platform_assets.engine import digests, partitions
+from platform_assets.engine import digests
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.product.channels import Channel, Landed
 from platform_assets.product.spec import Product
@@ -24,7 +21,10 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from platform_assets.training import versions
 from tests.doubles import numbered_batches as batches
+from tests.doubles.built import built
 from tests.stages.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 HEADER = "sensor,reading,colour,known_at_utc"
 EVERY, FEW = "SELECT * FROM readings WHERE key = ?", "SELECT * FROM readings WHERE key = ? AND sensor < 's3'"
@@ -81,9 +81,7 @@ def materialise(settings: Settings, instance: dg.DagsterInstance) -> Any:
     clock.move(settings, batches.SPEC.name, NOW)
 
     def run(channel: Channel | None, key: str = "0002", **tags: str) -> dict[str, Any]:
-        spec = spec_of(channel)
-        with partitions.beta_allowed():
-            assets = [item for module in (raw, validated) for item in module.build(spec, OUTSIDE)]
+        assets = built(spec_of(channel), raw, validated)
         result = dg.materialize(
             [item for item in assets if any("readings" in entry.path[-1] for entry in item.keys)],
             partition_key=key,
@@ -105,6 +103,7 @@ def sensors_of(tables: TableStore, key: str = "0002") -> list[str]:
     return tables.read("validated_readings", [key])["sensor"].to_list()
 
 
+@pytest.mark.costly
 def test_a_changed_query_fetches_the_rows_again(materialise: Any, tables: TableStore, database: Path) -> None:
     materialise(Query(str(database), EVERY))
     assert sensors_of(tables) == [f"s{number}" for number in range(batches.SENSORS)]
@@ -117,8 +116,7 @@ def test_another_address_and_another_password_are_the_same_channel(
     materialise: Any, tables: TableStore, database: Path, tmp_path: Path
 ) -> None:
     materialise(Query(str(database), EVERY, password="one"))
-    moved = database.rename(tmp_path / "moved.db")
-    other = Query(str(moved), EVERY, password="two")
+    other = Query(str(database.rename(tmp_path / "moved.db")), EVERY, password="two")
     assert digests.channel_digest(other) == digests.channel_digest(Query("elsewhere", EVERY))
     assert materialise(other)["is_memoised"]
 
@@ -134,8 +132,7 @@ def test_rows_that_the_source_no_longer_has_are_kept_and_named(
         with sqlite3.connect(database) as connection:
             connection.execute(loss)
         connection.close()
-    metadata = materialise(Query(str(database), FEW))
-    assert "are kept" in metadata["kept"]
+    assert "are kept" in materialise(Query(str(database), FEW))["kept"]
     assert len(sensors_of(tables)) == batches.SENSORS
     product = ProductStore(spec_of(Query(str(database), FEW)), settings)
     record = tables.records("validated_readings", ["0002"])["0002"]

@@ -1,7 +1,5 @@
 """Landed batches become features and outcomes; finished work is not repeated, and changed inputs are processed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,22 +12,16 @@ from platform_assets.data import validated
 from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import ArtifactStore, sha256
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.rebuilds import REBUILDS, Rebuild
+from platform_assets.store.records.versions import REBUILDS, Rebuild
 from platform_assets.store.tables import MissingPartitions, TableProblem, TableStore
 from tests.doubles import numbered_batches as batches
+from tests.doubles.advancing import metadata_of
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 Advanced = Callable[..., TableStore]
 LABEL_STAGES = ("raw_verdicts", "validated_verdicts", "quarantine_verdicts", "outcomes")
-
-
-def metadata_of(result: dg.ExecuteInProcessResult, stage: str, key: str | None) -> dict[str, object]:
-    """Return the metadata of one key's materialisation."""
-    for event in result.get_asset_materialization_events():
-        materialisation = event.step_materialization_data.materialization
-        if materialisation.asset_key.path[-1] == stage and materialisation.partition == key:
-            return {name: entry.value for name, entry in materialisation.metadata.items()}
-    raise AssertionError(f"{stage} of {key} was not materialised")
 
 
 def memoised(result: dg.ExecuteInProcessResult, stage: str) -> set[str | None]:
@@ -47,6 +39,7 @@ def sequences(tables: TableStore, stage: str) -> dict[str, int]:
     return {key: record.sequence for key, record in tables.records(stage).items()}
 
 
+@pytest.mark.costly
 def test_batches_become_features_and_outcomes(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0040")
     result = run("0001", "0040")
@@ -78,6 +71,7 @@ def test_batches_become_features_and_outcomes(settings: Settings, tables: TableS
     assert str(metadata_of(result, "decision", "0032")["result"]).startswith("wait: ")
 
 
+@pytest.mark.costly
 def test_a_raw_key_records_the_origin_of_its_file(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0003")
     metadata = metadata_of(run("0001", "0003"), "raw_readings", "0002")
@@ -91,6 +85,7 @@ def test_a_raw_key_records_the_origin_of_its_file(settings: Settings, tables: Ta
     assert metadata["arrived_at_utc"] == raw["arrived_at_utc"][0].isoformat()
 
 
+@pytest.mark.costly
 def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run: Run, advance_to: Advanced) -> None:
     advance_to("0006")
     before = files(settings)
@@ -101,9 +96,8 @@ def test_a_second_run_writes_nothing(settings: Settings, tables: TableStore, run
     assert metadata_of(result, "features", "0003")["run_memoised_keys"] == 6
 
 
-def test_a_run_with_nothing_to_do_builds_no_schema(
-    settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.costly
+def test_a_run_with_nothing_to_do_builds_no_schema(settings: Settings, run: Run, monkeypatch: pytest.MonkeyPatch):
     """Pandera's import, pandas among it, took a third of such a run."""
     batches.land_all(settings.root, "0001", "0003")
     run("0001", "0003")
@@ -111,6 +105,7 @@ def test_a_run_with_nothing_to_do_builds_no_schema(
     assert memoised(run("0001", "0003"), "validated_readings") == {"0001", "0002", "0003"}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None], ids=["empty", "cut", "gone"])
 def test_a_key_with_damaged_rows_is_recomputed(
     settings: Settings, tables: TableStore, run: Run, advance_to: Advanced, damage: bytes | None
@@ -127,11 +122,11 @@ def test_a_key_with_damaged_rows_is_recomputed(
     result = run("0001", "0003")
     assert memoised(result, "validated_readings") == {"0001", "0003"}
     assert memoised(result, "features") == {"0001", "0002", "0003"}
-    after = tables.records("validated_readings")
-    assert after["0002"].content_digest == before["0002"].content_digest
+    assert tables.records("validated_readings")["0002"].content_digest == before["0002"].content_digest
     assert tables.read("validated_readings", ["0002"]).height == before["0002"].rows
 
 
+@pytest.mark.costly
 def test_a_changed_file_rewrites_its_key_and_the_keys_that_look_back_on_it(
     settings: Settings, tables: TableStore, run: Run
 ) -> None:
@@ -143,8 +138,7 @@ def test_a_changed_file_rewrites_its_key_and_the_keys_that_look_back_on_it(
     keys = set(batches.GRAIN.span("0001", "0007"))
     assert memoised(result, "raw_readings") == memoised(result, "validated_readings") == keys - {"0003"}
     assert memoised(result, "features") == keys - {"0003", "0004", "0005"}
-    after = tables.read("features", sorted(keys))
-    changed = after.filter(pl.col("recent_mean") != before["recent_mean"])
+    changed = tables.read("features", sorted(keys)).filter(pl.col("recent_mean") != before["recent_mean"])
     assert changed.select("key", "entity", "recent_mean").rows() == [
         ("0003", "s3", 25.0),
         ("0004", "s3", 35.0),
@@ -152,6 +146,7 @@ def test_a_changed_file_rewrites_its_key_and_the_keys_that_look_back_on_it(
     ]
 
 
+@pytest.mark.costly
 def test_an_equal_second_delivery_changes_nothing_and_another_one_replaces_the_key(
     settings: Settings, tables: TableStore, run: Run
 ) -> None:
@@ -169,9 +164,8 @@ def test_an_equal_second_delivery_changes_nothing_and_another_one_replaces_the_k
     assert tables.read("features", ["0001"]).height == batches.SENSORS
 
 
-def test_a_late_label_rewrites_only_its_key(
-    settings: Settings, tables: TableStore, run: Run, advance_to: Advanced
-) -> None:
+@pytest.mark.costly
+def test_a_late_label_rewrites_only_its_key(settings: Settings, tables: TableStore, run: Run, advance_to: Advanced):
     advance_to("0006")
     before = {stage: sequences(tables, stage) for stage in (*LABEL_STAGES, "features")}
     batches.land(settings.root, "verdicts", "0005", batches.verdicts("0005"))
@@ -182,38 +176,7 @@ def test_a_late_label_rewrites_only_its_key(
     assert sequences(tables, "features") == before["features"]
 
 
-def test_a_new_slow_table_is_for_keys_without_features(
-    settings: Settings, tables: TableStore, run: Run, advance_to: Advanced
-) -> None:
-    advance_to("0003")
-    batches.land(settings.root, "readings", "0004", batches.readings("0004"))
-    batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s5,500\n")
-    result = run("0002", "0004")
-    assert memoised(result, "features") == {"0002", "0003"}
-    assert tables.read("features", ["0003"])["weight"][-1] is None
-    assert tables.read("features", ["0004"])["weight"][-1] == 500
-
-
-def test_good_and_quarantined_rows_together_are_the_landed_rows(
-    settings: Settings, tables: TableStore, run: Run
-) -> None:
-    batches.land_all(settings.root, "0001", "0002")
-    bad = batches.readings("0002").replace("20.0", "hot").replace("21.0", "5000").replace("22.0", "")
-    repeated = bad + bad.splitlines()[4] + "\n"
-    batches.land(settings.root, "readings", "0002", repeated)
-    result = run("0001", "0002")
-    good = tables.read("validated_readings", ["0002"])
-    quarantined = tables.read("quarantine_readings", ["0002"])
-    assert sorted([*good["source_offset"], *quarantined["source_offset"]]) == list(range(batches.SENSORS + 1))
-    assert quarantined["source_offset"].to_list() == [0, 1, 2, 6]
-    assert quarantined["schema_version"].to_list() == [1] * 4
-    assert "hot" in quarantined["reason"][0]
-    assert tables.records("quarantine_readings", ["0001"])["0001"].rows == 0
-    metadata = metadata_of(result, "validated_readings", "0002")
-    assert (metadata["rows_in"], metadata["rows_quarantined"], metadata["dagster/row_count"]) == (7, 4, 3)
-    assert len(metadata["quarantined_by_reason"]) == 4
-
-
+@pytest.mark.costly
 def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0002")
     batches.land(settings.root, "readings", "0002", batches.readings("0002").replace("20.0", "hot"))
@@ -224,9 +187,13 @@ def test_the_quarantined_share_warns_and_blocks_nothing(settings: Settings, tabl
     assert checks["validated_readings", "0002"].severity is dg.AssetCheckSeverity.WARN
     assert str(checks["validated_readings", "0002"].description).startswith("readings of 0002 has 16.7%")
     assert checks["validated_readings", "0001"].passed
+    metadata = metadata_of(result, "validated_readings", "0002")
+    assert (metadata["rows_in"], metadata["rows_quarantined"], metadata["dagster/row_count"]) == (6, 1, 5)
+    assert [*metadata["quarantined_by_reason"].values()] == [1]
     assert tables.read("features", ["0002"]).height == batches.SENSORS - 1
 
 
+@pytest.mark.costly
 def test_a_window_with_a_missing_key_fails_and_names_it(settings: Settings, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0005")
     run("0001", "0002")
@@ -234,6 +201,7 @@ def test_a_window_with_a_missing_key_fails_and_names_it(settings: Settings, run:
         run("0004", "0005")
 
 
+@pytest.mark.costly
 def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: TableStore, run: Run) -> None:
     batches.land_all(settings.root, "0001", "0004")
     for key in batches.GRAIN.span("0001", "0004"):
@@ -241,8 +209,7 @@ def test_a_key_alone_equals_the_same_key_of_a_range(settings: Settings, tables: 
     alone = {key: record.content_digest for key, record in tables.records("features").items()}
     batches.land(settings.root, "catalogue", "all", batches.catalogue() + "s9,900\n")
     Ledgers(settings.root, batches.SPEC.name).of(REBUILDS).append(Rebuild(why="all at once", by="a test", at_utc=None))
-    result = run("0001", "0004")
-    assert memoised(result, "features") == set()
+    assert memoised(run("0001", "0004"), "features") == set()
     assert {key: record.content_digest for key, record in tables.records("features").items()} == alone
 
 

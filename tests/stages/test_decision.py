@@ -1,7 +1,5 @@
 """Each key is decided once, from records: the newest decides, a fault raises an alert, labels are awaited."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,12 +11,13 @@ from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.launch.monthly_budget import MonthlyBudget
 from platform_assets.monitoring import policy
-from platform_assets.product.spec import Retraining
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import deciding, documents, histories
 from tests.doubles import numbered_batches as batches
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 Advanced = Callable[..., TableStore]
@@ -31,6 +30,7 @@ def ledgers(settings: Settings) -> Ledgers:
     return Ledgers(settings.root, SPEC.name)
 
 
+@pytest.mark.costly
 def test_the_newest_key_of_a_range_decides_and_decisions_are_final(
     settings: Settings, run: Run, advance_to: Advanced, ledgers: Ledgers, tables: TableStore
 ) -> None:
@@ -48,6 +48,7 @@ def test_the_newest_key_of_a_range_decides_and_decisions_are_final(
     assert set(tables.records("decision")) == set(decisions)
 
 
+@pytest.mark.costly
 def test_a_key_is_not_trained_on_before_its_labels_arrive(settings: Settings, run: Run, ledgers: Ledgers) -> None:
     batches.land_all(settings.root, "0001", "0012", labels_until="0008")
     run("0001", "0012")
@@ -57,6 +58,7 @@ def test_a_key_is_not_trained_on_before_its_labels_arrive(settings: Settings, ru
     assert "labels of 2 keys have not landed, the first is 0009" in decided["reasons"][0]
 
 
+@pytest.mark.costly
 def test_a_faulty_key_raises_an_alert_and_is_not_free_to_decide(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
@@ -74,9 +76,8 @@ def test_a_faulty_key_raises_an_alert_and_is_not_free_to_decide(
     assert histories.of(ledgers).excluded(["0020"]).keys() == {"0020"}
 
 
-def test_a_request_is_answered_by_one_decision(
-    settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
-) -> None:
+@pytest.mark.costly
+def test_a_request_is_answered_by_one_decision(settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore):
     batches.land_all(settings.root, "0001", "0012")
     ledgers.append(naming.REQUESTS, documents.decision_request("0012"))
     run("0001", "0012")
@@ -88,19 +89,6 @@ def test_a_request_is_answered_by_one_decision(
     later = ledgers.read(naming.DECISIONS, "0013")
     assert later is not None
     assert later["request"] is None
-
-
-def test_a_training_is_charged_to_its_cutoffs_month_or_for_batches_to_the_wall_clocks(
-    settings: Settings, advance_to: Advanced, ledgers: Ledgers, tables: TableStore
-) -> None:
-    advance_to("0012")
-    attempt = {"cutoff": "0010", "wall_s": 3600, "usd_per_hour": 0.5, "reason": "finished"}
-    for month in ("2024-01", "2023-12"):
-        ledgers.append(naming.ATTEMPTS, {**attempt, "started_at_utc": f"{month}-02T00:00:00+00:00"})
-    judged = tables.records("drift", ["0012"])["0012"]
-    facts = deciding.facts(ProductStore(SPEC, settings), "0012", MonthlyBudget()).at("0012", judged, now=NOW)
-    assert (facts.balance.spent_usd, facts.balance.next_usd) == (0.5, 0.5)
-    assert Retraining().monthly_budget_usd is None
 
 
 def test_a_first_training_over_budget_needs_a_persons_reason(

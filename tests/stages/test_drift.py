@@ -1,7 +1,5 @@
 """A key is judged once; a broken one is held, and repaired, accepted, nulled or dropped with a record."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,11 +12,9 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import features, outcomes, raw, validated
-from platform_assets.engine import partitions
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.monitoring import drift
@@ -33,7 +29,10 @@ from platform_assets.training.matrix import inputs_of
 from platform_assets.training.reference import Reference, reference_of
 from tests.doubles import deciding, documents, histories, watched_runs
 from tests.doubles import watched_batches as watched
+from tests.doubles.built import built
 from tests.volume import some
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
@@ -54,8 +53,7 @@ def ledgers(settings: Settings) -> Ledgers:
 
 @pytest.fixture(scope="module")
 def job() -> dg.JobDefinition:
-    with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
+    assets = built(SPEC, raw, validated, outcomes, features, drift)
     defs = dg.Definitions(
         assets=assets, resources={"driftline_store": StoreResource()}, executor=dg.in_process_executor
     )
@@ -138,6 +136,7 @@ def frozen(settings: Settings, stored: Callable[..., Path]) -> None:
     shutil.copytree(stored(BROKEN, is_frozen=True), settings.root, dirs_exist_ok=True)
 
 
+@pytest.mark.costly
 def test_sound_keys_are_fine_and_have_no_index_without_a_model(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
@@ -153,25 +152,9 @@ def test_sound_keys_are_fine_and_have_no_index_without_a_model(
     assert all(item.passed for item in result.get_asset_check_evaluations() if item.check_name == "no_faults")
 
 
-def test_a_repeated_delivery_holds_its_key_and_names_the_original(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
-) -> None:
-    watched.land_all(settings.root, "0001", "0008")
-    watched.land(settings.root, "air", "0008", watched.frame("air", "0003"))
-    run("0001", "0008")
-    primary = judgement_of(tables, "0008").notes["primary"]
-    assert (primary["source"], primary["check"]) == ("air", "overlap")
-    assert primary["came"] == "100% of the rows' content was already in the key 5 keys back"
-    assert kinds(ledgers, "0008") == ["fault"]
-    assert not any(
-        record.notes["is_faulty"] for record in tables.records("drift", watched.GRAIN.before("0008")).values()
-    )
-
-
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
-def test_a_frozen_source_holds_its_key_and_is_named(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
-) -> None:
+def test_a_frozen_source_holds_its_key_and_is_named(settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run):
     notes = judgement_of(tables, BROKEN).notes
     assert (notes["verdict"], notes["is_faulty"], notes["faults"]) == ("alert_fault", True, 1)
     assert (notes["primary"]["source"], notes["primary"]["check"]) == ("air", "frozen_columns")
@@ -182,26 +165,7 @@ def test_a_frozen_source_holds_its_key_and_is_named(
     assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_held
 
 
-def test_the_check_fails_and_names_the_key_and_blocks_nothing(settings: Settings, run: Run) -> None:
-    watched.land_all(settings.root, "0001", "0006")
-    watched.land(settings.root, "air", "0006", watched.frozen_air("0006"))
-    result = run("0001", "0006")
-    assert result.success
-    checks = {item.partition: item for item in result.get_asset_check_evaluations() if item.check_name == "no_faults"}
-    assert [key for key, check in checks.items() if not check.passed] == ["0006"]
-    assert str(checks["0006"].description).startswith("air fails frozen_columns: ")
-
-
-@pytest.mark.usefixtures("frozen")
-def test_a_second_run_judges_nothing_and_writes_nothing(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
-) -> None:
-    before = {key: record.sequence for key, record in tables.records("drift").items()}
-    run("0001", BROKEN)
-    assert {key: record.sequence for key, record in tables.records("drift").items()} == before
-    assert kinds(ledgers, BROKEN) == ["fault"]
-
-
+@pytest.mark.costly
 @pytest.mark.parametrize("damage", [None, b"", b"no gzip"])
 def test_a_lost_sketch_is_reported_and_recomputed(
     settings: Settings,
@@ -249,6 +213,7 @@ def test_contiguous_keys_with_one_fault_are_one_episode(
     assert ledger(ledgers, "0007")[0]["episode"] == BROKEN
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
 def test_later_keys_are_not_compared_with_a_held_key(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
@@ -261,6 +226,7 @@ def test_later_keys_are_not_compared_with_a_held_key(
     assert judgement_of(tables, "0008").notes["primary"]["check"] == "frozen_columns"
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
 def test_a_sound_new_delivery_is_recorded_as_repaired(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
@@ -277,15 +243,14 @@ def test_a_sound_new_delivery_is_recorded_as_repaired(
 
 
 @pytest.mark.usefixtures("frozen")
-def test_a_broken_new_delivery_is_a_fault_again(
-    settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
-) -> None:
+def test_a_broken_new_delivery_is_a_fault_again(settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run):
     ledgers.append(f"faults/{BROKEN}", documents.fault("repair", BROKEN))
     run(BROKEN)
     run(BROKEN)
     assert kinds(ledgers, BROKEN) == ["fault", "repair", "fault"]
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
 def test_an_accepted_key_stays_accepted_when_labels_arrive(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
@@ -306,6 +271,7 @@ def usable_keys(settings: Settings, tables: TableStore) -> int:
     return deciding.facts(ProductStore(watched.SPEC, settings), "0009").at("0009", judgement_of, now=now).usable_keys
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
 def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
@@ -331,6 +297,7 @@ def test_after_waiting_the_source_is_nulled_and_features_are_built_without_it(
     assert not histories.of(ledgers).holds([BROKEN])[BROKEN].is_excluded
 
 
+@pytest.mark.costly
 def test_a_source_that_names_the_entities_cannot_be_left_out(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run
 ) -> None:
@@ -345,6 +312,7 @@ def test_a_source_that_names_the_entities_cannot_be_left_out(
     assert requests(ledgers) == []
 
 
+@pytest.mark.costly
 def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run) -> None:
     watched.land_all(settings.root, "0001", "0008")
     twice = watched.frame("verdicts", BROKEN)
@@ -360,19 +328,7 @@ def test_broken_labels_drop_the_key(settings: Settings, tables: TableStore, ledg
     assert histories.of(ledgers).holds([BROKEN])[BROKEN].is_excluded
 
 
-def test_a_broken_rule_blames_its_first_source(settings: Settings, tables: TableStore, run: Run) -> None:
-    watched.land_all(settings.root, "0001", "0008")
-    foreign = watched.frame("verdicts", BROKEN).with_columns(pl.col("sensor").str.replace("s", "z"))
-    watched.land(settings.root, "verdicts", BROKEN, foreign)
-    run("0001", "0008")
-    primary = judgement_of(tables, BROKEN).notes["primary"]
-    assert (primary["source"], primary["check"]) == ("verdicts", "cross_rule")
-    assert primary["expected"] == "every verdict is of a sensor that was read; at most 1.0% may not"
-
-
-# Killed and run again ------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.costly
 @pytest.mark.usefixtures("frozen")
 def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_and_one_request(
     settings: Settings, run: Run, run_on: Run, tmp_path: Path
@@ -380,9 +336,7 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
     """The last run of this history finds one fault (0008) and nulls the source of another (0006)."""
     watched.land_all(settings.root, "0007", "0008")
     watched.land(settings.root, "air", "0008", watched.frozen_air("0008"))
-    data = [raw, validated]
-    with partitions.beta_allowed():
-        assets = [item for stage in data for item in stage.build(SPEC, OUTSIDE)]
+    assets = built(SPEC, raw, validated)
     dg.materialize(
         assets,
         resources={"driftline_store": StoreResource(variables=settings.to_environment())},
@@ -401,9 +355,6 @@ def test_a_run_killed_before_any_write_and_repeated_leaves_one_fault_one_null_an
         assert TableStore(str(root), SPEC.name).records("drift", ["0008"])["0008"].notes["is_faulty"]
 
 
-# With a model --------------------------------------------------------------------------------------------------------
-
-
 def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tuple[str, ...]) -> Reference:
     """Seal a bundle with the inputs of drift, learned from these keys, and make it live."""
     rows = tables.read("features", keys)
@@ -417,6 +368,7 @@ def release(settings: Settings, tables: TableStore, ledgers: Ledgers, keys: tupl
     return reference
 
 
+@pytest.mark.costly
 def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, judge_to: Callable[[str], None]
 ) -> None:
@@ -440,6 +392,7 @@ def test_with_a_live_model_keys_are_ranked_among_its_training_windows(
     assert judgement_of(tables, "0012").notes["index"] is None, "a judgement remains until its own data change"
 
 
+@pytest.mark.costly
 def test_late_labels_keep_the_model_that_a_key_was_judged_against(
     settings: Settings, tables: TableStore, ledgers: Ledgers, run: Run, judge_to: Callable[[str], None]
 ) -> None:

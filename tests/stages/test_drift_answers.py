@@ -1,7 +1,5 @@
 """The mix of answers consists of the answers that count: neither a flood nor other features change it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import answer_rows, features, outcomes, raw, stage_inputs, validated
 from platform_assets.data import rows as compute_rows
-from platform_assets.engine import partitions
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.evaluation.releases import next_release
 from platform_assets.monitoring import drift
 from platform_assets.monitoring import drift_index as index
@@ -25,13 +20,16 @@ from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.store.artifacts import ArtifactStore, canonical
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.judgements import Indexed
+from platform_assets.store.records.faults import Indexed
 from platform_assets.store.tables import TableStore
 from platform_assets.training.histograms import histograms
 from platform_assets.training.learn import learn
 from platform_assets.training.matrix import inputs_of
 from platform_assets.training.reference import MIX, Reference, reference_of
 from tests.doubles import watched_batches as watched
+from tests.doubles.built import running
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC, TASK = watched.SPEC, watched.SPEC.task
@@ -47,20 +45,7 @@ def tables(settings: Settings) -> TableStore:
 
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
-    """Materialise the data stages and `drift` of a range of keys."""
-    with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, OUTSIDE)]
-    store = StoreResource(variables=settings.to_environment())
-    defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
-    job = defs.resolve_implicit_global_asset_job_def()
-
-    def execute(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-        return job.execute_in_process(
-            instance=instance,
-            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
-        )
-
-    return execute
+    return running(settings, instance, SPEC, raw, validated, outcomes, features, drift)
 
 
 def answers_of(key: str) -> np.ndarray:
@@ -116,6 +101,7 @@ def flood(features: pl.DataFrame, times: int, **changes: Any) -> pl.DataFrame:
     )
 
 
+@pytest.mark.costly
 def test_a_flood_does_not_change_the_mix_of_answers(settings: Settings, tables: TableStore, run: Run) -> None:
     watched.land_all(settings.root, TRAINED[0], "0014")
     run(TRAINED[0], TRAINED[-1])
@@ -153,9 +139,8 @@ def test_a_flood_does_not_change_the_mix_of_answers(settings: Settings, tables: 
     assert tables.records("drift")["0014"].notes["mix"] is None, "1 of 30 entities is below the limit of 99 %"
 
 
-def test_a_key_served_with_other_features_is_left_out_of_the_mix(
-    settings: Settings, tables: TableStore, run: Run
-) -> None:
+@pytest.mark.costly
+def test_a_key_served_with_other_features_is_left_out_of_the_mix(settings: Settings, tables: TableStore, run: Run):
     watched.land_all(settings.root, TRAINED[0], "0015")
     run(TRAINED[0], TRAINED[-1])
     digest, _ = release(settings, tables)
@@ -170,6 +155,7 @@ def test_a_key_served_with_other_features_is_left_out_of_the_mix(
     assert notes["0014"]["index"] is not None, "our own features are judged nevertheless"
 
 
+@pytest.mark.costly
 def test_a_key_too_large_to_hold_is_judged_as_any_other(
     settings: Settings, tables: TableStore, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,8 +164,7 @@ def test_a_key_too_large_to_hold_is_judged_as_any_other(
     digest, _ = release(settings, tables)
     run("0013", "0014")
     for key in ("0013", "0014"):
-        features = answered(tables, key, digest)
-        answered(tables, key, digest, flood(features, 50))
+        answered(tables, key, digest, flood(answered(tables, key, digest), 50))
     maker, product = Judging.for_product(SPEC), ProductStore(SPEC, settings)
 
     def judged() -> tuple[object, ...]:

@@ -1,18 +1,15 @@
 """Feature rows that no request could have are put aside and counted; a key that loses too many is held."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+import pytest
 
-from platform_assets.automation.factory import OUTSIDE, build_defs
+from platform_assets.automation.factory import build_defs
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import declared, features, raw, validated
-from platform_assets.engine import partitions
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.monitoring.fault_records import FaultRecords
 from platform_assets.operations import status
@@ -23,29 +20,26 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.faults import FAULTS
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
+from tests.doubles.built import running
 from tests.stages.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 SENSORS = [f"s{sensor}" for sensor in range(batches.SENSORS)]
 
 
 def declaring(name: str, **changes: Any) -> Product:
-    """Return the product with a changed declaration of one field."""
     fields = tuple(replace(item, **changes) if item.name == name else item for item in batches.SPEC.fields)
     return replace(batches.SPEC, fields=fields)
 
 
 def build(spec: Product, settings: Settings, instance: dg.DagsterInstance) -> TableStore:
-    """Land two keys and run raw, validated and features over them."""
     batches.land_all(settings.root, "0001", "0002")
-    with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
-    store = StoreResource(variables=settings.to_environment())
-    defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
-    tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0002"}
-    defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+    running(settings, instance, spec, raw, validated, features)("0001", "0002")
     return TableStore(settings.root, spec.name)
 
 
+@pytest.mark.costly
 def test_rows_out_of_range_and_null_are_put_aside_and_counted_by_reason(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -61,6 +55,7 @@ def test_rows_out_of_range_and_null_are_put_aside_and_counted_by_reason(
     assert [record.notes[declared.PUT_ASIDE] for record in records.values()] == [1, 1]
 
 
+@pytest.mark.costly
 def test_range_limits_and_nulls_of_a_nullable_field_are_stored_without_a_note(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -71,6 +66,7 @@ def test_range_limits_and_nulls_of_a_nullable_field_are_stored_without_a_note(
     assert all(declared.PUT_ASIDE not in record.notes for record in tables.records("features").values())
 
 
+@pytest.mark.costly
 def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_continues(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -88,19 +84,19 @@ def test_a_key_that_loses_too_many_rows_is_held_by_name_and_the_loop_continues(
     text = status.as_text(status.of_product(ProductStore(spec, settings)))
     assert "0002 held (the features: undeclared_values)" in text
     assert "put aside  2 of 12 rows of features of 2 batches, most recently 0002: weight is null" in text
-    assert "weight is null and not nullable" in pages.page(settings, spec)[1]
+    assert "weight is null and not nullable" in pages.html(settings, spec)
     records = FaultRecords(Judging.for_product(spec), ProductStore(spec, settings), ("0001", "0002"))
     assert records._choice("0002", FAULTS.read(fault, "").checks) == (None, "no source is known to be the cause")
 
 
+@pytest.mark.costly
 def test_a_broken_source_is_the_primary_fault_and_not_the_missing_features(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     spec = declaring("weight", is_nullable=False)
     clock.move(settings, spec.name, NOW)
     batches.land_all(settings.root, "0001", "0001")
-    lines = batches.readings("0001").replace(",10.0,", ",-10.0,")
-    batches.land(settings.root, "readings", "0001", lines)
+    batches.land(settings.root, "readings", "0001", batches.readings("0001").replace(",10.0,", ",-10.0,"))
     job = build_defs(specs=[spec]).resolve_job_def(naming.job("advance", spec.name))
     tags = {"dagster/asset_partition_range_start": "0001", "dagster/asset_partition_range_end": "0001"}
     assert job.execute_in_process(instance=instance, tags=tags).success

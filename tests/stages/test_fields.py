@@ -1,8 +1,5 @@
 """Every asset shows the same fields, and metadata renders as Dagster draws it."""
 
-from __future__ import annotations
-
-import base64
 from dataclasses import replace
 
 import dagster as dg
@@ -12,8 +9,9 @@ import pytest
 from platform_assets.base import naming
 from platform_assets.engine.metadata import column_schema, table
 from platform_assets.engine.stage import Run, Stage
-from platform_assets.operations.views import charts, plots
 from tests.doubles.numbered_batches import SPEC
+
+pytestmark = pytest.mark.slow
 
 STAGE: Stage[None] = Stage(
     spec=SPEC,
@@ -56,10 +54,3 @@ def test_a_table_shows_numbers_short_and_keeps_its_columns() -> None:
 def test_a_schema_shows_types_and_meanings() -> None:
     schema = column_schema(pl.Schema({"a": pl.Int64()}), {"a": "what it is"})["dagster/column_schema"]
     assert schema.columns == [dg.TableColumn(name="a", type="Int64", description="what it is")]
-
-
-def test_a_plot_is_an_image_in_the_metadata() -> None:
-    rendered = charts.image(plots.loss_curve([{"epoch": 1, "train_loss": 0.5}]), "Loss by epoch").md_str
-    head, data = rendered.removesuffix(")").split("data:image/svg+xml;base64,")
-    assert head == "**Loss by epoch**\n\n![Loss by epoch]("
-    assert ">loss<" in base64.b64decode(data).decode()

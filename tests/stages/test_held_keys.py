@@ -1,7 +1,5 @@
 """A dead feed fails a check on the assets of its data: an error while its key is held, a warning once given up."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,16 +9,18 @@ import dagster as dg
 import pytest
 
 from platform_assets.automation.factory import OUTSIDE
-from platform_assets.automation.jobs import held_keys, intervention, verification
 from platform_assets.automation.resources import defaults, replaced
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import features, outcomes, raw, validated
-from platform_assets.engine import partitions
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.jobs import held_keys, intervention, verification
 from platform_assets.monitoring import drift
 from platform_assets.store.product_store import ProductStore
 from tests.doubles import watched_batches as watched
+from tests.doubles.built import built
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 SPEC = watched.SPEC
@@ -32,11 +32,9 @@ OF_OTHERS = {"raw_readings", "validated_readings", "raw_verdicts", "validated_ve
 
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Run:
-    """Materialise the data stages and their judgement for a range of keys."""
     shared = replaced({"store": StoreResource(variables=settings.to_environment())})
     outside = replace(OUTSIDE, resources=shared.bound)
-    with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, outcomes, features, drift) for item in stage.build(SPEC, outside)]
+    assets = built(SPEC, raw, validated, outcomes, features, drift, outside=outside)
     checks = held_keys.build(SPEC, shared)
     defs = dg.Definitions(assets=assets, asset_checks=checks, executor=dg.in_process_executor)
     job = defs.resolve_implicit_global_asset_job_def()
@@ -61,13 +59,17 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluati
     return {item.asset_key.path[-1]: item for item in results}
 
 
+@pytest.mark.costly
 def test_sound_keys_pass_everywhere(settings: Settings, run: Run) -> None:
     watched.land_all(settings.root, "0001", "0004")
     results = checks(run("0001", "0004"))
     assert set(results) == OF_AIR | OF_OTHERS
     assert all(item.passed and item.description == "No key is held." for item in results.values())
+    key = dg.AssetKey(naming.asset_key(SPEC.name, "raw", "air"))
+    assert set(checks(run("0001", "0003", asset_selection=[key]))) <= {"raw_air"}, "of its own assets"
 
 
+@pytest.mark.costly
 def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.ExecuteInProcessResult) -> None:
     assert broken.success, "it blocks nothing"
     results = checks(broken)
@@ -82,6 +84,7 @@ def test_a_dead_feed_is_an_error_on_its_own_assets_and_on_features(broken: dg.Ex
         assert f"| {BROKEN} | held |" in str(results[name].metadata["faults"].value)
 
 
+@pytest.mark.costly
 def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInProcessResult) -> None:
     observations = [event.asset_observation_data.asset_observation for event in broken.get_asset_observation_events()]
     assert {item.asset_key.path[-1] for item in observations} == OF_AIR
@@ -99,6 +102,7 @@ def test_asset_pages_of_the_keys_data_begin_with_its_fault(broken: dg.ExecuteInP
     assert judged.metadata["result"].value == observations[0].metadata["result"].value
 
 
+@pytest.mark.costly
 def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del broken
     (verify,) = verification.build(SPEC, defaults())
@@ -116,20 +120,12 @@ def test_an_accepted_key_is_no_longer_held(settings: Settings, run: Run, broken:
     assert verify.execute_in_process(resources=resources).success
 
 
+@pytest.mark.costly
 def test_an_unsettled_key_is_a_warning(settings: Settings, run: Run, broken: dg.ExecuteInProcessResult) -> None:
     del settings, broken
-    later = watched.GRAIN.shift(BROKEN, SPEC.monitors.repair_within)
-    results = checks(run("0007", later))
+    results = checks(run("0007", watched.GRAIN.shift(BROKEN, SPEC.monitors.repair_within)))
     assert {name for name, item in results.items() if not item.passed} == OF_AIR
     assert {results[name].severity for name in OF_AIR} == {dg.AssetCheckSeverity.WARN}
     description = str(results["features"].description)
     assert description.startswith("air fails frozen_columns: ")
     assert description.endswith(f"; given up and left out of training: {BROKEN}")
-
-
-def test_a_run_evaluates_the_checks_of_its_own_assets(settings: Settings, run: Run) -> None:
-    watched.land_all(settings.root, "0001", "0003")
-    key = dg.AssetKey(naming.asset_key(SPEC.name, "raw", "air"))
-    results = run("0001", "0003", asset_selection=[key])
-    assert results.success
-    assert set(checks(results)) <= {"raw_air"}

@@ -1,7 +1,5 @@
 """A person accepts, drops or repairs a held key; a nulled source is left out, a held key is not trained on."""
 
-from __future__ import annotations
-
 import getpass
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,6 +20,8 @@ from platform_assets.training.requests import training_request
 from tests.doubles import documents, histories
 from tests.doubles import numbered_batches as batches
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., dg.ExecuteInProcessResult]
 NAME = batches.SPEC.name
 KEY = "0005"
@@ -35,7 +35,6 @@ def ledgers(settings: Settings) -> Ledgers:
 
 @pytest.fixture
 def act(settings: Settings, ledgers: Ledgers, instance: dg.DagsterInstance) -> Run:
-    """Run one of a person's two jobs with a config."""
     defs = build_defs(specs=[batches.SPEC], resources={"store": StoreResource(variables=settings.to_environment())})
 
     def execute(verb: str, **config: Any) -> dg.ExecuteInProcessResult:
@@ -119,14 +118,14 @@ def test_accepting_a_key_that_is_not_held_is_refused(act: Run, ledgers: Ledgers,
     assert ledgers.newest_number(f"{naming.FAULTS}/0006") == 0
 
 
+@pytest.mark.costly
 def test_a_repair_needs_a_new_delivery_and_requests_all_keys_that_look_back(
     settings: Settings, act: Run, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
     batches.land_all(settings.root, "0001", "0006")
     run("0001", "0006")
     plant(ledgers, tables, "fault")
-    refused = act("repair", key=KEY, why="delivered again")
-    assert "no file of 0005 differs" in problem(refused)
+    assert "no file of 0005 differs" in problem(act("repair", key=KEY, why="delivered again"))
     assert ledgers.newest_number(naming.REQUESTS) == 0
     batches.land(settings.root, "readings", KEY, batches.readings(KEY).replace(".0,", ".5,"))
     assert act("repair", key=KEY, why="delivered again").success
@@ -143,6 +142,7 @@ def test_a_key_that_is_not_closed_cannot_be_repaired(act: Run, ledgers: Ledgers)
     assert "0009 of numbered_batches is not closed yet" in problem(act("repair", key="0009", why="early"))
 
 
+@pytest.mark.costly
 def test_rows_of_a_nulled_source_are_left_out_of_every_lookback(
     settings: Settings, run: Run, ledgers: Ledgers, tables: TableStore
 ) -> None:
@@ -155,13 +155,11 @@ def test_rows_of_a_nulled_source_are_left_out_of_every_lookback(
     assert means == {"0004": 30.0, "0006": 50.0, "0007": 65.0, "0008": 70.0}, "0006 and 0007 without 0005"
 
 
-def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(
-    settings: Settings, run: Run, ledgers: Ledgers
-) -> None:
+@pytest.mark.costly
+def test_a_held_key_is_not_trained_on_and_the_holdout_moves_back(settings: Settings, run: Run, ledgers: Ledgers):
     batches.land_all(settings.root, "0001", "0020")
     run("0001", "0020")
-    tables = TableStore(settings.root, NAME)
-    plant(ledgers, tables, "fault", "0017")
+    plant(ledgers, TableStore(settings.root, NAME), "fault", "0017")
     out = histories.of(ledgers).excluded(batches.GRAIN.span("0001", "0018"))
     request = training_request(ProductStore(batches.SPEC, settings), "0020", profile("cpu_small"), out)
     assert request.holdout_keys == ["0015", "0016"]

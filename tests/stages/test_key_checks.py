@@ -1,7 +1,5 @@
 """Checks of keyed assets are recorded by key: a failed key stays failed while others are repaired."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -14,6 +12,8 @@ from platform_assets.base.settings import Settings, SettingsProblem, checks_per_
 from platform_assets.engine.key_checks import ALL_KEYS
 from platform_assets.engine.store_resource import StoreResource
 from tests.doubles import numbered_batches as batches
+
+pytestmark = pytest.mark.slow
 
 ASSET = dg.AssetKey([batches.SPEC.name, "raw_readings"])
 CHECK = "is_readable"
@@ -61,6 +61,7 @@ def newest(instance: dg.DagsterInstance, name: str) -> dg.AssetCheckEvaluation:
     return event.dagster_event.asset_check_evaluation_data
 
 
+@pytest.mark.costly
 def test_each_key_of_a_range_is_judged_with_its_own_materialisation(
     settings: Settings, instance: dg.DagsterInstance, go: Go
 ) -> None:
@@ -79,9 +80,8 @@ def test_each_key_of_a_range_is_judged_with_its_own_materialisation(
     assert str(of_all.description).endswith("2 of 4 keys fail: 0002, 0003.")
 
 
-def test_a_failed_key_stays_failed_when_another_is_repaired(
-    settings: Settings, instance: dg.DagsterInstance, go: Go
-) -> None:
+@pytest.mark.costly
+def test_a_failed_key_stays_failed_when_another_is_repaired(settings: Settings, instance: dg.DagsterInstance, go: Go):
     batches.land_all(settings.root, "0001", "0004")
     for key in ("0002", "0003"):
         batches.land(settings.root, "readings", key, "")
@@ -99,6 +99,7 @@ def test_a_failed_key_stays_failed_when_another_is_repaired(
     assert newest(instance, ALL_KEYS).description == "All of 4 keys passed."
 
 
+@pytest.mark.costly
 def test_turned_off_a_check_is_evaluated_once_per_run(
     settings: Settings, instance: dg.DagsterInstance, go: Go, monkeypatch: pytest.MonkeyPatch
 ) -> None:

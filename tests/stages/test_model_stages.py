@@ -1,7 +1,5 @@
 """A cutoff becomes a checkpoint, a bundle, a verdict, a proved service and a release, for batches as for days."""
 
-from __future__ import annotations
-
 import getpass
 import json
 from collections.abc import Callable
@@ -32,7 +30,10 @@ from platform_assets.store.tables import TableStore
 from platform_assets.training import labelled_rows
 from tests.doubles import documents
 from tests.doubles import numbered_batches as batches
+from tests.doubles.advancing import metadata_of
 from tests.doubles.launcher import InProcessLauncher
+
+pytestmark = pytest.mark.slow
 
 SPEC = replace(
     batches.SPEC,
@@ -100,14 +101,7 @@ def release_config(digest: str) -> dict[str, Any]:
     return {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest, "why": "I say so"}}}}
 
 
-def metadata_of(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
-    for event in result.get_asset_materialization_events():
-        materialization = event.step_materialization_data.materialization
-        if materialization.asset_key.path[-1] == stage:
-            return {name: entry.value for name, entry in materialization.metadata.items()}
-    raise AssertionError(f"{stage} was not materialised")
-
-
+@pytest.mark.costly
 def test_batches_go_from_a_cutoff_to_a_release(
     settings: Settings,
     advanced: TableStore,
@@ -128,11 +122,10 @@ def test_batches_go_from_a_cutoff_to_a_release(
         assert next(iter(materialization.metadata)) == "result", materialization.asset_key
         assert len(str(materialization.metadata["result"].value)) > 20, materialization.asset_key
     assert [documents.live_digest(record) for record in released(settings)] == [bundle.digest]
-    followed = releases.read(Ledgers(settings.root, SPEC.name), 1, releases.Followed(), (public_key,))
+    followed = releases.read(Ledgers(settings.root, SPEC.name), 1, 0, None, (public_key,))
     assert followed.digest == bundle.digest, "evaluation and release signed what a service with the key follows"
     assert metadata_of(result, "release")["outcome"] == "released"
     assert "mean_cpu_cores" in metadata_of(result, "checkpoint")
-    assert "data:image/svg+xml" in metadata_of(result, "checkpoint")["use"]
 
     again = execute("retrain", CUTOFF)
     assert launcher.ran == ["train", "export"], "the second run trains and exports nothing"
@@ -152,21 +145,14 @@ def test_batches_go_from_a_cutoff_to_a_release(
     assert launcher.ran[3:] == ["train"], "retraining the checkpoint also repairs the bundle"
     assert bundle.is_whole
 
-    with pytest.raises(dg.Failure, match="was trained on 3 keys of this holdout"):
-        evaluation._check_unseen(
-            ProductStore(SPEC, settings),
-            bundle.digest,
-            _Sealed(holdout_keys=["0020", "0021", "0022"]),
-        )
+    store, told = ArtifactStore(settings.root), {**bundle.manifest, "cutoff": "0025", "holdout_keys": ["0020", "0021"]}
+    files = {name: bundle.read(name) for name in told.pop("blobs")}
+    earlier = store.write_bundle(files, {name: told[name] for name in told if name != "format"})
+    with pytest.raises(dg.Failure, match="was trained on 2 keys of this holdout"):
+        evaluation.judge(ProductStore(SPEC, settings), earlier)
 
 
-class _Sealed:
-    """The part of a challenger's bundle that the check of its holdout reads."""
-
-    def __init__(self, holdout_keys: list[str]) -> None:
-        self.manifest = {"holdout_keys": holdout_keys, "cutoff": "0025"}
-
-
+@pytest.mark.costly
 def test_training_rows_are_reproducible_after_every_key_was_rewritten(
     settings: Settings, advanced: TableStore, execute: Execute
 ) -> None:
@@ -198,50 +184,27 @@ def _key(stage: str) -> dg.AssetKey:
     return dg.AssetKey(naming.asset_key(SPEC.name, stage))
 
 
-def test_a_window_with_a_missing_key_is_named(settings: Settings, execute: Execute) -> None:
-    batches.land_all(settings.root, "0001", "0010")
-    execute("advance", "0001", "0010")
-    with pytest.raises(Exception, match=r"features.*0011"):
-        execute("retrain", CUTOFF, asset_selection=[_key("checkpoint")])
-
-
 def test_a_cutoff_with_too_little_history_is_refused(advanced: TableStore, execute: Execute) -> None:
     with pytest.raises(ValueError, match="min_keys is 8"):
         execute("retrain", "0005", asset_selection=[_key("checkpoint")])
 
 
-def test_a_digest_whose_verdict_nobody_signed_is_not_released(
-    settings: Settings, public_key: str, execute: Execute
+@pytest.mark.parametrize(
+    ("passed", "digest", "message"),
+    [
+        (None, "0" * 64, "has no verdict"),
+        (False, "1" * 64, "failed its evaluation and is not released: It was planted"),
+        (True, "2" * 64, "cannot be released"),  # there is no bundle
+        (None, "", "neither a cutoff nor a digest"),
+    ],
+)
+def test_what_did_not_pass_or_is_not_named_is_not_released(
+    settings: Settings, store: StoreResource, execute: Execute, passed: bool | None, digest: str, message: str
 ) -> None:
-    facts = {"cutoff": CUTOFF, "contract_sha256": "c" * 64}
-    digest = ArtifactStore(settings.root).write_bundle({"contract.json": b"{}"}, facts)
-    plant_verdict(settings, digest, passed=True)
-    with pytest.raises(signing.KeyProblem, match="its verdict is not signed"):
+    if passed is not None:
+        plant_verdict(settings, digest, passed=passed)
+    with pytest.raises(dg.Failure, match=message):
         execute("release", run_config=release_config(digest))
-    assert released(settings) == []
-
-
-def test_a_digest_without_a_verdict_is_not_released(settings: Settings, store: StoreResource, execute: Execute) -> None:
-    with pytest.raises(dg.Failure, match="has no verdict"):
-        execute("release", run_config=release_config("0" * 64))
-    assert released(settings) == []
-
-
-def test_a_digest_with_a_failed_verdict_is_not_released(
-    settings: Settings, store: StoreResource, execute: Execute
-) -> None:
-    plant_verdict(settings, "1" * 64, passed=False)
-    with pytest.raises(dg.Failure, match="failed its evaluation and is not released: It was planted"):
-        execute("release", run_config=release_config("1" * 64))
-    assert released(settings) == []
-
-
-def test_a_digest_without_its_bundle_is_not_released(
-    settings: Settings, store: StoreResource, execute: Execute
-) -> None:
-    plant_verdict(settings, "2" * 64, passed=True)
-    with pytest.raises(dg.Failure, match="cannot be released"):
-        execute("release", run_config=release_config("2" * 64))
     assert released(settings) == []
 
 
@@ -258,11 +221,6 @@ def test_a_person_releases_a_digest_that_passed(settings: Settings, store: Store
         CUTOFF,
         digest,
     )
-
-
-def test_a_release_without_cutoff_and_digest_explains_what_it_needs(store: StoreResource, execute: Execute) -> None:
-    with pytest.raises(dg.Failure, match="neither a cutoff nor a digest"):
-        execute("release")
 
 
 def test_a_challenger_that_fails_keeps_the_champion(

@@ -1,7 +1,5 @@
 """Bundles answer our own features as a service would, for each kind of task."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +15,8 @@ from platform_assets.product.contract import contract_of
 from platform_assets.product.spec import Binary, Field, MultiClass, Product, Regression
 from platform_assets.store.artifacts import ArtifactStore
 from tests.doubles import models, recorded
+
+pytestmark = pytest.mark.slow
 
 NOON = datetime(2020, 1, 5, 12, tzinfo=UTC)
 TEMP = Field(name="temp", dtype="float", description="Warmth.", is_nullable=True)

@@ -1,7 +1,5 @@
 """Two code locations with products of one name on one store: the first that takes rows in keeps the name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from types import FunctionType, ModuleType
@@ -10,7 +8,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base.settings import Settings
 from platform_assets.data import owners, raw
 from platform_assets.engine.store_resource import StoreResource
@@ -18,6 +15,9 @@ from platform_assets.product.spec import Product
 from platform_assets.store import ledgers
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
+from tests.doubles.built import built
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,6 @@ def _new_processes() -> Iterator[None]:
 
 
 def defined_in(module: str, **changes: Any) -> Product:
-    """Return the product as another package's file defines it."""
     features: Any = batches.features
     copy = FunctionType(features.__code__, ModuleType(module).__dict__ | features.__globals__, features.__name__)
     copy.__module__ = module
@@ -40,7 +39,7 @@ def take(settings: Settings, instance: dg.DagsterInstance, spec: Product, key: s
     """Take a batch's readings in, in a process of its own; return why that was refused, if it was."""
     owners._owner.cache_clear()
     batches.land_all(settings.root, "0001", "0002")
-    asset = next(item for item in raw.build(spec, OUTSIDE) if item.key.path[-1] == "raw_readings")
+    asset = next(item for item in built(spec, raw) if item.key.path[-1] == "raw_readings")
     result = dg.materialize(
         [asset],
         instance=instance,

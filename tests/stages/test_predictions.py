@@ -1,10 +1,7 @@
 """Logged answers become predictions exactly once, despite kills, repetitions, rotation and concurrent writers."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,18 +11,20 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
-from platform_assets.base.keys import DailyGrain
 from platform_assets.base.settings import Settings
-from platform_assets.engine.store_resource import StoreResource
 from platform_assets.prediction_log import parsing, prediction_log, predictions, predictions_maker
 from platform_assets.prediction_log.predictions_maker import Ingesting
+from platform_assets.store import delta
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
 from tests.doubles import recorded
+from tests.doubles.advancing import advancing, metadata_of
+from tests.doubles.runs import die_at_write
+
+pytestmark = pytest.mark.slow
 
 SPEC = recorded.SPEC
 STAGE = predictions.STAGE
@@ -47,19 +46,7 @@ def log(settings: Settings) -> Path:
 
 @pytest.fixture
 def ingest(settings: Settings, instance: dg.DagsterInstance) -> Ingest:
-    """Materialise `predictions` for a range of keys."""
-    store = StoreResource(variables=settings.to_environment())
-    defs = build_defs(specs=[SPEC], resources={"store": store})
-    job = defs.resolve_job_def(naming.job("advance", SPEC.name))
-
-    def run(first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-        return job.execute_in_process(
-            instance=instance,
-            asset_selection=[dg.AssetKey([SPEC.name, STAGE])],
-            tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
-        )
-
-    return run
+    return advancing(settings, instance, SPEC, STAGE)
 
 
 def line(number: int, *, day: int = 0, **changes: Any) -> bytes:
@@ -95,14 +82,6 @@ def offsets(settings: Settings) -> dict[str, int]:
     return latest[1]["offsets"] if latest else {}
 
 
-def metadata_of(result: dg.ExecuteInProcessResult, key: str) -> dict[str, Any]:
-    for event in result.get_asset_materialization_events():
-        materialization = event.step_materialization_data.materialization
-        if materialization.partition == key:
-            return {name: entry.value for name, entry in materialization.metadata.items()}
-    raise AssertionError(f"{key} was not materialised")
-
-
 def files(settings: Settings) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path(settings.root).rglob("*") if path.is_file()}
 
@@ -119,7 +98,7 @@ def test_a_prediction_becomes_a_row_of_its_key(settings: Settings, tables: Table
     assert rows["probability"][0] == 0.035
     assert ids(tables, "2020-01-06") == ["p1-0002"]
     assert offsets(settings) == {"1-1.jsonl": (log / "1-1.jsonl").stat().st_size}
-    metadata = metadata_of(result, "2020-01-05")
+    metadata = metadata_of(result, STAGE, "2020-01-05")
     assert (metadata["dagster/row_count"], metadata["run_new_predictions"], metadata["models"]) == (3, 4, {"a" * 64: 3})
 
 
@@ -142,7 +121,11 @@ def test_a_log_without_new_lines_writes_nothing(settings: Settings, log: Path, i
     before = files(settings)
     again = ingest("2020-01-05", "2020-01-06")
     assert files(settings) == before
-    assert metadata_of(again, "2020-01-05")["is_memoised"] is metadata_of(again, "2020-01-06")["is_memoised"] is True
+    assert (
+        metadata_of(again, STAGE, "2020-01-05")["is_memoised"]
+        is metadata_of(again, STAGE, "2020-01-06")["is_memoised"]
+        is True
+    )
 
 
 def test_a_log_that_grew_and_rotated_adds_only_new_rows(tables: TableStore, log: Path, ingest: Ingest):
@@ -156,18 +139,6 @@ def test_a_log_that_grew_and_rotated_adds_only_new_rows(tables: TableStore, log:
     assert ids(tables) == [f"p0-{number:04d}" for number in range(1, 6)]
 
 
-def test_a_repeated_id_is_one_row_and_keeps_the_first_answer(tables: TableStore, log: Path, ingest: Ingest):
-    later = line(1, answered_at_utc=text(MIDNIGHT + timedelta(hours=9)), probability=0.9)
-    (log / "1-1.jsonl").write_bytes(later + line(2))
-    ingest("2020-01-05")
-    (log / "2-2.jsonl").write_bytes(line(1) + line(1) + line(2, latency_us=1_000))
-    ingest("2020-01-05")
-    rows = tables.read(STAGE, ["2020-01-05"])
-    assert rows["prediction_id"].to_list() == ["p0-0001", "p0-0002"]
-    assert rows["probability"].to_list() == [0.015, 0.025]
-    assert rows["latency_us"].to_list() == [900, 900]
-
-
 def test_a_torn_last_line_is_ingested_when_it_is_complete(
     settings: Settings, tables: TableStore, log: Path, ingest: Ingest
 ):
@@ -176,7 +147,7 @@ def test_a_torn_last_line_is_ingested_when_it_is_complete(
     result = ingest("2020-01-05")
     assert ids(tables) == ["p0-0001"]
     assert offsets(settings) == {"1-1.jsonl": len(line(1))}
-    assert metadata_of(result, "2020-01-05")["run_lines_left_out"] == 0
+    assert metadata_of(result, STAGE, "2020-01-05")["run_lines_left_out"] == 0
     path.write_bytes(complete)
     ingest("2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0002"]
@@ -187,7 +158,7 @@ def test_an_invalid_line_is_reported_and_the_others_are_ingested(
 ):
     bad = [b"\n", b'{"prediction_id": "p"}\n', b"\xff\xfe\n", line(7, probability=1.5), line(8, service_time="noon")]
     (log / "1-1.jsonl").write_bytes(line(1) + b"".join(bad) + line(2) + line(3, features={"site": 4, "size": 1}))
-    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), STAGE, "2020-01-05")
     assert ids(tables) == ["p0-0001", "p0-0002", "p0-0003"]
     assert tables.read(STAGE, ["2020-01-05"])["size"].to_list() == [3, 3, None]
     assert metadata["run_lines_left_out"] == 6
@@ -196,14 +167,14 @@ def test_an_invalid_line_is_reported_and_the_others_are_ingested(
     assert [entry["offset"] for entry in record["left_out_named"][:2]] == [len(line(1)), len(line(1)) + 1]
     assert "the inputs of p0-0003 do not fit the product's fields" in record["left_out_named"][5]["reason"]
     assert "1-1.jsonl" in metadata["left_out"]
-    assert metadata_of(ingest("2020-01-05"), "2020-01-05")["run_lines_left_out"] == 0, "named once"
+    assert metadata_of(ingest("2020-01-05"), STAGE, "2020-01-05")["run_lines_left_out"] == 0, "named once"
 
 
 def test_predictions_of_other_keys_are_ingested_and_those_of_no_key_are_reported(
     tables: TableStore, log: Path, ingest: Ingest
 ):
     (log / "1-1.jsonl").write_bytes(line(1) + line(1, day=2) + line(1, day=90))
-    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
+    metadata = metadata_of(ingest("2020-01-05"), STAGE, "2020-01-05")
     assert ids(tables, "2020-01-07") == ["p2-0001"]
     assert metadata["run_keys_elsewhere"] == ["2020-01-07"]
     assert "outside of daily keys from 2020-01-01 to 2020-01-31" in metadata["left_out"]
@@ -213,34 +184,6 @@ def test_predictions_of_other_keys_are_ingested_and_those_of_no_key_are_reported
         "2020-01-06": 0,
         "2020-01-07": 1,
     }
-
-
-@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1799-06-01T00:00:00Z"])
-def test_a_moment_outside_the_grain_is_reported_and_the_run_continues(
-    tables: TableStore, log: Path, ingest: Ingest, moment: str
-):
-    (log / "1-1.jsonl").write_bytes(line(1) + line(2, service_time=moment) + line(3, asked_at=moment) + line(4))
-    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
-    assert set(ids(tables)) >= {"p0-0001", "p0-0004"}
-    assert metadata["run_lines_left_out"] + len(ids(tables)) == 4
-    assert "p0-0002" in metadata["left_out"]
-
-
-def test_a_grain_that_fails_on_one_moment_reports_its_line(
-    tables: TableStore, log: Path, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
-):
-    real = DailyGrain.key_of
-
-    def failing(grain: DailyGrain, moment: datetime) -> str:
-        if moment == MIDNIGHT + timedelta(hours=2):
-            raise OverflowError("no such hour")
-        return real(grain, moment)
-
-    monkeypatch.setattr(DailyGrain, "key_of", failing)
-    (log / "1-1.jsonl").write_bytes(line(1) + line(2) + line(3))
-    metadata = metadata_of(ingest("2020-01-05"), "2020-01-05")
-    assert ids(tables) == ["p0-0001", "p0-0003"]
-    assert "p0-0002" in metadata["left_out"]
 
 
 def test_a_file_cut_shorter_by_a_full_disk_is_read_again(tables: TableStore, log: Path, ingest: Ingest):
@@ -266,6 +209,7 @@ def test_a_long_log_is_ingested_in_batches(
     assert Ledgers(settings.root, SPEC.name).newest_number(naming.INGESTED) > 1
 
 
+@pytest.mark.costly
 def test_a_prediction_belongs_to_the_batch_that_was_current(settings: Settings, run: Ingest):
     batches.land_all(settings.root, "0001", "0004")
     folder = settings.prediction_log / batches.SPEC.name
@@ -278,8 +222,6 @@ def test_a_prediction_belongs_to_the_batch_that_was_current(settings: Settings, 
     rows = TableStore(settings.root, batches.SPEC.name).read(STAGE, ["0002", "0004", "0005"], columns=["prediction_id"])
     assert rows.rows() == [("0002", "p0-0000"), ("0004", "p0-0001"), ("0005", "p0-0002")]
 
-
-# Several processes ---------------------------------------------------------------------------------------------------
 
 WRITES = ("rows", "records", "offsets", "rows of a key without predictions", "their records")
 
@@ -296,7 +238,7 @@ def take_in(
     tables = TableStore(settings.root, SPEC.name)
     maker = Ingesting.for_product(SPEC)
     if die_before is not None:
-        _die_before(die_before)
+        die_at_write(die_before, (delta, "commit"), (Ledgers, "create_number"))
     merged = predictions_maker.merged
 
     def slowly(*arguments: Any) -> Any:
@@ -311,25 +253,6 @@ def take_in(
         prediction_log.ingest_log(ProductStore(SPEC, Settings.from_environment(variables)), folder, "code")
         records = tables.records(STAGE, keys)
         prediction_log.replace(maker, tables, "code", {key: maker.empty() for key in keys if key not in records})
-
-
-def _die_before(number: int) -> None:
-    from platform_assets.store import delta
-
-    writes = 0
-
-    def counted(write: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*arguments: Any, **options: Any) -> Any:
-            nonlocal writes
-            if writes == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            writes += 1
-            return write(*arguments, **options)
-
-        return wrapped
-
-    delta.commit = counted(delta.commit)
-    Ledgers.create_number = counted(Ledgers.create_number)
 
 
 def start(settings: Settings, keys: Sequence[str], **options: Any) -> Any:

@@ -1,7 +1,5 @@
 """Before a release is written, its model answers the requests that callers sent in the last days."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,10 +11,10 @@ import dagster as dg
 import pytest
 
 from platform_assets.automation.factory import build_defs
-from platform_assets.automation.sensors.retrain import describe_result
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
+from platform_assets.monitoring.retraining import describe_result
 from platform_assets.operations import status
 from platform_assets.prediction_log.prediction_log import ingest_log
 from platform_assets.product.contract import contract_of
@@ -29,6 +27,8 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
 from tests.doubles import documents, models, recorded
 from tests.serving.conftest import App
+
+pytestmark = pytest.mark.slow
 
 SPEC = replace(
     recorded.SPEC,
@@ -74,19 +74,16 @@ class World:
         ingest_log(self.product, self.app.log.folder, "0")
 
     def seal(self, graph: bytes) -> str:
-        """Store a bundle with a passing verdict; its golden rows are those of its graph."""
         golden = models.golden_of(CONTRACT, graph=graph)
         digest = models.write_bundle(self.artifacts, document=CONTRACT, graph=graph, golden=golden)
         self.ledgers.create(naming.VERDICTS, digest, documents.verdict(digest, product=SPEC.name, cutoff=CUTOFF))
         return digest
 
     def release(self, digest: str) -> dg.ExecuteInProcessResult:
-        """Release a digest, as a person does."""
         config = {"ops": {f"{SPEC.name}__release": {"config": {"digest": digest}}}}
         return self._run(naming.job("release", SPEC.name), run_config=config)
 
     def release_cutoff(self, digest: str) -> dg.ExecuteInProcessResult:
-        """Release the model of a cutoff, as the last stage of a retrain does."""
         for stage in ("onnx", "evaluation", "service"):
             content = digest if stage == "onnx" else "0"
             self.product.tables.record(stage, CUTOFF, content_digest=content, inputs={"bundle": digest}, code="0")
@@ -117,6 +114,7 @@ def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return {name: entry.value for name, entry in event.step_materialization_data.materialization.metadata.items()}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", FATAL)
 def test_a_model_that_cannot_answer_a_real_row_is_not_released(world: World, kind: str) -> None:
     make, features, message = FATAL[kind]
@@ -130,6 +128,7 @@ def test_a_model_that_cannot_answer_a_real_row_is_not_released(world: World, kin
     assert all(f'"{name}":{value}' in world.text for name, value in features.items()), "the row that shows it"
 
 
+@pytest.mark.costly
 def test_the_model_of_a_cutoff_is_tried_and_the_champion_kept_until_a_good_one_comes(world: World) -> None:
     world.ask(row("the one", temp=41.5))
     digest = world.seal(models.not_a_number(CONTRACT))
@@ -165,6 +164,7 @@ def test_a_contract_that_logs_no_features_any_more_is_not_tried_with_older_rows(
     assert trials.trial_of(world.product, digest) == "No logged request has features, so it was asked none."
 
 
+@pytest.mark.costly
 def test_a_person_releases_it_all_the_same_and_the_record_says_what_was_found(world: World) -> None:
     world.ask(row("the one", temp=41.5))
     digest = world.seal(models.not_a_number(CONTRACT))
@@ -175,6 +175,7 @@ def test_a_person_releases_it_all_the_same_and_the_record_says_what_was_found(wo
     assert '"temp":41.5' in sentence
 
 
+@pytest.mark.costly
 def test_a_rollback_waits_for_no_trial(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.release(world.seal(models.logistic(CONTRACT, 1.0)))
     world.ask(row("the one"))
@@ -183,6 +184,7 @@ def test_a_rollback_waits_for_no_trial(world: World, monkeypatch: pytest.MonkeyP
     assert world.live == world.digest
 
 
+@pytest.mark.costly
 def test_a_trial_that_the_kernel_ended_refuses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node was short of memory: that says nothing about the model."""
 
@@ -196,6 +198,7 @@ def test_a_trial_that_the_kernel_ended_refuses_nothing(world: World, monkeypatch
     assert "refused" not in world.text
 
 
+@pytest.mark.costly
 def test_a_row_that_the_candidates_contract_does_not_take_is_left_out(world: World) -> None:
     """A field is new, so no logged request has it; another has another type."""
     world.ask(row("the one"), row("another", temp=-50.0))
@@ -208,14 +211,13 @@ def test_a_row_that_the_candidates_contract_does_not_take_is_left_out(world: Wor
     assert trials.trial_of(world.product, digest).startswith("1 logged rows answered (1 more do not fit its contract)")
 
 
-def test_the_lists_of_callers_and_every_rare_value_are_among_the_rows(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lists_of_callers_and_every_rare_value_are_among_the_rows(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trials, "ROWS", 10)
     singles = [row(f"flight-{place}", day=8, seats=place) for place in range(5)]
     lists = [[row(f"{size}-{place}", wind=float(size)) for place in range(size)] for size in (3, 12, 3, 30)]
     world.ask(*singles, *lists, row("cold", temp=-59.0), row("rare", carrier="ZZ"))
-    logged = trials._logged(world.product, world.artifacts.bundle(world.digest), trials._records(world.product))
+    records = [*world.product.tables.records("predictions").values()]
+    logged = trials._logged(world.product, world.artifacts.bundle(world.digest), records)
     assert [len(places) for places in logged.lists] == [3, 12, 30]
     rows = [json.loads(body) for body in logged.rows]
     assert {rows[place]["features"]["wind"] for place in logged.lists[1]} == {12.0}

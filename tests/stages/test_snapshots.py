@@ -1,7 +1,5 @@
 """A key keeps the snapshot of a slow table that it was built with, until a person asks for a rebuild of all keys."""
 
-from __future__ import annotations
-
 import getpass
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +10,10 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE, build_defs
-from platform_assets.automation.sensors import changes, landings
+from platform_assets.automation.factory import build_defs
 from platform_assets.base import clock, naming
 from platform_assets.base.settings import Settings
-from platform_assets.data import features, raw, validated
-from platform_assets.engine import partitions
+from platform_assets.data import closing, features, key_changes, raw, validated
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.monitoring.drift_maker import Judging
 from platform_assets.monitoring.fault_records import FaultRecords
@@ -27,10 +23,14 @@ from platform_assets.product.spec import Product, Source, Tables, Window
 from platform_assets.store import upkeep
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.rebuilds import REBUILDS
+from platform_assets.store.records.faults import FailedCheck
+from platform_assets.store.records.versions import REBUILDS
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
+from tests.doubles.built import running
 from tests.stages.conftest import NOW
+
+pytestmark = pytest.mark.slow
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 NAME = batches.SPEC.name
@@ -38,7 +38,6 @@ TABLE = f"validated_{batches.SPEC.sources[1].name}"
 
 
 def weighing(number: int) -> str:
-    """Return a catalogue in which every sensor has the same weight."""
     return "\n".join(["sensor,weight", *(f"s{sensor},{number}" for sensor in range(batches.SENSORS)), ""])
 
 
@@ -48,8 +47,7 @@ def deliver(settings: Settings, number: int) -> None:
 
 def weights(tables: TableStore) -> dict[str, int]:
     """Return by key the one weight in its features, which tells its snapshot."""
-    rows = tables.read("features", tables.records("features"))
-    by_key = rows.group_by("key").agg(pl.col("weight").unique())
+    by_key = tables.read("features", tables.records("features")).group_by("key").agg(pl.col("weight").unique())
     return {key: single for key, (single,) in sorted(by_key.iter_rows())}
 
 
@@ -72,7 +70,6 @@ def world(settings: Settings, tables: TableStore, run: Run) -> TableStore:
 
 @pytest.fixture
 def ask(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
-    """Run the person's job."""
     clock.move(settings, NAME, NOW)
     job = build_defs(
         specs=[batches.SPEC], resources={"store": StoreResource(variables=settings.to_environment())}
@@ -86,18 +83,10 @@ def ask(settings: Settings, instance: dg.DagsterInstance) -> Callable[..., dg.Ex
 
 
 def run_with(settings: Settings, instance: dg.DagsterInstance, spec: Product, first: str, last: str) -> Any:
-    """Run raw, validated and features of a changed product."""
-    with partitions.beta_allowed():
-        assets = [item for stage in (raw, validated, features) for item in stage.build(spec, OUTSIDE)]
-    store = StoreResource(variables=settings.to_environment())
-    defs = dg.Definitions(assets=assets, resources={"driftline_store": store}, executor=dg.in_process_executor)
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    return defs.resolve_implicit_global_asset_job_def().execute_in_process(instance=instance, tags=tags)
+    return running(settings, instance, spec, raw, validated, features)(first, last)
 
 
-# What a key keeps -----------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.costly
 def test_a_key_that_is_run_again_keeps_its_snapshot_and_a_new_key_takes_the_newest(
     settings: Settings, world: TableStore, run: Run
 ) -> None:
@@ -109,9 +98,8 @@ def test_a_key_that_is_run_again_keeps_its_snapshot_and_a_new_key_takes_the_newe
     assert {key: after[key].sequence for key in before} == {key: before[key].sequence for key in before}
 
 
-def test_a_repaired_key_and_those_that_look_back_on_it_keep_theirs(
-    settings: Settings, world: TableStore, run: Run
-) -> None:
+@pytest.mark.costly
+def test_a_repaired_key_and_those_that_look_back_on_it_keep_theirs(settings: Settings, world: TableStore, run: Run):
     deliver(settings, 3)
     batches.land(settings.root, "readings", "0003", batches.readings("0003").replace("33.0", "39.0"))
     before = world.records("features")
@@ -123,6 +111,7 @@ def test_a_repaired_key_and_those_that_look_back_on_it_keep_theirs(
     assert rows.filter(entity="s3")["recent_mean"].item() == (39.0 + 43.0 + 53.0) / 3
 
 
+@pytest.mark.costly
 def test_changed_code_makes_each_key_with_its_own_snapshot(
     settings: Settings, world: TableStore, instance: dg.DagsterInstance
 ) -> None:
@@ -136,26 +125,7 @@ def test_changed_code_makes_each_key_with_its_own_snapshot(
     assert world.read("features", ["0004"]).filter(entity="s0")["reading"].item() == 80.0
 
 
-def test_snapshots_that_alternate_from_key_to_key_are_kept(settings: Settings, tables: TableStore, run: Run) -> None:
-    batches.land_all(settings.root, "0001", "0005")
-    for number, key in enumerate(batches.GRAIN.span("0001", "0005")):
-        deliver(settings, number % 2)
-        run(key)
-    batches.land(settings.root, "readings", "0001", batches.readings("0001").replace("13.0", "19.0"))
-    run("0001", "0005")
-    assert list(weights(tables).values()) == [0, 1, 0, 1, 0]
-
-
-def test_damaged_rows_are_made_again_with_the_key_s_own_snapshot(
-    settings: Settings, world: TableStore, run: Run
-) -> None:
-    deliver(settings, 3)
-    record = world.records("features")["0002"]
-    Path(settings.root, "tables", NAME, "features", record.files[0]).unlink()
-    run("0001", "0005")
-    assert weights(world)["0002"] == 1
-
-
+@pytest.mark.costly
 def test_a_slow_table_with_other_columns_was_read_in_another_way_and_the_newest_is_taken(
     settings: Settings, world: TableStore, instance: dg.DagsterInstance
 ) -> None:
@@ -177,6 +147,7 @@ def test_a_slow_table_with_other_columns_was_read_in_another_way_and_the_newest_
     assert set(weights(world).values()) == {7}
 
 
+@pytest.mark.costly
 def test_a_slow_source_that_a_key_has_not_read_yet_is_taken_as_it_is_now(
     settings: Settings, world: TableStore, instance: dg.DagsterInstance
 ) -> None:
@@ -193,9 +164,7 @@ def test_a_slow_source_that_a_key_has_not_read_yet_is_taken_as_it_is_now(
     assert set(world.read("features", ["0001", "0005"])["reading"]) == {9.0}
 
 
-# A rebuild ------------------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.costly
 def test_a_rebuild_is_a_record_with_person_and_reason_and_a_request_for_all_keys(
     settings: Settings, world: TableStore, ask: Run
 ) -> None:
@@ -212,14 +181,12 @@ def test_a_rebuild_is_a_record_with_person_and_reason_and_a_request_for_all_keys
 
 
 def test_a_rebuild_without_keys_is_refused(settings: Settings, ask: Run) -> None:
-    result = ask()
-    assert f"no features of {NAME} have been built yet" in problem(result)
+    assert f"no features of {NAME} have been built yet" in problem(ask())
     assert Ledgers(settings.root, NAME).newest_number(REBUILDS.ledger) == 0
 
 
-def test_in_a_cluster_a_rebuild_needs_a_person(
-    settings: Settings, world: TableStore, instance: dg.DagsterInstance
-) -> None:
+@pytest.mark.costly
+def test_in_a_cluster_a_rebuild_needs_a_person(settings: Settings, world: TableStore, instance: dg.DagsterInstance):
     store = StoreResource(variables={**settings.to_environment(), "DRIFTLINE_ENV": "cluster"})
     job = build_defs(specs=[batches.SPEC], resources={"store": store}).resolve_job_def(f"rebuild__{NAME}")
     config = {"ops": {f"rebuild_keys__{NAME}": {"config": {"why": "from a shell of a pod"}}}}
@@ -228,6 +195,7 @@ def test_in_a_cluster_a_rebuild_needs_a_person(
     assert Ledgers(settings.root, NAME).newest_number(REBUILDS.ledger) == 0
 
 
+@pytest.mark.costly
 def test_a_rebuild_covers_all_keys_with_the_table_that_is_there_now(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -240,6 +208,7 @@ def test_a_rebuild_covers_all_keys_with_the_table_that_is_there_now(
     assert {key: record.sequence for key, record in world.records("features").items()} == sequences
 
 
+@pytest.mark.costly
 def test_an_interrupted_rebuild_goes_on_with_the_snapshot_that_it_began_with(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -255,24 +224,26 @@ def test_an_interrupted_rebuild_goes_on_with_the_snapshot_that_it_began_with(
     assert weights(world) == {**dict.fromkeys(batches.GRAIN.span("0001", "0006"), 3), "0007": 4}
 
 
+@pytest.mark.costly
 def test_a_rebuild_is_made_in_bounded_runs_by_the_requests_that_landings_follows(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
     deliver(settings, 3)
     ask()
     product, spans = ProductStore(batches.SPEC, settings), []
-    while requests := changes.open_requests(product.history)[0]:
-        work = landings.plan(batches.GRAIN, landings.Findings(newest="0005", requests=requests), 2)
-        assert isinstance(work, landings.Plan)
+    while requests := key_changes.open_requests(product.history)[0]:
+        work = closing.plan(batches.GRAIN, closing.Findings(newest="0005", requests=requests), 2)
+        assert isinstance(work, closing.Plan)
         if work.rest is not None:
-            changes.request(product.ledgers, work.rest, "the rest", NOW)
+            key_changes.request(product.ledgers, work.rest, "the rest", NOW)
         spans.append((work.first, work.last))
         run(work.first, work.last)
-        changes.answer(product, work.takes, "advanced", NOW)
+        key_changes.answer(product, work.takes, "advanced", NOW)
     assert spans == [("0001", "0002"), ("0003", "0004"), ("0005", "0005")]
     assert set(weights(world).values()) == {3}
 
 
+@pytest.mark.costly
 def test_keys_closed_between_the_request_and_its_first_run_are_covered(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -283,6 +254,7 @@ def test_keys_closed_between_the_request_and_its_first_run_are_covered(
     assert set(weights(world).values()) == {3}
 
 
+@pytest.mark.costly
 def test_after_a_rebuild_keys_keep_the_snapshot_of_the_rebuild(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -294,6 +266,7 @@ def test_after_a_rebuild_keys_keep_the_snapshot_of_the_rebuild(
     assert list(weights(world).values()) == [2, 2, 2, 2, 2, 4]
 
 
+@pytest.mark.costly
 def test_a_second_rebuild_takes_over_from_one_that_is_not_over(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -306,9 +279,7 @@ def test_a_second_rebuild_takes_over_from_one_that_is_not_over(
     assert set(weights(world).values()) == {4}
 
 
-# What people see ------------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.costly
 def test_status_counts_the_keys_with_older_snapshots_in_one_line(
     settings: Settings, world: TableStore, run: Run, ask: Run
 ) -> None:
@@ -330,6 +301,7 @@ def test_status_counts_the_keys_with_older_snapshots_in_one_line(
     assert lines() == []
 
 
+@pytest.mark.costly
 def test_a_lineage_names_the_snapshot_and_its_file(settings: Settings, world: TableStore) -> None:
     product = ProductStore(batches.SPEC, settings)
     slow = {
@@ -341,6 +313,7 @@ def test_a_lineage_names_the_snapshot_and_its_file(settings: Settings, world: Ta
     assert product.artifacts.get(slow["0001"].file.sha256) == weighing(1).encode()
 
 
+@pytest.mark.costly
 def test_the_rows_left_without_a_source_are_counted_with_the_key_s_snapshot(
     settings: Settings, world: TableStore, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,16 +327,13 @@ def test_the_rows_left_without_a_source_are_counted_with_the_key_s_snapshot(
 
     spec = replace(batches.SPEC, features=spy)
     records = FaultRecords(Judging.for_product(spec), ProductStore(spec, settings), ("0001", "0006"))
-    assert records._rows_without("0001", "readings") == 0
-    assert records._rows_without("0006", "readings") == 0
+    broken = FailedCheck(source="readings", check="volume", column=None, came="2", expected="6", digest="d")
+    for key in ("0001", "0006"):
+        assert records._choice(key, [broken]) == (None, "without readings there are no rows")
     assert counted == [[1], [3]]
 
 
-# Lost files -----------------------------------------------------------------------------------------------------------
-
-
 def lose(settings: Settings, tables: TableStore, number: int) -> None:
-    """Delete the files of the snapshot with a weight."""
     for record in tables.versions(TABLE, naming.UNPARTITIONED):
         if tables.read_record(record, ["weight"])["weight"][0] == number:
             for file in record.files:
@@ -372,6 +342,7 @@ def lose(settings: Settings, tables: TableStore, number: int) -> None:
     raise AssertionError(f"no snapshot with weight {number}")
 
 
+@pytest.mark.costly
 def test_maintenance_keeps_every_snapshot(settings: Settings, world: TableStore, run: Run) -> None:
     deliver(settings, 3)
     run("0006")
@@ -381,6 +352,7 @@ def test_maintenance_keeps_every_snapshot(settings: Settings, world: TableStore,
     assert list(weights(world).values()) == [1, 1, 1, 2, 2, 3]
 
 
+@pytest.mark.costly
 def test_lost_files_of_a_snapshot_stop_only_a_key_that_must_be_made_again_and_name_the_cure(
     settings: Settings, world: TableStore, run: Run, ask: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,6 +377,7 @@ def test_lost_files_of_a_snapshot_stop_only_a_key_that_must_be_made_again_and_na
     assert doctor.run(settings.root, NAME, is_repairing=False) == 0
 
 
+@pytest.mark.costly
 def test_a_snapshot_without_a_record_is_not_replaced_in_silence(
     settings: Settings, world: TableStore, run: Run, ask: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

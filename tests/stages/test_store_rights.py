@@ -1,11 +1,9 @@
-"""The loop on a real S3 server with `driftline store-keys`: each run and step has enough rights with its own key."""
-
-from __future__ import annotations
+"""The loop on a real S3 server with `deploy/store/keys.py`: each run and step has enough rights with its own key."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,22 @@ from platform_assets.base.accounts import Account
 from platform_assets.base.settings import Settings
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.launch.attempt import StepRequest
-from platform_assets.operations import store_keys
-from platform_assets.product.spec import Training
 from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.history.reader import History
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
-from tests.doubles import documents, instances, s3_server
+from tests.doubles import documents, instances, s3_server, store_keys
 from tests.doubles import numbered_batches as batches
 from tests.doubles.launcher import InProcessLauncher
 from tests.doubles.s3_server import S3Server
 from tests.stages.conftest import NOW
+from tests.stages.test_model_stages import CUTOFF, SPEC
+
+pytestmark = pytest.mark.slow
 
 BUCKET = "driftline-loop"
 LOGS = "driftline-loop-logs"
 ROOT = f"s3://{BUCKET}/store"
-CUTOFF = "0030"
-SPEC = replace(
-    batches.SPEC,
-    training=Training(threads=1, epochs=60, batch_size=16, learning_rate=0.01, settings=batches.SPEC.training.settings),
-    holdout=3,
-    min_keys=8,
-)
 Acting = Callable[[Account], AbstractContextManager[None]]
 
 

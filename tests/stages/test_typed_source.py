@@ -1,8 +1,5 @@
 """A source of typed files keeps every key: only rows with values outside their types are quarantined."""
 
-from __future__ import annotations
-
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -13,13 +10,15 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from platform_assets.automation.factory import OUTSIDE
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.data import raw, validated
 from platform_assets.engine.store_resource import StoreResource
 from platform_assets.store.tables import TableStore
 from tests.doubles import numbered_batches as batches
+from tests.doubles.built import built
+
+pytestmark = pytest.mark.slow
 
 READINGS = replace(batches.SPEC.source("readings"), suffix=".parquet", read=pl.read_parquet)
 SPEC = replace(batches.SPEC, sources=(READINGS, *batches.SPEC.sources[1:]))
@@ -27,7 +26,6 @@ SENSORS = list(range(batches.SENSORS))
 
 
 def land(settings: Settings, key: str, **columns: Any) -> None:
-    """Deliver a batch of typed readings, with some columns replaced."""
     sound = {
         "sensor": [f"s{sensor}" for sensor in SENSORS],
         "reading": [float(10 * int(key) + sensor) for sensor in SENSORS],
@@ -41,7 +39,7 @@ def land(settings: Settings, key: str, **columns: Any) -> None:
 
 @pytest.fixture
 def run(settings: Settings, instance: dg.DagsterInstance) -> Callable[[str, str], None]:
-    assets = [*raw.build(SPEC, OUTSIDE)[:1], *validated.build(SPEC, OUTSIDE)[:1]]
+    assets = [*built(SPEC, raw)[:1], *built(SPEC, validated)[:1]]
 
     def execute(first: str, last: str) -> None:
         dg.materialize(
@@ -58,41 +56,6 @@ def good_and_reasons(tables: TableStore, key: str) -> tuple[list[int], list[str]
     good, refused = (tables.read(f"{stage}_readings", [key]) for stage in ("validated", "quarantine"))
     assert sorted([*good["source_offset"], *refused["source_offset"]]) == SENSORS
     return good["source_offset"].to_list(), refused["reason"].to_list()
-
-
-def test_files_with_other_types_are_ingested_and_only_bad_rows_are_quarantined(
-    settings: Settings, tables: TableStore, run: Callable[[str, str], None]
-) -> None:
-    at = pl.Series([batches.moment("0005")] * 6)
-    odd = at.dt.cast_time_unit("ns").scatter(2, at[0]) + pl.Series([0, 0, 3, 0, 0, 0]).cast(pl.Duration("ns"))
-    land(settings, "0001")
-    land(settings, "0002", reading=[20, 21, 22, 23, 24, 2**53 + 1])
-    land(settings, "0003", reading=[[1.0], None, [2.0], [], [3.0], [4.0]])
-    land(settings, "0004", reading=["40.0", "n/a", "42", None, "44.5", "1e999"])
-    land(settings, "0005", known_at_utc=odd)
-    land(settings, "0006", known_at_utc=[(batches.moment("0006") + timedelta(days=1)).replace(tzinfo=None)] * 6)
-    run("0001", "0006")
-    assert good_and_reasons(tables, "0001") == (SENSORS, [])
-    good, reasons = good_and_reasons(tables, "0002")
-    assert (good, reasons[0].partition(",")[0]) == (SENSORS[:-1], "reading is 9007199254740993 (Int64)")
-    good, reasons = good_and_reasons(tables, "0003")
-    assert (good, reasons[1]) == ([], "reading is empty, and a value is required")
-    assert reasons[0].startswith("reading is [1.0] (List(Float64)), expected a number that Float64 holds exactly")
-    good, reasons = good_and_reasons(tables, "0004")
-    assert good == [0, 2, 4]
-    assert reasons[0] == "reading is 'n/a', which is not a finite number"
-    assert tables.read("validated_readings", ["0004"])["reading"].to_list() == [40.0, 42.0, 44.5]
-    assert good_and_reasons(tables, "0005")[0] == [0, 1, 3, 4, 5]
-    good, reasons = good_and_reasons(tables, "0006")
-    assert good == [] and "expected a moment with its time zone" in reasons[0]
-    quarantined = json.loads(tables.read("quarantine_readings", ["0006"])["row"][0])
-    assert quarantined["known_at_utc"] == "2024-01-02 06:00:00.000000" and quarantined["reading"] == 60.0
-    before = {key: record.content_digest for key, record in tables.records("raw_readings").items()}
-    land(settings, "0003")
-    run("0002", "0003")
-    assert good_and_reasons(tables, "0003") == (SENSORS, [])
-    after = {key: record.content_digest for key, record in tables.records("raw_readings").items()}
-    assert {key for key in after if after[key] != before[key]} == {"0003"}
 
 
 def test_types_that_a_table_cannot_store_are_ingested(

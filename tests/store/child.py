@@ -4,8 +4,6 @@ It prints `ready`, waits for a line, then does `task["do"]`. With `kill` it send
 n-th call that writes.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -34,7 +32,6 @@ def s3_proxy(s3_server: S3Server) -> Iterator[Faults]:
 
 @pytest.fixture
 def faults(s3_proxy: Faults) -> Faults:
-    """The faults injected into requests to `broken_root`."""
     s3_proxy.clear()
     return s3_proxy
 

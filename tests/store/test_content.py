@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 import io
 import math
@@ -45,13 +43,10 @@ def frames(draw: st.DrawFn, min_rows: int = 0) -> pl.DataFrame:
 
 @settings(max_examples=25)
 @given(frame=frames(), data=st.data())
-def test_digest_depends_on_neither_chunks_nor_column_order_nor_file_bytes(
-    frame: pl.DataFrame, data: st.DataObject
-) -> None:
+def test_digest_depends_on_neither_chunks_nor_column_order_nor_file_bytes(frame: pl.DataFrame, data: st.DataObject):
     digest = content_digest(frame)
     cut = data.draw(st.integers(0, frame.height))
-    chunked = pl.concat([frame.head(cut), frame.tail(frame.height - cut)], rechunk=False)
-    assert content_digest(chunked) == digest
+    assert content_digest(pl.concat([frame.head(cut), frame.tail(frame.height - cut)], rechunk=False)) == digest
     assert content_digest(frame.select(data.draw(st.permutations(frame.columns)))) == digest
     for compression in ("uncompressed", "zstd"):
         file = io.BytesIO()
@@ -70,8 +65,7 @@ def test_digests_are_equal_exactly_when_frames_are(one: pl.DataFrame, other: pl.
 @settings(max_examples=25)
 @given(frame=frames(min_rows=2), data=st.data())
 def test_digest_depends_on_the_order_of_rows(frame: pl.DataFrame, data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(frame.height)))
-    moved = frame[list(order)]
+    moved = frame[list(data.draw(st.permutations(range(frame.height))))]
     same = [*map(repr, moved.rows())] == [*map(repr, frame.rows())]
     assert (content_digest(moved) == content_digest(frame)) == same
 
@@ -111,22 +105,6 @@ def test_null_zero_empty_and_nan_differ() -> None:
 def test_all_nans_are_equal() -> None:
     odd = pl.Series("c", [0x7FF8000000000001], dtype=pl.Int64).reinterpret(signed=False).to_numpy().view("f8")
     assert content_digest(pl.DataFrame({"c": odd})) == content_digest(pl.DataFrame({"c": [math.nan]}))
-
-
-def test_text_moved_between_cells_or_columns_changes_the_digest() -> None:
-    assert content_digest(pl.DataFrame({"a": ["xy", "z"]})) != content_digest(pl.DataFrame({"a": ["x", "yz"]}))
-    assert content_digest(pl.DataFrame({"a": ["x"], "b": ["y"]})) != content_digest(
-        pl.DataFrame({"a": ["y"], "b": ["x"]})
-    )
-    assert content_digest(pl.DataFrame({"a": ["x"]})) != content_digest(pl.DataFrame({"b": ["x"]}))
-
-
-def test_empty_frames_differ_by_schema() -> None:
-    digests = {
-        content_digest(pl.DataFrame(schema=schema))
-        for schema in ({"a": pl.Int64}, {"a": pl.Int32}, {"b": pl.Int64}, {})
-    }
-    assert len(digests) == 4
 
 
 def test_digest_follows_the_documented_rule() -> None:
@@ -181,7 +159,7 @@ def test_type_names_round_trip() -> None:
 
 
 def test_types_are_read_from_deltas_schema() -> None:
-    names = [*content._TYPES, "List Float32", "List List Datetime UTC"]
+    names = [*content._KINDS, "List Float32", "List List Datetime UTC"]
     fields = [{"name": name, "type": content.delta_type(name)} for name in names]
     assert content.types_of_delta(fields) == {name: content.type_of(name) for name in names}
     assert content.types_of_delta([{"name": "price", "type": "decimal(10,2)"}]) == {}

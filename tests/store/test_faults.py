@@ -1,11 +1,8 @@
 """The meaning of each kind of fault record for a key."""
 
-from __future__ import annotations
-
 import pytest
 
-from platform_assets.store.history.holds import Hold
-from platform_assets.store.records.faults import FAULTS
+from platform_assets.store.records.faults import FAULTS, Hold
 from tests.doubles import documents
 
 

@@ -1,7 +1,5 @@
 """A training whose disk is full ends with one sentence, leaves nothing half-written, and goes on when there is room."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable
@@ -17,9 +15,12 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.training.steps import train
 from tests.doubles import tiny_product as tiny
 
+pytestmark = pytest.mark.slow
+
 Leave = Callable[[int], AbstractContextManager[None]]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("full", ["state", "store"])
 def test_a_disk_that_is_full_while_saving_stops_the_training_which_resumes_later(
     small_disk: tuple[str, Leave], tmp_path: Path, full: str
@@ -30,8 +31,7 @@ def test_a_disk_that_is_full_while_saving_stops_the_training_which_resumes_later
     job = train.Job.from_extras(tiny.store(settings))
 
     def run() -> str:
-        step = train.Training(tiny.SPEC, job, settings, log=lambda _: None, save_every_s=0.0)
-        result = step.run()
+        result = train.Training(tiny.SPEC, job, settings, log=lambda _: None, save_every_s=0.0).run()
         assert isinstance(result, dict)
         return str(result["checkpoint"])
 

@@ -1,7 +1,5 @@
 """Rows of other people's assets are read as those wrote them, or refused in a sentence that names the asset."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from msgspec.structs import replace
 from platform_assets.store import host_rows
 from platform_assets.store.host_rows import AssetProblem, AssetRows, TableRows
 from platform_assets.store.ledgers import Ledgers
-from platform_assets.store.records.materialisations import MATERIALISED, Materialised
+from platform_assets.store.records.sources import MATERIALISED, Materialised
 from tests.doubles.faulty_s3 import in_front_of
 from tests.doubles.s3_server import S3Server
 from tests.doubles.shop_orders import GRAIN, KEYS, rows, spec
@@ -46,11 +44,11 @@ def test_a_folder_as_spark_writes_it_is_read_without_its_other_files(tmp_path: P
     assert host_rows.read(seen(f"{uri}/day={KEYS[0]}/part-0.parquet"), "orders").equals(rows(KEYS[0]))
 
 
+@pytest.mark.slow
 def test_files_and_delta_tables_on_s3_are_read_too(s3_root: str) -> None:
     write_deltalake(f"{s3_root}/delta", rows(KEYS[0]))
     assert host_rows.version_of(f"{s3_root}/delta", "orders") == (0, "version 0")
-    record = replace(seen(f"{s3_root}/delta"), version=0)
-    assert host_rows.read(record, "orders").equals(rows(KEYS[0]))
+    assert host_rows.read(replace(seen(f"{s3_root}/delta"), version=0), "orders").equals(rows(KEYS[0]))
     for key in KEYS:
         rows(key).write_parquet(f"{s3_root}/files/day={key}/part-0.parquet")
     uri = f"{s3_root}/files"
@@ -63,6 +61,7 @@ def test_files_and_delta_tables_on_s3_are_read_too(s3_root: str) -> None:
         host_rows.read(replace(seen(uri), files=mark), "orders")
 
 
+@pytest.mark.slow
 def test_a_tick_asks_a_bucket_once_for_keys_without_a_record(
     s3_root: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

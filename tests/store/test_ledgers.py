@@ -1,6 +1,3 @@
-from __future__ import annotations
-
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +9,7 @@ from hypothesis import strategies as st
 from platform_assets.base.problems import LedgerProblem, RecordExists
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
+from tests.store.test_table_faults import start_together
 
 RELEASES = Path("ledgers", "tiny", "releases")
 
@@ -64,38 +62,17 @@ def test_a_lost_or_wrong_hint_costs_only_reads(count: int, hint: str | None) -> 
         assert ledgers.append("releases", {}) == count + 1
 
 
-@pytest.mark.parametrize("hint", [None, b"0", b"2", b"9", b"x"])
-def test_a_hint_is_only_a_hint(root: str, ledgers: Ledgers, hint: bytes | None) -> None:
-    for n in range(4):
-        ledgers.append("releases", {"n": n})
-    if hint is None:
-        open_store(root).delete("ledgers/tiny/releases/HEAD")
-    else:
-        open_store(root).put("ledgers/tiny/releases/HEAD", hint)
-    assert ledgers.append("releases", {"n": 4}) == 5
-
-
 def test_equal_records_are_two_records(ledgers: Ledgers) -> None:
     assert [ledgers.append("releases", {"n": 1}), ledgers.append("releases", {"n": 1})] == [1, 2]
     with pytest.raises(RecordExists):
         ledgers.create_number("releases", 2, {"n": 1})
 
 
-def test_concurrent_writers_get_different_numbers(ledgers: Ledgers) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        numbers = list(pool.map(lambda n: ledgers.append("releases", {"n": n}), range(60)))
-    assert sorted(numbers) == list(range(1, 61))
-    assert [ledgers.at("releases", number) for number in numbers] == [{"n": n} for n in range(60)]
-
-
+@pytest.mark.costly
 def test_concurrent_processes_get_different_numbers(ledgers: Ledgers, spawn: Any) -> None:
     writers = "abcdefgh"
     children = [spawn(do="append", writer=writer, turns=6) for writer in writers]
-    for child in children:
-        child.stdout.readline()
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
+    start_together(children)
     numbers_by_writer = {
         writer: child.communicate()[0].split() for writer, child in zip(writers, children, strict=True)
     }

@@ -1,7 +1,5 @@
 """Attempts that are cached are not read again; without the cache every number is the same."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Objects on a real S3 server whose responses `tests/doubles/faulty_s3.py` breaks, and the resulting messages."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import polars as pl
@@ -45,10 +43,9 @@ READS: list[Callable[[str], object]] = [
 """Every way to access a root: each must report an error in one sentence."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
-def test_a_record_is_appended_once_whatever_the_responses(
-    broken_root: str, faults: Faults, fault: dict[str, int]
-) -> None:
+def test_a_record_is_appended_once_whatever_the_responses(broken_root: str, faults: Faults, fault: dict[str, int]):
     ledgers = Ledgers(broken_root, "tiny")
     assert ledgers.append("releases", {"n": 1}) == 1
     faults.add("PUT", "00000002.json", **fault)
@@ -58,6 +55,7 @@ def test_a_record_is_appended_once_whatever_the_responses(
     assert faults.met
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
 def test_a_keyed_record_and_a_lease_are_ours_whatever_the_responses(
     broken_root: str, faults: Faults, fault: dict[str, int]
@@ -72,6 +70,7 @@ def test_a_keyed_record_and_a_lease_are_ours_whatever_the_responses(
     assert len(faults.met) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
 def test_an_equal_record_of_another_writer_is_not_ours(broken_root: str, faults: Faults, fault: dict[str, int]) -> None:
     ledgers = Ledgers(broken_root, "tiny")
@@ -83,6 +82,7 @@ def test_an_equal_record_of_another_writer_is_not_ours(broken_root: str, faults:
     assert ledgers.newest_number("releases") == 1
 
 
+@pytest.mark.slow
 def test_a_late_response_is_not_a_failure(broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_TIMEOUT", "1s")
     ledgers = Ledgers(broken_root, "tiny")
@@ -91,16 +91,16 @@ def test_a_late_response_is_not_a_failure(broken_root: str, faults: Faults, monk
     assert list(ledgers.records("releases")) == [(1, {"n": 1})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", LOST)
-def test_a_blob_exists_after_put_whatever_the_responses(
-    broken_root: str, faults: Faults, fault: dict[str, int]
-) -> None:
+def test_a_blob_exists_after_put_whatever_the_responses(broken_root: str, faults: Faults, fault: dict[str, int]):
     store = ArtifactStore(broken_root)
     faults.add("PUT", "/artifacts/", **fault)
     assert store.get(store.put(b"weights")) == b"weights"
     assert faults.met
 
 
+@pytest.mark.slow
 def test_reads_are_repeated(broken_root: str, faults: Faults) -> None:
     ledgers = Ledgers(broken_root, "tiny")
     ledgers.append("releases", {"n": 1})
@@ -111,6 +111,7 @@ def test_reads_are_repeated(broken_root: str, faults: Faults) -> None:
     assert len(faults.met) == 6
 
 
+@pytest.mark.slow
 def test_a_permanent_collision_is_reported(broken_root: str, faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "PAUSE_S", 0.0)
     faults.add("PUT", "00000001.json", answer=409, times=objects.CREATE_ATTEMPTS)
@@ -120,6 +121,7 @@ def test_a_permanent_collision_is_reported(broken_root: str, faults: Faults, mon
     assert isinstance(problem.value.__cause__, AlreadyExistsError)
 
 
+@pytest.mark.slow
 def test_an_object_without_a_write_id_is_not_ours(s3_root: str) -> None:
     store = objects.open_store(s3_root)
     store.put("x", b"1")
@@ -135,6 +137,7 @@ def test_the_write_id_is_not_in_the_objects_bytes(root: str) -> None:
     assert (objects.exists(store, "x"), objects.exists(store, "y")) == (True, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     ("variable", "code"),
@@ -155,6 +158,7 @@ def test_a_wrong_key_is_reported_with_the_root_and_a_remedy(
     check_sentence(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READS)
 def test_a_missing_bucket_is_reported(s3_server: S3Server, s3_root: str, read: Callable[[str], object]) -> None:
     bucket = f"vanishing-{READS.index(read)}"

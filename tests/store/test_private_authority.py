@@ -1,7 +1,5 @@
 """A store behind TLS of a private authority, through each of our clients, by the two variables that pods get."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -12,9 +10,10 @@ import pytest
 
 from platform_assets.base.settings import AUTHORITY_VARIABLES, REPOSITORY
 from tests.cluster.certificates import Authority
-from tests.conftest import BUCKET
 from tests.doubles import tls_proxy
-from tests.doubles.s3_server import S3Server
+from tests.doubles.s3_server import BUCKET, S3Server
+
+pytestmark = pytest.mark.slow
 
 OBJECTS = """
 from platform_assets.store.ledgers import Ledgers
@@ -54,11 +53,10 @@ def endpoint(s3_server: S3Server, authority: Authority) -> Iterator[str]:
 
 
 def ended(code: str, server: S3Server, endpoint: str, trusted: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process that trusts the authorities of a file."""
     environment = {**os.environ, **server.environment(endpoint), **dict.fromkeys(AUTHORITY_VARIABLES, trusted)}
     environment |= {"AWS_ALLOW_HTTP": "false", "PYTHONPATH": str(REPOSITORY)}
     argv = [sys.executable, "-c", f"root = 's3://{BUCKET}/{uuid.uuid4().hex}'\n{code}"]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -85,7 +83,6 @@ def test_a_machine_that_trusts_nobody_is_told(s3_server: S3Server, endpoint: str
 
 
 def test_a_name_that_is_not_the_certificates_is_told(s3_server: S3Server, endpoint: str, authority: Authority) -> None:
-    elsewhere = endpoint.replace("127.0.0.1", "localhost")
-    result = ended(OBJECTS, s3_server, elsewhere, str(authority.certificate))
+    result = ended(OBJECTS, s3_server, endpoint.replace("127.0.0.1", "localhost"), str(authority.certificate))
     assert "NotValidForName" in result.stderr.strip().splitlines()[-1]
     assert "check the name in AWS_ENDPOINT_URL" in result.stderr

@@ -1,7 +1,5 @@
 """Records cached in memory equal those of a fresh read of the table."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -18,6 +16,8 @@ from platform_assets.base import naming
 from platform_assets.store import delta, record_index, upkeep
 from platform_assets.store.partition_records import PartitionRecord, Records
 from platform_assets.store.problems import TableProblem
+
+pytestmark = pytest.mark.slow
 
 STAGE = "features"
 
@@ -43,6 +43,7 @@ COMMIT = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.sample
 STEP = st.one_of(COMMIT, st.sampled_from(["fold", "remove"]))
 
 
+@pytest.mark.costly
 @settings(max_examples=25)
 @given(st.lists(STEP, max_size=8), st.sampled_from([2, 4_096]))
 def test_any_history_reads_the_same_with_and_without_the_cache(steps: list[Any], most: int) -> None:
@@ -52,7 +53,7 @@ def test_any_history_reads_the_same_with_and_without_the_cache(steps: list[Any],
         for step in steps:
             if step == "fold":
                 if (table := delta.open_table(naming.records_location(root, "tiny", STAGE))) is not None:
-                    records._fold(table)
+                    table.optimize.compact()
                 upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
             elif step == "remove":
                 shutil.rmtree(naming.records_location(root, "tiny", STAGE), ignore_errors=True)
@@ -120,6 +121,7 @@ def _refuse(*_: Any) -> None:
     raise OSError("no more requests")
 
 
+@pytest.mark.costly
 def test_concurrent_threads_read_everything_written_before(tmp_path: Path) -> None:
     records = records_at(str(tmp_path))
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -51,9 +49,7 @@ def test_the_newest_sequence_wins_in_any_order_of_arrival(commits: list[list[tup
             assert records.exact({key: f"{key}-{sequence}"}) == {key: record(key, sequence)}
 
 
-def test_records_are_added_when_another_process_created_the_table_too(
-    root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_records_are_added_when_another_process_created_the_table_too(root: str, monkeypatch: pytest.MonkeyPatch):
     records = Records(root, "tiny", "features")
     records.append([record("0001", 1)])
     location = naming.records_location(root, "tiny", "features")
@@ -76,6 +72,7 @@ def test_restored_content_is_found_at_its_newest_location(root: str) -> None:
     assert [(one.content_digest, one.sequence) for one in records.versions("0001")] == [("x", 2), ("y", 1)]
 
 
+@pytest.mark.costly
 def test_many_small_commits_leave_only_a_few_files(root: str) -> None:
     records = Records(root, "tiny", "features")
     for number in range(2 * FOLD_AT + 3):
@@ -84,7 +81,6 @@ def test_many_small_commits_leave_only_a_few_files(root: str) -> None:
         assert table is not None
         assert len(table.file_uris()) < FOLD_AT
     assert len(records.newest()) == 2 * FOLD_AT + 3
-    records._fold(table)
     upkeep.tidy(root, "tiny", dry_run=False, retention_hours=0)
     assert len(records.newest()) == 2 * FOLD_AT + 3
 

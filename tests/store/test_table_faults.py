@@ -1,7 +1,5 @@
 """Tables under races, kills and full disks; `child.py` is the other process."""
 
-from __future__ import annotations
-
 import signal
 from collections import Counter
 from typing import Any
@@ -15,6 +13,8 @@ from platform_assets.store import delta, upkeep
 from platform_assets.store.tables import PartitionRecord, TableProblem, TableStore
 from tests.doubles.faulty_s3 import Faults
 
+pytestmark = pytest.mark.slow
+
 KEYS = ("0001", "0002")
 
 
@@ -22,14 +22,6 @@ def write(store: TableStore, writer: str, keys: tuple[str, ...] = KEYS, size: in
     frame = pl.DataFrame({"writer": [writer] * size, "turn": [0] * size, "place": list(range(size))})
     inputs = {key: {"writer": f"{writer}-0"} for key in keys}
     return store.replace("features", dict.fromkeys(keys, frame), inputs=inputs, code="code")
-
-
-def problem_of_writing(store: TableStore, writer: str) -> str | None:
-    try:
-        write(store, writer)
-    except TableProblem as problem:
-        return str(problem)
-    return None
 
 
 def check_consistent(store: TableStore, keys: tuple[str, ...] = KEYS) -> None:
@@ -50,6 +42,7 @@ def start_together(children: list[Any]) -> None:
         child.stdin.flush()
 
 
+@pytest.mark.costly
 def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: TableStore, spawn: Any) -> None:
     children = [spawn(do="replace", writer=writer, keys=KEYS, turns=5) for writer in ("a", "b", "c")]
     start_together(children)
@@ -68,6 +61,7 @@ def test_processes_replacing_the_same_keys_leave_one_consistent_content(store: T
     assert {record.sequence for record in store.records("features").values()} == {table.version()}
 
 
+@pytest.mark.costly
 def test_processes_replacing_different_keys_do_not_disturb_each_other(store: TableStore, spawn: Any) -> None:
     children = [spawn(do="replace", writer=writer, keys=[key], turns=4) for writer, key in zip("ab", KEYS, strict=True)]
     start_together(children)
@@ -79,9 +73,7 @@ def test_processes_replacing_different_keys_do_not_disturb_each_other(store: Tab
     }
 
 
-def test_a_writer_that_always_loses_gives_up_with_a_clear_error(
-    store: TableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_that_always_loses_gives_up_with_a_clear_error(store: TableStore, monkeypatch: pytest.MonkeyPatch):
     old = write(store, "old")
     counts = Counter[str]()
 
@@ -102,6 +94,7 @@ def test_a_writer_that_always_loses_gives_up_with_a_clear_error(
 BOUNDARIES = [(1, "before"), (1, "after"), (2, "before"), (2, "after")]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("number", "when"), BOUNDARIES)
 def test_a_process_killed_at_a_write_boundary_leaves_the_old_or_the_new_content(
     store: TableStore, spawn: Any, number: int, when: str
@@ -138,19 +131,6 @@ def test_a_process_killed_on_its_first_write_leaves_nothing_and_the_next_recover
     check_consistent(store)
 
 
-def test_a_process_killed_at_any_moment_leaves_complete_keys(store: TableStore, spawn: Any) -> None:
-    write(store, "old")
-    child = spawn(do="replace", writer="new", keys=KEYS, turns=10_000)
-    start_together([child])
-    while store.records("features")["0001"].inputs["writer"] == "old-0":
-        assert child.poll() is None
-    child.kill()
-    child.wait()
-    check_consistent(store)
-    write(store, "next")
-    check_consistent(store)
-
-
 def test_a_full_disk_is_reported_at_every_write_and_the_old_content_stays(small_disk: Any) -> None:
     root, leave = small_disk
     store = TableStore(root, "tiny")
@@ -159,8 +139,12 @@ def test_a_full_disk_is_reported_at_every_write_and_the_old_content_stays(small_
     for room in (*range(0, 4096, 1024), *range(4096, 60_000, 8192)):
         old = store.records("features")
         before = store.read("features", KEYS)
-        with leave(room):
-            message = problem_of_writing(store, f"new{room}")
+        message = None
+        try:
+            with leave(room):
+                write(store, f"new{room}")
+        except TableProblem as problem:
+            message = str(problem)
         if message is not None:
             assert "could not be written and stays as it was" in message
             assert store.records("features") == old
@@ -183,6 +167,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("fault", BROKEN)
 @pytest.mark.parametrize("version", [0, 1], ids=["creation", "rows"])
 @pytest.mark.parametrize("table", ["tables", "records"])
@@ -197,6 +182,7 @@ def test_a_commit_whose_response_is_lost_is_written_once(
     check_nothing_twice(store)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("fault", [*BROKEN, pytest.param({"answer": 409}, id="conflict")])
 @pytest.mark.parametrize("table", ["tables", "records"])
 def test_a_replacement_whose_response_is_lost_leaves_no_old_rows(

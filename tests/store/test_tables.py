@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 
 import polars as pl
@@ -38,7 +36,6 @@ def digests(records: dict[str, PartitionRecord]) -> dict[str, str]:
 
 
 def stored(root: str, below: str = "") -> list[str]:
-    """Return the paths of all files below a root, sorted."""
     return sorted(naming.join(root, meta["path"]) for meta in open_store(root).list(below or None).collect())
 
 

@@ -1,36 +1,19 @@
 """Stores whose last write had not reached the disk when the power failed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import obstore
-import polars as pl
 import pytest
 
 from platform_assets.base import naming
 from platform_assets.base.problems import LedgerProblem, RecordExists
 from platform_assets.store import delta, durable, record_index
-from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import open_store
 from platform_assets.store.tables import TableProblem, TableStore
-
-STAGE = "features"
-
-
-def write(store: TableStore, key: str, number: int) -> None:
-    frame = pl.DataFrame({"number": [number]})
-    store.replace(STAGE, {key: frame}, inputs={key: {"raw": str(number)}}, code="code")
-
-
-def numbers(store: TableStore) -> dict[str, int]:
-    """Return the numbers that a newly started process reads."""
-    record_index._tables.clear()
-    keys = list(store.records(STAGE))
-    return dict(store.read(STAGE, keys).select("key", "number").iter_rows()) if keys else {}
+from tests.store.test_handles import STAGE, numbers, write
 
 
 def files(root: str, below: str, suffix: str) -> list[str]:
@@ -58,11 +41,6 @@ TORN: dict[str, Callable[[TableStore], tuple[str, Callable[[bytes], bytes]]]] = 
     "the newest records are empty": lambda store: (newest_rows(store), lambda _: b""),
     "the newest records are half": lambda store: (newest_rows(store), lambda data: data[: len(data) // 2]),
 }
-
-
-@pytest.fixture
-def store(root: str) -> TableStore:
-    return TableStore(root, "tiny")
 
 
 def change(root: str, path: str, transform: Callable[[bytes], bytes]) -> None:
@@ -155,17 +133,6 @@ def test_an_empty_record_followed_by_others_is_reported(root: str) -> None:
     assert ledgers.latest("releases") == (4, {"n": 3})
     with pytest.raises(LedgerProblem, match=r"00000002\.json is empty though later records follow"):
         list(ledgers.records("releases"))
-
-
-def test_a_damaged_blob_is_repaired_when_it_is_produced_again(root: str) -> None:
-    store = ArtifactStore(root)
-    for damage in (b"", b"weight", b"weighty"):
-        digest = store.put(b"weights")
-        change(root, naming.blob_path(digest), lambda _, damage=damage: damage)
-        with pytest.raises(ArtifactProblem, match="was changed"):
-            store.get(digest)
-    assert store.get(store.put(b"weights")) == b"weights"
-    assert store.get(store.put(b"")) == b""
 
 
 @pytest.mark.parametrize("root", ["folder"], indirect=True)

@@ -1,10 +1,9 @@
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import obstore
 import polars as pl
+import pytest
 
 from platform_assets.base import naming
 from platform_assets.store import record_index, upkeep
@@ -24,6 +23,7 @@ def sizes(root: str) -> dict[str, int]:
     return {item["path"]: item["size"] for batch in obstore.list(open_store(root)) for item in batch}
 
 
+@pytest.mark.costly
 def test_overwritten_files_are_deleted_and_all_content_stays_readable(root: str) -> None:
     store = TableStore(root, "tiny")
     write(store, 0, 23)
@@ -70,6 +70,5 @@ def test_old_files_of_killed_writers_are_deleted(tmp_path: Path) -> None:
         file.write_bytes(b"half")
     for file in (old, other, named):
         os.utime(file, (0, 0))
-    removed = upkeep.tidy(str(root), "tiny", dry_run=False)
-    assert removed["unfinished files"] == upkeep.Removed(1, 4)
+    assert upkeep.tidy(str(root), "tiny", dry_run=False)["unfinished files"] == upkeep.Removed(1, 4)
     assert [file.exists() for file in (old, young, other, named)] == [False, True, True, True]

@@ -1,7 +1,5 @@
 """What a training cannot use is one sentence, the attempt has it, and no checkpoint is on record."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,6 @@ TREES = LightGbm(rounds=3)
 
 
 def assert_refused(spec: Product, settings: Settings, message: str, **changes: Any) -> None:
-    """Train, and expect a problem that the attempt repeats, and no checkpoint."""
     extras = tiny.store(settings)
     for stage, change in changes.items():
         make = {"features": tiny.feature_rows, "outcomes": tiny.outcome_rows}[stage]
@@ -48,8 +45,7 @@ def assert_refused(spec: Product, settings: Settings, message: str, **changes: A
 
 def test_a_label_leaked_into_the_features_is_refused(settings: Settings) -> None:
     def flag_is_the_label(rows: pl.DataFrame, key: str) -> pl.DataFrame:
-        flag = tiny.feature_rows(key)["flag"].cast(pl.Int8).head(rows.height)
-        return rows.with_columns(flag.alias("label"))
+        return rows.with_columns(tiny.feature_rows(key)["flag"].cast(pl.Int8).head(rows.height).alias("label"))
 
     message = "the field flag alone determines the label of all 894 training rows; expected only what is known before"
     assert_refused(spec_of(TREES), settings, message, outcomes=flag_is_the_label)
@@ -62,6 +58,7 @@ def test_a_loss_that_is_not_finite_names_step_and_columns(settings: Settings) ->
     )
 
 
+@pytest.mark.costly
 def test_a_column_without_values_is_reported_and_does_not_stop_the_training(settings: Settings) -> None:
     extras = tiny.store(settings)
     frames = {key: tiny.feature_rows(key).with_columns(holey=pl.lit(None, pl.Float64)) for key in tiny.KEYS}

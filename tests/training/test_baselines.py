@@ -1,7 +1,5 @@
 """The baselines' coefficients match theory, and numpy alone scores them."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from platform_assets.product.tasks import Binary, MultiClass, Regression
+from platform_assets.product.tasks import Binary, MultiClass, Regression, Task
 from platform_assets.training import baselines
 from tests.doubles import inputs as doubles
 
@@ -70,8 +68,7 @@ def test_a_missing_number_has_its_own_effect() -> None:
 def test_separable_rows_are_separated_with_finite_coefficients() -> None:
     numeric = np.linspace(-1, 1, 200, dtype=np.float32).reshape(-1, 1)
     labels = (numeric[:, 0] > 0).astype(np.float32)
-    model = fitted(numeric, no_text(200), labels)["linear"]
-    chance = score(model, numeric, no_text(200))
+    chance = score(fitted(numeric, no_text(200), labels)["linear"], numeric, no_text(200))
     assert ((chance > 0.5) == (labels == 1)).all()
     assert np.isfinite(chance).all()
 
@@ -131,22 +128,28 @@ def test_an_image_is_seen_as_a_coarse_grid() -> None:
     learned = doubles.learned(inputs)
     model = baselines.fit(learned, inputs, labels, TASK)["models"]["linear"]
     assert len(model["columns"]) == len(model["coefficients"]) == 14 * 14
-    chance = baselines.score(model, learned, inputs, TASK)
-    assert ((chance > 0.5) == labels).all()
+    assert ((baselines.score(model, learned, inputs, TASK) > 0.5) == labels).all()
 
 
-@pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b", "c")), Regression(unit="m")])
-def test_categories_that_are_looked_up_give_the_model_of_those_that_have_a_column_each(
-    task: Binary | MultiClass | Regression, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def drawn(task: Task) -> tuple[np.random.Generator, np.ndarray, np.ndarray, np.ndarray]:
+    """Return 900 rows of two numbers and two categories with labels of a task, and the stream that goes on."""
     stream = np.random.default_rng(0)
     numeric, places = stream.normal(size=(900, 2)).astype(np.float32), stream.integers(0, 9, (900, 2))
-    numeric[::7, 0] = NAN
     text = np.array([f"category {number}" for number in range(9)], dtype=object)[places]
     signal = numeric[:, 1] + places.sum(axis=1) / 4 + stream.normal(size=900)
     labels = {"binary": (signal > 2).astype(np.int8), "multi_class": np.digitize(signal, [1.5, 2.5])}.get(
         task.kind, signal
     )
+    return stream, numeric, text, labels
+
+
+@pytest.mark.costly
+@pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b", "c")), Regression(unit="m")])
+def test_categories_that_are_looked_up_give_the_model_of_those_that_have_a_column_each(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, numeric, text, labels = drawn(task)
+    numeric[::7, 0] = NAN
     inputs = doubles.inputs_of(numeric, text, stream.integers(0, 256, (900, 3, 4)).astype(np.uint8))
     learned = doubles.learned(inputs, target=task.target_of(labels))
     expanded = baselines.fit(learned, inputs, labels, task)
@@ -165,17 +168,9 @@ def test_categories_that_are_looked_up_give_the_model_of_those_that_have_a_colum
 
 @pytest.mark.parametrize("most_expanded", [baselines.MOST_EXPANDED, 0], ids=["columns", "looked up"])
 @pytest.mark.parametrize("task", [Binary(), MultiClass(classes=("a", "b", "c")), Regression(unit="m")])
-def test_scipy_finds_the_models_that_torch_finds(
-    task: Binary | MultiClass | Regression, most_expanded: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scipy_finds_the_models_that_torch_finds(task: Task, most_expanded: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(baselines, "MOST_EXPANDED", most_expanded)
-    stream = np.random.default_rng(0)
-    numeric, places = stream.normal(size=(900, 2)).astype(np.float32), stream.integers(0, 9, (900, 2))
-    text = np.array([f"category {number}" for number in range(9)], dtype=object)[places]
-    signal = numeric[:, 1] + places.sum(axis=1) / 4 + stream.normal(size=900)
-    labels = {"binary": (signal > 2).astype(np.int8), "multi_class": np.digitize(signal, [1.5, 2.5])}.get(
-        task.kind, signal
-    )
+    _, numeric, text, labels = drawn(task)
     inputs = doubles.inputs_of(numeric, text)
     learned = doubles.learned(inputs, target=task.target_of(labels))
     by_torch = baselines.fit(learned, inputs, labels, task)

@@ -1,7 +1,5 @@
 """The ONNX file answers like the network for every mix of fields, and contains nothing of this machine."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,8 @@ from platform_assets.product.tasks import Binary, MultiClass, Regression
 from platform_assets.training import determinism, export
 from platform_assets.training.nets import TabularNet
 from tests.doubles import inputs as doubles
+
+pytestmark = pytest.mark.slow
 
 ROWS = 300
 MIXES = {"both": (3, 2), "numbers only": (3, 0), "categories only": (0, 2)}
@@ -41,6 +41,7 @@ def mixes() -> dict[str, Exported]:
     return {name: exported(*counts) for name, counts in MIXES.items()}
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_graph_answers_as_the_network_on_every_row_and_batch(mixes: dict[str, Exported], mix: str) -> None:
     network, learned, graph, inputs = mixes[mix]
@@ -89,6 +90,7 @@ def test_nothing_of_the_checkout_is_left_in_the_file(mixes: dict[str, Exported])
         assert word not in data
 
 
+@pytest.mark.costly
 def test_a_second_export_has_the_same_bytes(mixes: dict[str, Exported]) -> None:
     network, learned, graph, _ = mixes["numbers only"]
     assert export.to_onnx(network, learned, TASK) == graph
@@ -108,6 +110,7 @@ def test_parity_without_rows_is_an_error(mixes: dict[str, Exported]) -> None:
         export.prove_parity(doubles.own_answers(network, learned, TASK, inputs), learned, graph, inputs[:0])
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("task", "target", "shape"),
     [
@@ -118,8 +121,7 @@ def test_parity_without_rows_is_an_error(mixes: dict[str, Exported]) -> None:
 def test_other_kinds_of_task_answer_with_more_numbers(task, target, shape) -> None:
     determinism.fix(1)
     determinism.seed(0)
-    numbers = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
-    inputs = doubles.inputs_of(numbers)
+    inputs = doubles.inputs_of(np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32))
     learned = doubles.learned(inputs, target=target)
     network = TabularNet(learned, outputs=task.outputs, widths=(8,), members=2)
     graph = export.to_onnx(network, learned, task)
@@ -139,7 +141,6 @@ RANDOM_ROWS = 10_000
 
 
 def columns(stream: np.random.Generator, rows: int) -> np.ndarray:
-    """Return columns of very different kinds: constant, binary, tied, narrow, wide, tiny."""
     normal = stream.normal(size=(rows, COLUMNS))
     normal[:, 0] = 3.0
     normal[:, 1] = normal[:, 1] > 0
@@ -151,15 +152,7 @@ def columns(stream: np.random.Generator, rows: int) -> np.ndarray:
     return normal.astype(np.float32)
 
 
-def random_rows(stream: np.random.Generator, rows: int) -> np.ndarray:
-    """Return rows like those of training, and among them NaN, denormals, zeros and the largest numbers."""
-    numbers = columns(stream, rows)
-    odd = np.array([np.nan, 1e-45, -1e-45, 1.2e-38, 0.0, -0.0, 3.4e38, -3.4e38, 1e20], dtype=np.float32)
-    is_odd = stream.random(numbers.shape) < 0.2
-    numbers[is_odd] = odd[stream.integers(0, len(odd), int(is_odd.sum()))]
-    return numbers
-
-
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("members", "widths", "task"),
     [(4, (16, 16), TASK), (1, (8,), TASK), (3, (8,), MultiClass(classes=("a", "b", "c")))],
@@ -174,7 +167,11 @@ def test_the_graph_answers_as_the_network_on_random_rows(members: int, widths: t
     learned = doubles.learned(training)
     network = TabularNet(learned, outputs=task.outputs, widths=widths, members=members).eval()
     graph = export.to_onnx(network, learned, task)
-    rows = doubles.inputs_of(random_rows(stream, RANDOM_ROWS), texts[stream.integers(0, 4, (RANDOM_ROWS, 2))])
+    numbers = columns(stream, RANDOM_ROWS)
+    odd = np.array([np.nan, 1e-45, -1e-45, 1.2e-38, 0.0, -0.0, 3.4e38, -3.4e38, 1e20], dtype=np.float32)
+    is_odd = stream.random(numbers.shape) < 0.2
+    numbers[is_odd] = odd[stream.integers(0, len(odd), int(is_odd.sum()))]
+    rows = doubles.inputs_of(numbers, texts[stream.integers(0, 4, (RANDOM_ROWS, 2))])
     parity = export.prove_parity(doubles.own_answers(network, learned, task, rows), learned, graph, rows)
     assert parity.rows == RANDOM_ROWS
     assert parity.max_abs_difference <= 1e-6

@@ -1,10 +1,10 @@
 """What a training takes above its rows is bounded: by no text's length, and by no number of categories."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.doubles.memory import above_inputs_mb
+
+pytestmark = pytest.mark.slow
 
 MOST_FOR_TEXT_MB = 150
 MOST_OF_TREES = 2.0
@@ -19,6 +19,7 @@ def test_a_column_of_few_categories_holds_each_once() -> None:
     assert above_inputs_mb("encoding", 1_000_000) < 50
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("task", "shape"),
     [

@@ -1,7 +1,5 @@
 """What a training takes of a GPU's memory: the device is played, because none is here."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

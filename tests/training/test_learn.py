@@ -1,7 +1,5 @@
 """Preprocessing is learned from the training rows only, exactly, and survives JSON."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 
@@ -19,13 +17,11 @@ NAN = float("nan")
 
 
 def numbers(*columns: list[float]) -> Learned:
-    matrix = np.array(columns, dtype=np.float32).T
-    return doubles.learned(doubles.inputs_of(matrix))
+    return doubles.learned(doubles.inputs_of(np.array(columns, dtype=np.float32).T))
 
 
 def texts(column: list[str]) -> Learned:
-    text = np.array(column, dtype=object).reshape(-1, 1)
-    return doubles.learned(doubles.inputs_of(text=text))
+    return doubles.learned(doubles.inputs_of(text=np.array(column, dtype=object).reshape(-1, 1)))
 
 
 def test_mean_std_range_and_nulls_of_a_column_by_hand() -> None:

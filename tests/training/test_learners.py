@@ -1,7 +1,5 @@
 """Every learner goes from labelled rows to a sealed bundle, to the same bytes, and names what it cannot do."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -33,6 +31,8 @@ from platform_assets.training.learners.network import Network
 from platform_assets.training.steps import export, process, train
 from tests.doubles import tiny_product as tiny
 from tests.test_documents import COOKBOOK
+
+pytestmark = pytest.mark.slow
 
 BOOSTED = LightGbm(rounds=30, settings={"num_leaves": 7, "min_data_in_leaf": 10}, validation_keys=2, patience=10)
 
@@ -82,8 +82,7 @@ def trained(spec: Product, settings: Settings) -> dict[str, Any]:
     return dict(result)
 
 
-def own_loop(folder: Path) -> Learner:
-    """Return the learner that the cookbook prints."""
+def learner_of(name: str, folder: Path) -> Learner:
     head, _, text = COOKBOOK["rain_own_loop"].partition("def line")
     path = folder / "own_loop.py"
     path.write_text(f"{head}def line{text.partition('SPEC =')[0]}", encoding="utf-8")
@@ -93,20 +92,17 @@ def own_loop(folder: Path) -> Learner:
     sys.modules["own_loop"] = module
     spec.loader.exec_module(module)
     learner: Learner = module.OwnLoop()
-    return learner
-
-
-def learner_of(name: str, folder: Path) -> Learner:
     return {
         "network": Network(model=tiny.model, validation_keys=1, patience=2),
         "boosted": BOOSTED,
         "estimator": Estimator(make=linear, validation_keys=1),
         "finished": finished_graph(folder / "given"),
         "blend": Blend(learners=(Network(model=tiny.model), BOOSTED), weights=(0.25, 0.75), validation_keys=1),
-        "own": own_loop(folder),
+        "own": learner,
     }[name]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", ["network", "boosted", "estimator", "finished", "blend", "own"])
 def test_a_learner_gives_the_same_bundle_in_two_stores_and_its_graph_answers_alike(name: str, tmp_path: Path) -> None:
     spec, bundles = spec_of(learner_of(name, tmp_path)), []
@@ -117,6 +113,8 @@ def test_a_learner_gives_the_same_bundle_in_two_stores_and_its_graph_answers_ali
         bundles.append(sealed["bundle"])
         assert sealed["parity"]["max_abs_difference"] <= 1e-5
         assert sealed["parity"]["rows"] == 300
+        assert all(np.isfinite(point["train_loss"]) for point in result["history"])
+        assert ("judged_loss" in result["history"][-1]) == (name not in ("finished", "own"))
         again = trained(spec, settings)
         assert (again["is_reused"], again["checkpoint"]) == (True, result["checkpoint"])
     assert bundles[0] == bundles[1]
@@ -126,14 +124,6 @@ def test_a_learner_gives_the_same_bundle_in_two_stores_and_its_graph_answers_ali
         np.zeros((3, 4), np.float32), np.array([["red", "acme"], ["", ""], ["new", "new"]], dtype=object)
     )
     assert answers.shape == (3,)
-
-
-@pytest.mark.parametrize("name", ["boosted", "estimator", "blend", "finished", "own"])
-def test_a_curve_is_on_record(name: str, tmp_path: Path, settings: Settings) -> None:
-    history = trained(spec_of(learner_of(name, tmp_path)), settings)["history"]
-    assert history
-    assert all(np.isfinite(point["train_loss"]) for point in history)
-    assert ("judged_loss" in history[-1]) == (name not in ("finished", "own"))
 
 
 def test_validation_keys_are_not_learned_from_and_patience_ends_a_training(settings: Settings) -> None:
@@ -174,47 +164,6 @@ def test_other_tasks_are_answered_in_their_shape(task: Any, learner: Learner) ->
     task.checked(labels, answers(graph, rows, batch=50))
 
 
-STEP = """
-import json, os, signal, sys
-from dataclasses import replace
-from pathlib import Path
-from platform_assets.training.learners.boosted import LightGbm
-from platform_assets.base.settings import Settings
-from platform_assets.training.steps import train
-from platform_assets.training.steps.progress import StepProgress
-from tests.doubles import tiny_product as tiny
-
-note = StepProgress.note
-def killing(self, done, steps, **measures):
-    note(self, done, steps, **measures)
-    if done == 15:
-        os.kill(os.getpid(), signal.SIGKILL)
-StepProgress.note = killing
-spec = replace(tiny.SPEC, model=LightGbm(rounds=30))
-job = train.Job.from_extras(json.loads(sys.argv[1]))
-train.Training(spec, job, Settings.from_environment(), log=print, ttl_s=1.0).run()
-"""
-
-
-def test_a_learner_that_does_not_resume_starts_again_and_the_record_says_what_that_cost(
-    settings: Settings, tmp_path: Path, repository: Path
-) -> None:
-    extras = tiny.store(settings)
-    environment = {**os.environ, **settings.to_environment(), "PYTHONPATH": str(repository)}
-    ended = subprocess.run(
-        [sys.executable, "-c", STEP, json.dumps(extras)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    spec = spec_of(LightGbm(rounds=30))
-    job = train.Job.from_extras(extras)
-    result: Any = train.Training(spec, job, settings, log=lambda _: None, ttl_s=1.0).run()
-    vanished, finished = (record for _, record in Ledgers(settings.root, "tiny").of(ATTEMPTS).records())
-    assert (vanished.reason, finished.reason, finished.resumed_from_step) == ("vanished", "finished", 0)
-    assert vanished.cpu_s > 0
-    alone = Settings(root=str(tmp_path / "alone"), state=tmp_path / "alone_state")
-    assert trained(spec, alone)["checkpoint"] == result["checkpoint"]
-
-
 BLEND = Blend(learners=(LightGbm(rounds=30), Network(model=tiny.model)))
 KILLED_BLEND = """
 import json, os, signal, sys
@@ -233,6 +182,7 @@ train.Training(spec_of(BLEND), job, settings, log=print, ttl_s=1.0, save_every_s
 """
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("where", [pytest.param("network", marks=pytest.mark.thorough), "trees"])
 def test_a_killed_blend_resumes_its_network_fits_its_trees_again_and_ends_with_the_same_bytes(
     where: str, settings: Settings, tmp_path: Path, repository: Path
@@ -247,6 +197,7 @@ def test_a_killed_blend_resumes_its_network_fits_its_trees_again_and_ends_with_t
     ledger = Ledgers(settings.root, "tiny").of(ATTEMPTS)
     vanished, finished = (record for _, record in ledger.records())
     assert (vanished.reason, finished.reason) == ("vanished", "finished")
+    assert vanished.cpu_s > 0
     alone = Settings(root=str(tmp_path / "alone"), state=tmp_path / "alone_state")
     whole: Any = train.Training(spec_of(BLEND), train.Job.from_extras(tiny.store(alone)), alone, log=print).run()
     assert whole["checkpoint"] == result["checkpoint"]
@@ -280,13 +231,12 @@ def test_a_request_to_stop_ends_a_fit_of_trees_between_two_rounds(settings: Sett
         (Estimator(make=lambda _: object()), "has no fit"),
     ],
 )
-def test_what_a_learner_cannot_do_is_reported_in_one_sentence(
-    learner: Learner, message: str, settings: Settings
-) -> None:
+def test_what_a_learner_cannot_do_is_reported_in_one_sentence(learner: Learner, message: str, settings: Settings):
     with pytest.raises(TrainingProblem, match=message):
         trained(spec_of(learner), settings)
 
 
+@pytest.mark.costly
 def test_a_finished_file_that_cannot_be_served_is_named(tmp_path: Path, settings: Settings) -> None:
     sound = finished_graph(tmp_path / "given")
 

@@ -1,7 +1,5 @@
 """Fields become the model's matrices, in the contract's order."""
 
-from __future__ import annotations
-
 import numpy as np
 import polars as pl
 import pytest

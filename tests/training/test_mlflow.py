@@ -3,8 +3,6 @@
 What a sound server does not answer is answered by a stand-in for it, `Played`.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import json
@@ -31,6 +29,8 @@ from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.trainings import Training
 from platform_assets.store.tables import TableStore
 from tests.doubles import tiny_product as tiny
+
+pytestmark = pytest.mark.slow
 
 STARTS_S = 180.0
 PYTHON = os.environ.get("DRIFTLINE_MLFLOW_PYTHON")
@@ -89,8 +89,7 @@ def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(product: ProductStore) -> tuple[Training, str]:
     """Return a training's record, and what was printed; the second call finds the first one's."""
     out = io.StringIO()
-    record = train.run(product, tiny.CUTOFF, ["epochs=3"], Console(file=out, width=400))
-    return record, out.getvalue()
+    return train.run(product, tiny.CUTOFF, ["epochs=3"], Console(file=out, width=400)), out.getvalue()
 
 
 def test_a_training_and_its_graph_are_in_mlflow_once(
@@ -132,9 +131,7 @@ def test_without_a_server_nothing_is_called(product: ProductStore, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["dead", "silent", "drips", "file", "wrong"])
-def test_a_server_that_does_not_work_is_named_once(
-    product: ProductStore, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_work_is_named_once(product: ProductStore, kind: str, monkeypatch: pytest.MonkeyPatch):
     if kind in ("silent", "drips"):
         monkeypatch.setattr(mlflow, "DEADLINE_S", 1.0)
     is_over = threading.Event()
@@ -167,9 +164,6 @@ def _reply(listening: socket.socket, data: bytes, is_over: threading.Event) -> N
     connection.sendall(data)
     is_over.wait(60)
     connection.close()
-
-
-# A stand-in ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -227,7 +221,6 @@ def played(product: ProductStore, monkeypatch: pytest.MonkeyPatch) -> Played:
 
 
 def exported(product: ProductStore) -> list[str]:
-    """Export the one training; return the warnings."""
     ((_, record),) = product.history.trainings_newest_first()
     warnings: list[str] = []
     mlflow.export(product, record.fingerprint, warnings.append)

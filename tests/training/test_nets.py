@@ -1,7 +1,5 @@
 """The network on raw columns of any product: closed-form encodings, and every mix of fields."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -79,8 +77,7 @@ def test_encoding_once_and_deciding_later_is_the_same_as_forward() -> None:
 def test_columns_with_equal_values_have_separate_embeddings() -> None:
     learned, _, _ = learned_of(0, 2)
     network = TabularNet(learned).eval()
-    numbers = torch.zeros(2, 0)
-    first, second = network(numbers, torch.tensor([[1, 2], [2, 1]]))
+    first, second = network(torch.zeros(2, 0), torch.tensor([[1, 2], [2, 1]]))
     assert first != second
 
 
@@ -104,6 +101,7 @@ def test_invalid_settings_are_refused() -> None:
         TabularNet(learned, widths=())
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_members_learn_from_numbers_and_text_in_either_precision(precision: str) -> None:
     learned, numbers, text = learned_of(3, 2)

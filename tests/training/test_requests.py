@@ -1,7 +1,5 @@
 """A profile has processes that its learner can share, and their number is not in a training's fingerprint."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

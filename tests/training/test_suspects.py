@@ -1,7 +1,5 @@
 """A field that gives the label away is found, chance is not taken for one; empty and extreme fields are named."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

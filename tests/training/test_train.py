@@ -1,7 +1,5 @@
 """A training interrupted anywhere ends byte-identical, and useless rows are refused."""
 
-from __future__ import annotations
-
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +40,7 @@ class Small(nn.Module):
 
 def start(training: Training = TRAINING, precision: str = "float32") -> Loop:
     determinism.fix(training.threads)
-    stream = torch.Generator().manual_seed(1)
-    numeric = torch.randn(ROWS, 2, generator=stream)
+    numeric = torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(1))
     determinism.seed(training.seed)
     return Loop(Small(), (numeric,), (numeric[:, 0] > 0).to(torch.int8), training, TASK, precision=precision)
 
@@ -110,7 +107,7 @@ def test_any_number_of_processes_takes_the_steps_of_one_and_all_have_the_same_we
         return [loop.step() for _ in range(3 * loop.batches)]
 
     determinism.fix(1)
-    alone, barrier, values = begun(), Barrier(size, timeout=60), dict[int, torch.Tensor]()
+    alone, barrier, values = begun(), Barrier(size, timeout=600), dict[int, torch.Tensor]()
     assert (alone.batches, alone._learned % 26) == (6, 2)
     expected, loops = losses(alone), [begun() for _ in range(size)]
     for rank, loop in enumerate(loops):
@@ -177,8 +174,7 @@ def test_without_epochs_the_weights_that_did_best_on_the_newest_rows_are_kept() 
     assert best < 4, "the learning rate is so large that a later epoch is worse"
     assert all(torch.equal(value, remaining[best][name]) for name, value in loop.model.state_dict().items())
     numeric, labels = loop._inputs[0][-5:], loop.labels[-5:]
-    ours = TASK.loss(outputs(loop.model, (numeric,)), labels, None).item()
-    assert ours == pytest.approx(min(judged))
+    assert TASK.loss(outputs(loop.model, (numeric,)), labels, None).item() == pytest.approx(min(judged))
 
 
 @pytest.mark.usefixtures("few_steps")
@@ -195,15 +191,13 @@ def test_without_epochs_an_interrupted_training_ends_with_the_same_bytes(stop: i
 
 
 def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() -> None:
-    stream = torch.Generator().manual_seed(3)
-    numeric = torch.randn(700, 2, generator=stream)
+    numeric = torch.randn(700, 2, generator=torch.Generator().manual_seed(3))
     labels = ((numeric[:, 0] > 0) ^ (numeric[:, 1] > 0)).to(torch.int8)
     result = []
     for training in (Training(epochs=4), Training()):
         determinism.seed(0)
         model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
-        loop = Loop(model, (numeric[:500],), labels[:500], training, TASK)
-        finish(loop)
+        finish(Loop(model, (numeric[:500],), labels[:500], training, TASK))
         result.append(TASK.loss(outputs(model, (numeric[500:],)), labels[500:], None).item())
     assert result[0] > 0.65
     assert result[1] < 0.45
@@ -211,15 +205,6 @@ def test_a_small_table_is_learned_by_default_where_four_epochs_are_not_enough() 
 
 def test_another_seed_gives_other_bytes() -> None:
     assert finish(start(Training(threads=1, epochs=3, batch_size=16, learning_rate=0.05, seed=1))) != undisturbed()
-
-
-def test_a_separable_label_is_learned() -> None:
-    loop = start(Training(threads=1, epochs=40, batch_size=16, learning_rate=0.05))
-    finish(loop)
-    inputs = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
-    sure, never = torch.sigmoid(outputs(loop.model, (inputs,))).squeeze(1).tolist()
-    assert sure > 0.8
-    assert never < 0.2
 
 
 def test_each_member_learns_by_its_own_loss() -> None:
@@ -257,12 +242,20 @@ def test_the_learning_rate_climbs_to_one_and_falls_to_nearly_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
-    [([], "no labelled rows"), ([1, 1], r"values \[1\] in 2"), ([0, 2], "both 0 and 1"), ([1], r"values \[1\] in 1")],
+    ("task", "labels", "message"),
+    [
+        (TASK, [], "no labelled rows"),
+        (TASK, [1, 1], r"values \[1\] in 2"),
+        (TASK, [0, 2], "both 0 and 1"),
+        (TASK, [1], r"values \[1\] in 1"),
+        (MultiClass(classes=("a", "b", "c")), [0, 2, 0], "no label 'b' of 3 classes"),
+        (Regression(), [2.5, 2.5], r"value 2\.5 in all 2"),
+        (Regression(), [2.5], r"value 2\.5 in all 1"),
+    ],
 )
-def test_labels_without_information_are_refused(labels: list[int], message: str) -> None:
+def test_labels_without_information_are_refused(task: Any, labels: list[float], message: str) -> None:
     with pytest.raises(TrainingProblem, match=message):
-        Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING, TASK)
+        Loop(Small(), (torch.zeros(len(labels), 2),), torch.tensor(labels), TRAINING, task)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
@@ -282,26 +275,8 @@ def test_threads_below_one_are_refused() -> None:
         determinism.fix(0)
 
 
-@pytest.mark.parametrize(
-    ("task", "labels", "message"),
-    [
-        (MultiClass(classes=("a", "b", "c")), torch.tensor([0, 2, 0]), "no label 'b' of 3 classes"),
-        (Regression(), torch.tensor([2.5, 2.5]), r"value 2\.5 in all 2"),
-        (Regression(), torch.tensor([2.5]), r"value 2\.5 in all 1"),
-    ],
-)
-def test_labels_without_information_are_refused_for_other_tasks(task, labels, message) -> None:
-    with pytest.raises(TrainingProblem, match=message):
-        Loop(Small(), (torch.zeros(len(labels), 2),), labels, TRAINING, task)
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_for_a_gpu_is_refused_without_one_and_never_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-
-@pytest.mark.usefixtures("no_gpu")
-def test_a_training_for_a_gpu_is_refused_without_one_and_never_runs_on_the_cpu() -> None:
     with pytest.raises(TrainingProblem, match=r"has accelerators, and torch .* finds no CUDA device here; expected"):
         Loop(Small(), (torch.zeros(2, 2),), torch.tensor([0, 1]), TRAINING, TASK, device="cuda")
     with pytest.raises(TrainingProblem, match="device is 'tpu'; expected cpu or cuda"):
@@ -360,13 +335,3 @@ def test_training_on_a_gpu_is_deterministic_too(monkeypatch: pytest.MonkeyPatch)
     assert not torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.allow_tf32
     assert torch.get_deterministic_debug_mode() == 2, "a non-deterministic operation is an error"
-
-
-def test_a_saved_state_does_not_follow_the_training() -> None:
-    loop = start()
-    loop.step()
-    state = loop.state()
-    before = {name: value.clone() for name, value in state.tensors.items()}
-    loop.step()
-    assert {value.device.type for value in state.tensors.values()} == {"cpu"}
-    assert all(torch.equal(value, state.tensors[name]) for name, value in before.items())

@@ -1,7 +1,5 @@
 """A graph of boosted trees answers like LightGBM, to the last leaf."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -28,19 +26,15 @@ ROWS = 600
 WORDS = [f"w{number:02d}" for number in range(12)]
 
 
-def rows(seed: int) -> Inputs:
+def fitted(task: Task, seed: int, **settings: Any) -> tuple[Any, Learned, Inputs]:
+    import lightgbm  # takes 1.8 CPU seconds, which every process of pytest would pay that collects this file
+
     stream = np.random.default_rng(seed)
     numeric = stream.normal(size=(ROWS, 3)).astype(np.float32)
     numeric[stream.random(ROWS) < 0.2, 0] = np.nan
     numeric[:, 2] = stream.integers(0, 5, ROWS)
     words = np.array(WORDS, dtype=object)[stream.integers(0, len(WORDS), ROWS)]
-    return Inputs(numeric=numeric, categorical=words[:, None])
-
-
-def fitted(task: Task, seed: int, **settings: Any) -> tuple[Any, Learned, Inputs]:
-    import lightgbm  # takes 1.8 CPU seconds, which every process of pytest would pay that collects this file
-
-    inputs = rows(seed)
+    inputs = Inputs(numeric=numeric, categorical=words[:, None])
     learned = learn(inputs, FIELDS)
     signal = np.nan_to_num(inputs.numeric[:, 0]) + (inputs.categorical[:, 0] < "w05") + inputs.numeric[:, 2]
     labels = {"binary": signal > 2, "multi_class": np.clip(signal, 0, 2).astype(int), "regression": signal}[task.kind]
@@ -81,7 +75,6 @@ def hostile(booster: Any, inputs: Inputs) -> Inputs:
 
 
 def answers(booster: Any, learned: Learned, inputs: Inputs, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the graph and LightGBM answer."""
     forest = trees.forest_of(booster.dump_model())
     spread = 0.5 if task.kind == "regression" else None
     graph = export.finished(trees.core(forest, learned, task, spread), learned)
@@ -121,6 +114,7 @@ def test_constant_trees_and_averages_of_trees_answer_like_lightgbm() -> None:
         np.testing.assert_allclose(graph, own, rtol=2e-7, atol=1e-7)
 
 
+@pytest.mark.costly
 def test_a_form_of_trees_without_a_graph_is_refused() -> None:
     booster, _, _ = fitted(Binary(), 1, zero_as_missing=True)
     with pytest.raises(TrainingProblem, match="missing_type 'Zero'"):

@@ -1,7 +1,5 @@
 """A step that takes ten times the median, and 30 seconds at least, hangs; the first one and saves have longer."""
 
-from __future__ import annotations
-
 from typing import NoReturn
 
 import pytest
@@ -71,6 +69,7 @@ def test_a_save_has_longer_and_so_has_who_waits_for_it(watchdog: Watchdog, clock
         assert "rank 3 was waiting for its peers in step 4" in watchdog.verdict()
 
 
+@pytest.mark.costly
 def test_a_batch_of_an_evaluation_counts_and_is_no_step(watchdog: Watchdog, clock: Clock) -> None:
     take_steps(watchdog, clock, 1.0, 1.0)
     for _ in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from platform_assets.base import kinds
 from platform_assets.base.keys import BatchGrain
+from platform_assets.product.channel_sites import ChannelProblem, Site, SitedChannel
 from platform_assets.product.channels import Landed
-from platform_assets.product.sited import ChannelProblem, Site, SitedChannel
 
 if TYPE_CHECKING:
-    import pandera.polars as pa
     import polars as pl
+
+    from platform_assets.data.channels.lags import Read, Schema
 
 KNOWN_AT = "known_at_utc"
 """The column that is added: the file does not say when its rows were known, so all of them were at `LONG_AGO`."""
@@ -64,12 +64,7 @@ class DealtFile(SitedChannel):
             )
         return super().at(site)
 
-    def reader(
-        self,
-        read: Callable[[bytes], pl.DataFrame] | None,
-        schema: Callable[[], pa.DataFrameSchema],
-        multiline: tuple[str, ...],
-    ) -> Callable[[bytes], pl.DataFrame] | None:
+    def reader(self, read: Read | None, schema: Schema, multiline: tuple[str, ...]) -> Read | None:
         """Return the source's own `read`, or one for the file's format."""
         from platform_assets.product.host_assets import rows_of
 

@@ -17,8 +17,8 @@ from platform_assets.base import clock, kinds
 from platform_assets.base.keys import BatchGrain, KeyProblem
 from platform_assets.base.wording import counted
 from platform_assets.data.channels import lags
+from platform_assets.product.channel_sites import ChannelProblem, SitedChannel
 from platform_assets.product.channels import Landed
-from platform_assets.product.sited import ChannelProblem, SitedChannel
 from platform_assets.store import objects
 from platform_assets.store.artifacts import canonical, sha256
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import polars as pl
     from obstore import ObjectMeta
     from obstore.store import ObjectStore
+
+    from platform_assets.data.channels.lags import Read, Schema
 
 T = TypeVar("T")
 PARSED, PACKED = 8, 40
@@ -39,6 +41,7 @@ _CODES = {
     "%H": ("H", r"\d\d"),
 }
 _TOKEN = re.compile(r"\{key\}|%[YmdH]|\*")
+# The time of each file in an archive, fixed so that equal files give equal archives.
 _WRITTEN = (1980, 1, 1, 0, 0, 0)
 _MANIFEST = '{"files": {"part-1.csv": "SHA256", ...}}'
 
@@ -92,12 +95,7 @@ class ObjectPrefix(SitedChannel):
         if "*" in (self.marker or "") + (self.manifest or ""):
             raise ValueError("ObjectPrefix: marker and manifest are one file per key, without '*'.")
 
-    def reader(
-        self,
-        read: Callable[[bytes], pl.DataFrame] | None,
-        schema: Callable[[], pa.DataFrameSchema],
-        multiline: tuple[str, ...],
-    ) -> Callable[[bytes], pl.DataFrame] | None:
+    def reader(self, read: Read | None, schema: Schema, multiline: tuple[str, ...]) -> Read | None:
         """Return what reads all files of a delivery."""
         if read is not None and not isinstance(read, FileRows):
             return read
@@ -274,7 +272,7 @@ class FileRows:
         import polars as pl
 
         from platform_assets.data import landed
-        from platform_assets.data.channels.moments import as_moments
+        from platform_assets.data.channels.timed_rows import as_moments
         from platform_assets.product.host_assets import rows_of
 
         frames = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from platform_assets.base import kinds
 from platform_assets.data.channels import lags
+from platform_assets.product.channel_sites import ChannelProblem, SitedChannel
 from platform_assets.product.channels import Landed
-from platform_assets.product.sited import ChannelProblem, SitedChannel
 
 if TYPE_CHECKING:
-    import pandera.polars as pa
-    import polars as pl
-
-    from platform_assets.data.channels.parts import Index, Part, Recipe
+    from platform_assets.data.channels.lags import Read, Schema
+    from platform_assets.data.channels.parts import Index, Recipe
 
 MOST_TRIES = 3
 PARSED = 8
@@ -64,14 +62,9 @@ class OneFile(SitedChannel):
         object.__setattr__(self, "path", path)
         kinds.check(self, f"OneFile({path!r}): ")
 
-    def reader(
-        self,
-        read: Callable[[bytes], pl.DataFrame] | None,
-        schema: Callable[[], pa.DataFrameSchema],
-        multiline: tuple[str, ...],
-    ) -> Callable[[bytes], pl.DataFrame] | None:
+    def reader(self, read: Read | None, schema: Schema, multiline: tuple[str, ...]) -> Read | None:
         """Return the source's own `read`, or one for the file's format."""
-        from platform_assets.data.channels.moments import TimedRows
+        from platform_assets.data.channels.timed_rows import TimedRows
 
         if read is not None and not isinstance(read, TimedRows):
             return read
@@ -125,11 +118,16 @@ class OneFile(SitedChannel):
             if mark is None:
                 raise FileNotFoundError(f"{self._file} has no row of {key} or a later key.")
             part = index.parts.get(key)
-            self._refuse_large(key, part)
+            if part is not None and (needed := part.size * PARSED / 1e6) > self.most_memory_mb:
+                raise ChannelProblem(
+                    f"{self._file} has {part.rows:,} rows of {key}, which take some {needed:,.0f} MB of memory; "
+                    f"most_memory_mb is {self.most_memory_mb:,}. Choose a finer grain, leave columns out, or raise it."
+                )
             data = parts.rows_of(self._recipe, index, part)
             if data is not None:
                 at = datetime.fromtimestamp(index.modified_s, UTC)
                 return Landed(uri=self.cite(key), data=data, arrived_at_utc=at, mark=mark)
+            # The file was written between the pass and this read, though neither its size nor its time tells.
             passes.forget(self._recipe, self.site.scratch)
         raise ChannelProblem(f"{self._file} changed in each of {MOST_TRIES} reads of {key}; it is taken in later.")
 
@@ -164,25 +162,16 @@ class OneFile(SitedChannel):
         is_between = self.site.grain.contains(key) and span[0] <= self.site.grain.index(key) <= span[1]
         return parts.empty_mark(index) if is_between else None
 
-    def _refuse_large(self, key: str, part: Part | None) -> None:
-        needed = 0 if part is None else part.size * PARSED / 1e6
-        if part is not None and needed > self.most_memory_mb:
-            raise ChannelProblem(
-                f"{self._file} has {part.rows:,} rows of {key}, which take some {needed:,.0f} MB of memory; "
-                f"most_memory_mb is {self.most_memory_mb:,}. Choose a finer grain, leave columns out, or raise it."
-            )
-
     def _index(self) -> Index:
         """Return which rows belong to which key.
 
         Raises:
             FileNotFoundError: there is no file.
-            StillReading: a pass takes longer than a tick may.
             ChannelProblem: the file cannot be cut.
         """
         from platform_assets.data.channels import passes
 
-        index = passes.index(self._recipe, self.site.scratch, is_tick=self.site.is_tick)
+        index = passes.index(self._recipe, self.site.scratch)
         if index.problem:
             raise ChannelProblem(index.problem)
         return index

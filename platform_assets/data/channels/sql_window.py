@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from platform_assets.base import clock, kinds
 from platform_assets.base.wording import counted
+from platform_assets.product.channel_sites import ChannelProblem, SitedChannel
 from platform_assets.product.channels import Landed
-from platform_assets.product.sited import ChannelProblem, SitedChannel
-from platform_assets.store import objects, rows_by_key
+from platform_assets.store import objects
 
 if TYPE_CHECKING:
-    import pandera.polars as pa
     import polars as pl
 
-    from platform_assets.data.channels.databases import Bin, Snapshot
+    from platform_assets.data.channels.databases import Snapshot
+    from platform_assets.data.channels.lags import Read, Schema
 
 PAUSE_S, SHARE = 10.0, 0.05
 """Ticks ask a database this often at most, and take this share of its time at most."""
@@ -95,14 +97,9 @@ class SqlWindow(SitedChannel):
         object.__setattr__(self, "order_by", tuple(self.order_by))
         object.__setattr__(self, "query", self.query.strip().rstrip(";"))
 
-    def reader(
-        self,
-        read: Callable[[bytes], pl.DataFrame] | None,
-        schema: Callable[[], pa.DataFrameSchema],
-        multiline: tuple[str, ...],
-    ) -> Callable[[bytes], pl.DataFrame] | None:
+    def reader(self, read: Read | None, schema: Schema, multiline: tuple[str, ...]) -> Read | None:
         """Return the source's own `read`, or one for Parquet."""
-        from platform_assets.data.channels.moments import TimedRows
+        from platform_assets.data.channels.timed_rows import TimedRows
 
         is_own = read is not None and not isinstance(read, TimedRows)
         return read if is_own else TimedRows(schema=schema, by=self.by)
@@ -122,7 +119,7 @@ class SqlWindow(SitedChannel):
         answer = dict.fromkeys(keys)
         if over:
             with self._snapshot() as snapshot:
-                answer |= {key: mark for key, (mark, _) in self._look(snapshot, over).items()}
+                answer |= {key: mark for key, (mark, _, _) in self._look(snapshot, over).items()}
         if self.site.is_tick:
             _ASKED[question] = (time.perf_counter(), time.perf_counter() - now_s, answer)
             while len(_ASKED) > 100:
@@ -153,18 +150,28 @@ class SqlWindow(SitedChannel):
             ChannelProblem: the database cannot be asked, the rows have no unique order, or are too many.
         """
         with self._snapshot() as snapshot:
-            mark, bins = self._look(snapshot, [key])[key] if self._is_due(key) else (None, [])
+            mark, rows, size = self._look(snapshot, [key])[key] if self._is_due(key) else (None, 0, 0)
             if mark is None:
                 raise FileNotFoundError(f"{self.cite()} has no row of {key} or a later key.")
-            rows, size = sum(item.rows for item in bins), sum(item.size for item in bins)
             if (needed := size * PARSED / 1e6) > self.most_memory_mb:
                 raise ChannelProblem(
                     f"{self.cite()} has {rows:,} rows of {key}, which take some {needed:,.0f} MB of memory; "
                     f"most_memory_mb is {self.most_memory_mb:,}. Choose a finer grain, fewer columns, or raise it."
                 )
-            frame = self._sorted(snapshot.rows(*self._bounds(key)), key)
+            frame = snapshot.rows(*self._bounds(key))
+        if missing := [name for name in self.order_by if name not in frame.columns]:
+            raise ChannelProblem(
+                f"the query of {self._place} has no column {missing[0]!r}, by which its rows are sorted; it has "
+                f"{', '.join(frame.columns)}. Fix the query or order_by in the product's file."
+            )
+        if twice := int(frame.select(self.order_by).is_duplicated().sum()):
+            raise ChannelProblem(
+                f"{counted(twice, 'row')} of {self._place} of {key} are equal in order_by={self.order_by}, so their "
+                "order is the database's choice, and digests depend on it; add a unique column, such as the primary "
+                "key."
+            )
         data = BytesIO()
-        frame.write_parquet(data, statistics=False)
+        frame.sort(self.order_by, nulls_last=True).write_parquet(data, statistics=False)
         return Landed(uri=self.cite(key), data=data.getvalue(), arrived_at_utc=snapshot.now, mark=mark)
 
     @cached_property
@@ -221,48 +228,28 @@ class SqlWindow(SitedChannel):
             apart = abs(snapshot.now - clock.wall())
             if apart > max(MOST_APART, self.lag):
                 raise ChannelProblem(
-                    f"the clock of {self._place} says {snapshot.now:%Y-%m-%d %H:%M} UTC, which is {_hours(apart)} from "
-                    "this machine's, so rows would be in the wrong keys and none is taken; set the clocks, or a lag "
-                    "longer than that."
+                    f"the clock of {self._place} says {snapshot.now:%Y-%m-%d %H:%M} UTC, which is "
+                    f"{apart.total_seconds() / 3600:.1f} hours from this machine's, so rows would be in the wrong keys "
+                    "and none is taken; set the clocks, or a lag longer than that."
                 )
             yield snapshot
 
-    def _look(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, tuple[str | None, list[Bin]]]:
-        """Return mark and quarters of an hour of each key; keys are in order."""
-        import polars as pl
-
-        bins = snapshot.bins(self._bounds(keys[0])[0], self._bounds(keys[-1])[1])
-        starts = pl.Series([item.start for item in bins], dtype=pl.Datetime("us", "UTC"))
-        by_key: dict[str, list[Bin]] = {key: [] for key in keys}
-        for key, item in zip(rows_by_key.keys_of(starts, self.site.grain), bins, strict=True):
-            if key in by_key:
-                by_key[key].append(item)
-        first, last = snapshot.range() if not all(by_key.values()) else (None, None)
-        answer: dict[str, tuple[str | None, list[Bin]]] = {}
-        for key, items in by_key.items():
-            start, over = self._bounds(key)
-            if items:
-                latest, rows = max(item.latest for item in items), sum(item.rows for item in items)
-                answer[key] = f"{latest} {rows} {sum(item.hash for item in items) % 2**64:016x}", items
-            else:
-                is_between = first is not None and last is not None and first < start and last >= over
-                answer[key] = ("0" if is_between else None), []
+    def _look(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, tuple[str | None, int, int]]:
+        """Return mark, number of rows and their size as text of each key; keys are in order."""
+        bounds = [self._bounds(key) for key in keys]
+        starts, ends = ([moment.timestamp() for moment in moments] for moments in zip(*bounds, strict=True))
+        rows, sizes, hashes, latest = Counter[int](), Counter[int](), Counter[int](), dict[int, Any]()
+        for seconds, digest, size in snapshot.digests(bounds[0][0], bounds[-1][1]):
+            place = bisect(starts, seconds) - 1
+            if seconds < ends[place]:
+                rows[place] += 1
+                sizes[place] += size
+                hashes[place] += digest  # a sum: the database returns rows in any order
+                latest[place] = max(seconds, latest.get(place, seconds))
+        first, last = snapshot.range() if len(rows) < len(keys) else (None, None)
+        answer: dict[str, tuple[str | None, int, int]] = {}
+        for place, (key, (start, over)) in enumerate(zip(keys, bounds, strict=True)):
+            is_between = first is not None and last is not None and first < start and last >= over
+            mark = f"{latest[place]} {rows[place]} {hashes[place] % 2**64:016x}" if place in rows else None
+            answer[key] = mark or ("0" if is_between else None), rows[place], sizes[place]
         return answer
-
-    def _sorted(self, rows: pl.DataFrame, key: str) -> pl.DataFrame:
-        if missing := [name for name in self.order_by if name not in rows.columns]:
-            raise ChannelProblem(
-                f"the query of {self._place} has no column {missing[0]!r}, by which its rows are sorted; it has "
-                f"{', '.join(rows.columns)}. Fix the query or order_by in the product's file."
-            )
-        if twice := int(rows.select(self.order_by).is_duplicated().sum()):
-            raise ChannelProblem(
-                f"{counted(twice, 'row')} of {self._place} of {key} are equal in order_by={self.order_by}, so their "
-                "order is the database's choice, and digests depend on it; add a unique column, such as the primary "
-                "key."
-            )
-        return rows.sort(self.order_by, nulls_last=True)
-
-
-def _hours(span: timedelta) -> str:
-    return f"{span.total_seconds() / 3600:.1f} hours"

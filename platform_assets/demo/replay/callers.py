@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 from platform_assets.base import naming
 from platform_assets.base.wording import span
 from platform_assets.data.request_rows import RequestDocument, request_of
+from platform_assets.demo.processes import wait_until
 from platform_assets.demo.replay.deliveries import move_on
 from platform_assets.demo.replay.recording import Reader
 from platform_assets.engine.digests import reads
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 TIMEOUT_S = 30.0
-PATIENCE_S = 60.0
-"""For how long an unanswered request is repeated: a worker may have died; its idempotency key makes that harmless."""
-PAUSE_S = 0.2
 UNAVAILABLE = 503
 
 
@@ -66,6 +63,7 @@ def requests(spec: Product, key: str, reader: Reader | None = None) -> list[Requ
         reader: of the product's files; a new one by default.
     """
     tables = known_tables(spec, key, reader)
+    # As in a stage: here too a product's code may read no file that its digest does not cover.
     with reads.guarded(spec.module):
         rows = spec.features(tables, Window(grain=spec.grain, keys=(key,)))
     return [request_of(spec, row) for row in rows.sort("asked_at", "entity").iter_rows(named=True)]
@@ -93,7 +91,7 @@ def ask(
     questions: Sequence[RequestDocument],
     address: str,
     *,
-    check: Callable[[], None] | None = None,
+    check: Callable[[], None],
 ) -> Iterator[Answer]:
     """Send one request after the other, each at its moment on the product's clock, and yield the answers.
 
@@ -110,6 +108,7 @@ def ask(
     asked_at = ""
     with httpx.Client(base_url=address, timeout=TIMEOUT_S) as client:
         for question in questions:
+            # Once per moment: moving the clock writes a file.
             if question["asked_at"] != asked_at:
                 asked_at = question["asked_at"]
                 move_on(product, datetime.fromisoformat(asked_at))
@@ -119,20 +118,15 @@ def ask(
             yield Answer(request=question, status=response.status_code, body=response.json(), latency_s=latency_s)
 
 
-def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[], None] | None) -> httpx.Response:
-    """Return the service's answer; repeat the request for a while if there is none."""
+def _posted(client: httpx.Client, question: RequestDocument, check: Callable[[], None]) -> httpx.Response:
+    """Return the service's answer; repeat the request while there is none: its idempotency key makes that harmless."""
     import httpx
 
-    deadline_s = time.monotonic() + PATIENCE_S
-    while True:
+    def answer() -> httpx.Response | None:
         try:
             response = client.post("/predict", json=question)
-        except httpx.TransportError:
-            if time.monotonic() > deadline_s:
-                raise
-        else:
-            if response.status_code != UNAVAILABLE or time.monotonic() > deadline_s:
-                return response
-        if check is not None:
-            check()
-        time.sleep(PAUSE_S)
+        except httpx.TransportError:  # a worker may have died
+            return None
+        return None if response.status_code == UNAVAILABLE else response
+
+    return wait_until(answer, f"an answer about {question['entity']}", check)

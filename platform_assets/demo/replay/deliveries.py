@@ -49,7 +49,11 @@ def land(product: ProductStore, keys: Sequence[str], *, labelled: Collection[str
         keys: which keys, in order.
         labelled: the keys whose labels are delivered as well; all by default.
     """
-    yield from _put_all(product, _due(product.spec, keys, keys if labelled is None else labelled))
+    spec, known = product.spec, keys if labelled is None else labelled
+    slow = [(source, naming.UNPARTITIONED) for source in spec.sources if source.is_slow]
+    keyed = [source for source in spec.sources if not source.is_slow]
+    due = [(source, key) for key in keys for source in keyed if not source.is_label or key in known]
+    yield from _put_all(product, [*slow, *due])
 
 
 def land_early(product: ProductStore, key: str, reader: Reader) -> list[Landing]:
@@ -82,7 +86,7 @@ def move_on(product: ProductStore, moment: datetime) -> datetime:
     try:
         now = clock.now(product.settings, product.name, is_live=False)
     except LookupError:
-        now = None
+        now = None  # it has never been set
     if now is not None and now >= moment:
         return now
     clock.move(product.settings, product.name, moment)
@@ -108,13 +112,6 @@ def _arrival_of(spec: Product, key: str, reader: Reader) -> datetime:
     if not present:
         raise ValueError(f"{spec.name} delivers no row of {key} that states when it was known, so {key} has no end.")
     return max(present)
-
-
-def _due(spec: Product, keys: Sequence[str], labelled: Collection[str]) -> list[tuple[Source, str]]:
-    """Return the deliveries, key by key: slow sources first."""
-    slow = [(source, naming.UNPARTITIONED) for source in spec.sources if source.is_slow]
-    keyed = [source for source in spec.sources if not source.is_slow]
-    return slow + [(s, key) for key in keys for s in keyed if not s.is_label or key in labelled]
 
 
 def _put_all(product: ProductStore, due: Iterable[tuple[Source, str]]) -> Iterator[Landing]:

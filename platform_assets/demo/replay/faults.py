@@ -39,6 +39,7 @@ def draw(spec: Product, keys: Sequence[str], seed: int) -> Injected | None:
     candidates = keys[before : len(keys) - after]
     if not kinds or not candidates or not before:
         return None
+    # Of text, which `random` hashes by SHA-512: the same draw in each process, unlike with `hash()`.
     stream = random.Random(f"{spec.name} {seed}")
     kind = stream.choice(kinds)
     length = min(stream.randint(1, LONGEST), len(candidates))

@@ -33,15 +33,11 @@ class Requests:
 
     Attributes:
         requests, answered, refused: counts; a request is refused (422) when a broken feed gave it broken values.
-        latency_s: of each request, in order.
-        first: the first answer.
     """
 
     requests: int
     answered: int
     refused: int
-    latency_s: tuple[float, ...]
-    first: Answer | None
 
 
 class Player:
@@ -86,8 +82,6 @@ class Player:
         questions = self._built.pop(key).result()
         land_early(self._product, key, self._reader)
         counted = {ANSWERED: 0, REFUSED: 0}
-        latency_s = []
-        first = None
         for answer in ask(self._product, questions, self._address, check=self._check):
             if answer.status not in counted:
                 raise ReplayProblem(
@@ -95,18 +89,9 @@ class Player:
                     f"{REFUSED} for broken values. See the service's log."
                 )
             counted[answer.status] += 1
-            latency_s.append(answer.latency_s)
-            if first is None and answer.status == ANSWERED:
-                first = answer
             if on_answer is not None:
                 on_answer(answer)
-        return Requests(
-            requests=len(questions),
-            answered=counted[ANSWERED],
-            refused=counted[REFUSED],
-            latency_s=tuple(latency_s),
-            first=first,
-        )
+        return Requests(requests=len(questions), answered=counted[ANSWERED], refused=counted[REFUSED])
 
     def close(self, key: str, then: str | None = None) -> tuple[Decision, Outcome | None]:
         """End a key: move the clock to its end, land the rest, and wait for its decision and its result.
@@ -118,6 +103,7 @@ class Player:
         """
         product = self._product
         if product.settings.environment == "cluster":
+            # Segments do not say that the caller of a recording has asked everything, and the key waits for that.
             barrier.announce_end(product, key)
         move_on(product, end_of(product.spec, key, self._reader))
         land_late(product, key, self._reader)

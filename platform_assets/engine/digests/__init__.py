@@ -25,12 +25,15 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from platform_assets.engine.digests import cache, definitions, modules
 from platform_assets.product import data_files
 from platform_assets.product.channels import Channel
+
+if TYPE_CHECKING:
+    from platform_assets.engine.outputs import RowMaker
 
 CARRIERS = (
     "platform_assets.store.content:content_digest",
@@ -44,20 +47,6 @@ _VERSION_LENGTH = 16
 _EXACT = (bytes, complex, range, date, time, timedelta, tzinfo, PurePath, re.Pattern, Decimal, Fraction, UUID)
 _REPR_LENGTH = 80
 _PLAIN = (bool, int, str, float, type(None))
-
-
-class Versioned(Protocol):
-    """A maker whose rows have a version.
-
-    Attributes:
-        NUMBER: raised with every change that makes other rows of the same input.
-    """
-
-    NUMBER: ClassVar[int]
-
-    def own(self) -> Mapping[str, Any]:
-        """Return the product's functions and values that the rows depend on."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +74,14 @@ def code_digest(maker: object) -> str:
     return _digest(json.dumps(description, sort_keys=True), scope.names)
 
 
-def version(maker: Versioned) -> str:
+def version(maker: RowMaker) -> str:
     """Return the version of a maker's rows: its number, a dot and a digest of the product's part.
 
     Raises:
         ValueError: a value cannot be compared reliably; the message names it.
     """
     name = type(maker).__name__
+    # Without the platform's code, which each upgrade moves: it would make all history older. NUMBER stands for that.
     parts = {key: _describe(value, f"{name}.{key}", _Scope(is_own=True)) for key, value in maker.own().items()}
     cache.save()
     text = json.dumps([name, parts], sort_keys=True)

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 _DIGESTING = (
     "engine/digests/__init__.py",
@@ -58,7 +57,7 @@ def save() -> None:
 
 
 @lru_cache(maxsize=1)
-def _entries() -> dict[str, Any]:
+def _entries() -> dict[str, list[str | list[str]]]:
     try:
         content = json.loads(_file().read_bytes())
     except (OSError, ValueError):

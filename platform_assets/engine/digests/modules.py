@@ -41,7 +41,7 @@ def digests(*modules: str) -> dict[str, str]:
     Raises:
         ValueError: a module has no source file.
     """
-    return {name: _counted(name) for name in closure(*modules)}
+    return {name: with_files(_read(name)[0], _files_of(name)) for name in closure(*modules)}
 
 
 def files(*modules: str) -> dict[str, Path]:
@@ -50,12 +50,7 @@ def files(*modules: str) -> dict[str, Path]:
     Raises:
         DataFileProblem: one is missing.
     """
-    return {
-        place: file
-        for name in closure(*modules)
-        if (names := _DATA_FILES.get(name)) and (path := path_of(name)) is not None
-        for place, file in placed(package_of(name, path), path.parent, names).items()
-    }
+    return {place: file for name in closure(*modules) for place, file in _files_of(name).items()}
 
 
 def placed(package: str, folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -149,7 +144,11 @@ def ours(names: Iterable[str]) -> frozenset[str]:
 
 def counting(body: Iterable[ast.stmt]) -> list[ast.stmt]:
     """Return statements without docstrings and type-checking imports, which do not run."""
-    return [node for node in body if not _is_text(node) and not _is_for_types(node)]
+    return [
+        node
+        for node in body
+        if not _is_for_types(node) and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
 
 
 @lru_cache(maxsize=8192)
@@ -169,13 +168,11 @@ def path_of(module: str) -> Path | None:
     else:
         files = [Path(spec.origin)] if spec.has_location and spec.origin else []
     path = next((file for file in files if file.is_file()), None)
-    is_library = top not in PACKAGES and top not in _OF_PRODUCTS and path is not None and _is_installed(path)
-    return None if is_library else path
-
-
-def _is_installed(path: Path) -> bool:
-    """Return whether a file belongs to Python or to a library, of this environment or of one that it adds."""
-    return any(map(path.is_relative_to, LIBRARIES)) or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+    if path is None or top in PACKAGES or top in _OF_PRODUCTS:
+        return path
+    # Python's own, or a library's, of this environment or of one that it adds.
+    of_library = {"site-packages", "dist-packages"}.intersection(path.parts)
+    return None if of_library or any(map(path.is_relative_to, LIBRARIES)) else path
 
 
 def package_of(module: str, path: Path) -> str:
@@ -183,11 +180,10 @@ def package_of(module: str, path: Path) -> str:
     return module if path.name == "__init__.py" else module.rpartition(".")[0]
 
 
-def _counted(module: str) -> str:
-    """Return the digest of a module and of the data files that it reads."""
-    digest, path = _read(module)[0], path_of(module)
-    names = _DATA_FILES.get(module)
-    return with_files(digest, placed(package_of(module, path), path.parent, names)) if names and path else digest
+def _files_of(module: str) -> dict[str, Path]:
+    """Return the data files that a module reads, once it was read itself, by their place in the project."""
+    names, path = _DATA_FILES.get(module), path_of(module)
+    return placed(package_of(module, path), path.parent, names) if names and path else {}
 
 
 @lru_cache(maxsize=512)
@@ -241,10 +237,6 @@ def _write(node: ast.AST, tokens: list[str], names: set[str], package: str) -> N
             else:
                 tokens.append(repr(value))
     tokens.append(")")
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _is_for_types(node: ast.AST) -> bool:

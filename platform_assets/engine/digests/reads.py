@@ -52,18 +52,8 @@ READERS: dict[str, tuple[str, ...]] = {
 }
 """Functions and methods that read files without an audit event, by module."""
 _SOURCES = (
-    "source",
-    "table_uri",
-    "path",
-    "paths",
-    "where",
-    "filename",
-    "model_file",
-    "path_or_bytes",
-    "url",
-    "data",
-    "f",
-    "prefix",
+    *("source", "table_uri", "path", "paths", "where", "filename"),
+    *("model_file", "path_or_bytes", "url", "data", "f", "prefix"),
 )
 """What readers call the file, where it is not their first argument."""
 _ALWAYS = {"read_database", "read_database_uri", "read_clipboard"}
@@ -82,7 +72,7 @@ _TIME_ZONES = (*zoneinfo.TZPATH, "/usr/share/zoneinfo", "/etc/localtime", "/etc/
 _SYSTEM = (*_TIME_ZONES, "/proc", "/sys", "/usr/share/locale", "/usr/lib/locale", "/usr/share/i18n", "/usr/share/fonts")
 _READ_BY_PYTHON = ("importlib.metadata", "zoneinfo")
 """Modules of Python that read what distributions bring: versions, time zones."""
-_PLATFORM = tuple(Path(__file__).parents[3] / name for name in ("platform_assets", f"{modules.PUBLIC}.py"))
+_PLATFORM = tuple(str(Path(__file__).parents[3] / name) for name in modules.PACKAGES)
 _PYTHON = tuple({path for folder in modules.LIBRARIES[:2] for path in (str(folder), os.path.realpath(folder))})
 _DISTRIBUTION = re.compile(r"/(?:site|dist)-packages/([^/]+)")
 _TEMPORARY = getattr(os, "O_TMPFILE", 0)
@@ -165,6 +155,7 @@ def guarded(module: str, maker: object = None) -> Iterator[None]:
     try:
         yield
     except Exception as problem:
+        # A library in between may have made another error of the refusal.
         if scope.refused and problem is not scope.refused[0]:
             raise scope.refused[0] from problem
         raise
@@ -172,13 +163,10 @@ def guarded(module: str, maker: object = None) -> Iterator[None]:
         _THREAD.scope = None
         scope.boundary = None
         _SCOPES.remove(scope)
+    # The product's code may have caught it.
     if scope.refused:
         raise scope.refused[0]
-    _check_changed(module)
-
-
-def _check_changed(module: str) -> None:
-    """Refuse results of code that may still hold what a data file contained before."""
+    # The code may still hold what a data file contained before.
     reached = {module, *(modules.closure(module) if modules.is_ours(module) else ())}
     if changed := data_files.changed(reached):
         raise UndigestedRead(
@@ -190,6 +178,7 @@ def _check_changed(module: str) -> None:
 @functools.cache
 def _install() -> None:
     """Hear Python's reads, for the rest of the process; a thread outside of `guarded` costs a look-up."""
+    # Python cannot remove an audit hook, hence one for all scopes.
     sys.addaudithook(_hook_of(_EVENTS, _THREAD, _SCOPES))
 
 
@@ -229,7 +218,17 @@ def _scope() -> _Scope | None:
 def _judge(scope: _Scope, event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse what an audit event announces, unless it passes."""
     if event == "import":
-        _import_reader(str(arguments[0]))
+        # A package with readers is imported ahead of the product's code, so that it gets the wrapped ones.
+        name = str(arguments[0])
+        top = name.partition(".")[0]
+        for module in READERS:
+            if module.partition(".")[0] != top or module in _WRAPPED:
+                continue
+            # `from pyarrow import parquet` raises no event for the latter.
+            if module in (top, name) or top == "pyarrow":
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(module)
+            _wrap(module)
     elif event == "os.mkdir":
         if not os.path.lexists(arguments[0]):
             scope.written.add(_path(arguments[0]))
@@ -247,8 +246,11 @@ def _judge(scope: _Scope, event: str, arguments: tuple[Any, ...]) -> None:
     else:
         path = "." if arguments[0] is None else arguments[0]
         if event == "sqlite3.connect":
-            path = _database(path)
-            if path is None or not os.path.lexists(path):
+            path = os.fsdecode(path)
+            if path.startswith("file:"):  # an address, with parameters of the connection
+                path = unquote(path.removeprefix("file:").partition("?")[0].partition("#")[0])
+                path = f"/{path.lstrip('/')}" if path.startswith("//") else path
+            if path in ("", ":memory:") or not os.path.lexists(path):
                 return
         if not isinstance(path, int):
             _judge_path(scope, path)
@@ -276,17 +278,15 @@ def _judge_path(scope: _Scope, path: Any) -> None:
         if stat.S_ISCHR(Path(resolved).stat().st_mode):
             return
     asked = _asker(sys._getframe(1), scope.boundary)
-    if data_files.reading(resolved) is not None and _is_counted(scope, resolved):
+    if data_files.reading(resolved) is not None and (
+        # A data file may count for another function of the product's alone.
+        scope.maker is None or resolved in map(str, digests.data_files_of(scope.maker).values())
+    ):
         return
     if asked.by == "product" and not asked.is_import and not _is_own(resolved, asked):
         raise _refusal(
             scope, asked, text if "://" in text else resolved, Path(text).name if Path(resolved).is_file() else "NAME"
         )
-
-
-def _is_counted(scope: _Scope, path: str) -> bool:
-    """Tell whether a data file counts for what is run, and not only for another function of the product's."""
-    return scope.maker is None or path in map(str, digests.data_files_of(scope.maker).values())
 
 
 def _is_own(path: str, asked: _Asked) -> bool:
@@ -358,8 +358,7 @@ def _kind(file: str, module: str) -> tuple[Kind, str]:
     """Return whose code a file is, and the distribution."""
     if file.startswith("<"):
         return "python", ""
-    path = Path(file)
-    if any(map(path.is_relative_to, _PLATFORM)):
+    if _is_within(file, _PLATFORM):
         return ("product" if modules.is_own(module) else "platform"), ""
     owner = _owner(file)
     if owner is None:
@@ -370,7 +369,7 @@ def _kind(file: str, module: str) -> tuple[Kind, str]:
 @lru_cache(maxsize=4096)
 def _owner(path: str) -> str | None:
     """Return the distribution whose file this is by its top folder, "" for Python's own, None for others'."""
-    if any(Path(path).is_relative_to(folder) for folder in _PLATFORM):
+    if _is_within(path, _PLATFORM):
         return None
     if match := _DISTRIBUTION.search(path):
         top = match[1]
@@ -386,28 +385,7 @@ def _is_within(path: str, folders: tuple[str, ...]) -> bool:
     return any(path == folder or path.startswith(f"{folder}{os.sep}") for folder in folders)
 
 
-def _database(path: Any) -> str | None:
-    """Return the file of a SQLite database; None for one in memory."""
-    text = os.fsdecode(path)
-    if text.startswith("file:"):
-        text = unquote(text.removeprefix("file:").partition("?")[0].partition("#")[0])
-        text = f"/{text.lstrip('/')}" if text.startswith("//") else text
-    return None if text in ("", ":memory:") else text
-
-
 # Readers in compiled code ---------------------------------------------------------------------------------------------
-
-
-def _import_reader(name: str) -> None:
-    """Import a package with readers ahead of the product's code, so that it gets the wrapped ones."""
-    top = name.partition(".")[0]
-    for module in READERS:
-        if module.partition(".")[0] != top or module in _WRAPPED:
-            continue
-        if module in (top, name) or top == "pyarrow":  # `from pyarrow import parquet` raises no event for the latter
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
-        _wrap(module)
 
 
 def _wrap(name: str) -> None:
@@ -419,17 +397,14 @@ def _wrap(name: str) -> None:
         _WRAPPED[name] = module
         for reader in READERS[name]:
             owner_name, _, attribute = reader.rpartition(".")
-            owner = getattr(module, owner_name, None) if owner_name else module
-            if owner is not None:
-                for item in _matching(owner, attribute):
+            owner, prefix = getattr(module, owner_name, None) if owner_name else module, attribute.removesuffix("*")
+            if prefix == attribute and owner is not None:
+                _replace(owner, attribute)
+            elif owner is not None:
+                for item in [item for item in vars(owner) if item.startswith(prefix)]:
                     _replace(owner, item)
         if name == "polars":
             _replace(module.SQLContext, "execute")
-
-
-def _matching(owner: Any, attribute: str) -> list[str]:
-    prefix = attribute.removesuffix("*")
-    return [attribute] if prefix == attribute else [item for item in vars(owner) if item.startswith(prefix)]
 
 
 def _replace(owner: Any, name: str) -> None:
@@ -442,16 +417,11 @@ def _replace(owner: Any, name: str) -> None:
         asking = _asking(reader, name, start=int(is_method))
         with contextlib.suppress(TypeError):  # a class in compiled code cannot be changed
             setattr(owner, name, asking)
-            if not is_method:
-                _replace_copies(reader, asking)
-
-
-def _replace_copies(reader: Any, asking: Any) -> None:
-    for module in [*sys.modules.values()]:
-        file = getattr(module, "__file__", None)
-        if file is not None and _kind(file, module.__name__)[0] == "product":
-            for name in [name for name, value in vars(module).items() if value is reader]:
-                setattr(module, name, asking)
+            for module in [] if is_method else [*sys.modules.values()]:
+                file = getattr(module, "__file__", None)
+                if file is not None and _kind(file, module.__name__)[0] == "product":
+                    for copy in [copy for copy, value in vars(module).items() if value is reader]:
+                        setattr(module, copy, asking)
 
 
 def _asking(reader: Callable[..., Any], name: str, start: int) -> Callable[..., Any]:

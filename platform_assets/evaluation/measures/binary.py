@@ -53,9 +53,7 @@ class BinaryMeasures(Measures):
                 f"No row reaches the threshold {self.task.threshold:g}, so precision is not defined.",
             ),
             at_threshold(
-                "recall",
-                lambda labels, called: _share(called[labels]),
-                "No row is positive, so recall is not defined.",
+                "recall", lambda labels, called: _share(called[labels]), "No row is positive, so recall is not defined."
             ),
         )
 

@@ -60,6 +60,7 @@ class RegressionMeasures(Measures):
     def entropies(self, answer: ArrayLike) -> np.ndarray:
         import numpy as np
 
+        # Differential entropy of a normal distribution: ln(spread * sqrt(2 pi e)).
         return np.asarray(LOG_ROOT + 0.5 + np.log(np.asarray(answer, dtype=np.float64)[:, 1]))
 
     def details(self, labels: np.ndarray, answers: np.ndarray) -> Decided:
@@ -85,7 +86,10 @@ class RegressionMeasures(Measures):
         import numpy as np
 
         labels, answers = self.task.checked(label, answer)
-        within = 2 * _normal_cdf(np.abs(scores(labels, answers))) - 1
+        farthest = np.abs(scores(labels, answers)).tolist()
+        # P(Z <= score) of a standard normal, by the error function.
+        below = np.array([0.5 * math.erfc(-score / math.sqrt(2)) for score in farthest])
+        within = 2 * below - 1
         return [
             {"rows": labels.size, "expected": level, "observed": float(np.mean(within <= level))} for level in LEVELS
         ]
@@ -108,10 +112,3 @@ def _r2(labels: np.ndarray, answers: np.ndarray) -> float | None:
         return None
     spread = float(((labels - labels.mean()) ** 2).sum())
     return 1.0 - float(((labels - answers[:, 0]) ** 2).sum()) / spread
-
-
-def _normal_cdf(scores: np.ndarray) -> np.ndarray:
-    """Return P(Z <= score) of a standard normal, by the error function."""
-    import numpy as np
-
-    return np.array([0.5 * math.erfc(-score / math.sqrt(2)) for score in scores.tolist()])

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import ClassVar
 
-from platform_assets.kubernetes.api import ATTEMPT, INDEX, PATIENCE_S, Api
+from platform_assets.kubernetes.api import ATTEMPT, INDEX, Api
 from platform_assets.kubernetes.gang import manifests
 from platform_assets.kubernetes.manifest import Manifest
 from platform_assets.kubernetes.pod_status import Condition, Pod, instant, read_conditions, read_pod
 from platform_assets.kubernetes.responses import ApiTrouble
 from platform_assets.store.records.values import items, member, text
-
-if TYPE_CHECKING:
-    from kubernetes.client import Configuration
 
 GONE_S = 60.0
 KUEUE = ("kueue.x-k8s.io", "v1beta1", "workloads")
@@ -57,28 +55,20 @@ def read_gang(job: object) -> Gang:
 
 
 class Gangs(Api):
-    """The API of one namespace, where a Job is one attempt.
-
-    Attributes:
-        members: the API of its pods.
-    """
+    """The API of one namespace, where a Job is one attempt."""
 
     kind: ClassVar[str] = "Job"
     suffix: ClassVar[str] = "job"
     read: ClassVar[staticmethod[[object], Pod]] = staticmethod(read_gang)
-    deletion: ClassVar[Mapping[str, object]] = {"propagationPolicy": "Foreground"}
+    # By default the API deletes a Job alone, and its pods work on.
+    deletion: ClassVar[Mapping[str, str]] = {"propagationPolicy": "Foreground"}
     """A Job stays until all its pods are gone, so waiting for it is waiting for them."""
 
-    def __init__(
-        self,
-        namespace: str,
-        configuration: Configuration | None = None,
-        *,
-        patience_s: float = PATIENCE_S,
-        log: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        super().__init__(namespace, configuration, patience_s=patience_s, log=log)
-        self.members = Api(namespace, configuration, patience_s=patience_s, log=lambda line: self.log(line))
+    @cached_property
+    def members(self) -> Api:
+        """The API of its pods."""
+        # `log` is replaced later, by that of a run.
+        return Api(self.namespace, self._configuration, patience_s=self.patience_s, log=lambda line: self.log(line))
 
     def create(self, manifest: Manifest) -> Gang:
         """Create a Job with its Service and its network policy, or find what an earlier try created.
@@ -111,7 +101,7 @@ class Gangs(Api):
         if isolated := manifests.isolated(manifest, items(policies, "items")):
             self._complete("network_policy", manifests.network_policy(manifest, gang.uid, isolated))
 
-    def _complete(self, suffix: str, document: Mapping[str, Any]) -> None:
+    def _complete(self, suffix: str, document: Manifest) -> None:
         kind, name = document["kind"], document["metadata"]["name"]
         try:
             self._json((kind,), f"create_namespaced_{suffix}", self.namespace, document)
@@ -139,18 +129,17 @@ class Gangs(Api):
 
     def of_queue(self, gang: Gang) -> list[Condition]:
         """Return the conditions of a Job's workload in Kueue; none without Kueue, or without the right to read it."""
-        if "workloads" in self._refused:
-            return []
         group, version, plural = KUEUE
-        arguments = (group, version, self.namespace, plural)
-        try:
-            document, _ = self._json(
-                ("WorkloadList",), "list_namespaced_custom_object", *arguments, label_selector=f"{JOB_UID}={gang.uid}"
-            )
-        except ApiTrouble as trouble:
-            if trouble.meaning not in ("absent", "refused"):
-                raise
-            self._refused.add("workloads")
-            self.log(f"{trouble}. What the queue says of {gang.name} is missing from the evidence.")
-            return []
-        return [condition for workload in items(document, "items") for condition in read_conditions(workload)]
+        workloads = self._readable(
+            "What their queue says of Jobs is missing from the evidence.",
+            ("WorkloadList",),
+            "list_namespaced_custom_object",
+            *(group, version, self.namespace, plural),
+            label_selector=f"{JOB_UID}={gang.uid}",
+        )
+        return [
+            condition
+            for document in workloads
+            for workload in items(document, "items")
+            for condition in read_conditions(workload)
+        ]

@@ -24,7 +24,6 @@ TAKEN = (
     *(failures.PREEMPTED, failures.PREEMPTED_BY_QUEUE, failures.CONSOLIDATED),
     *(failures.EVICTED, failures.NODE_LOST, failures.HARDWARE),
 )
-OF_LIMITS = (failures.OUT_OF_MEMORY, failures.OUT_OF_SHM, failures.OUT_OF_DISK)
 HUNG, PEER_LOST, FINISHED = 4, 6, 8
 KILLED = 128 + signal.SIGKILL
 DISRUPTED = "DisruptionTarget"
@@ -60,19 +59,17 @@ def kind(member: MemberEnding) -> int:
     if failure in (failures.NODE_LOST, failures.HARDWARE):
         return 0
     if failure in TAKEN:
-        is_named = failure is not failures.PREEMPTED or (member.pod is not None and _is_disrupted(member.pod))
+        pod = member.pod
+        is_disrupted = pod is not None and (pod.condition(DISRUPTED).status == "True" or bool(pod.reason))
+        is_named = failure is not failures.PREEMPTED or is_disrupted
         return 1 if is_named else 7 if member.is_by_job else 5
-    if failure in OF_LIMITS:
+    if failure in (failures.OUT_OF_MEMORY, failures.OUT_OF_SHM, failures.OUT_OF_DISK):
         return 2
     if failure is failures.HUNG:
         return HUNG
     if failure is failures.KILLED:
         return 7 if member.is_by_job else 5
     return 3
-
-
-def _is_disrupted(pod: Pod) -> bool:
-    return pod.condition(DISRUPTED).status == "True" or bool(pod.reason)
 
 
 def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequence[int], Ending]:
@@ -92,62 +89,34 @@ def first_cause(members: Mapping[int, MemberEnding], size: int) -> tuple[Sequenc
     if first == FINISHED:
         causes = causes[:1]  # all have finished: one speaks for all
     cause = min(causes, key=lambda number: alike[number].ended_at or LAST)
-    failure = alike[cause].failure
-    if first == PEER_LOST:
-        failure = failures.HUNG if _silent(first, members) else failures.PEERS_LOST
-    whole = replace(
-        alike[cause],
-        failure=failure,
-        evidence=_sentence(causes, members, size) if first < FINISHED else f"{counted(size, 'pod')} finished",
-        is_final=any(alike[number].is_final for number in causes),
-    )
-    return causes, _with_times(whole, [member.ending for member in members.values()], size)
-
-
-def _sentence(causes: Sequence[int], members: Mapping[int, MemberEnding], size: int) -> str:
-    """Name the pods that are the cause, with their nodes; those that say the same once.
-
-    Those that said nothing while the others waited for them are named, too.
-    """
-    said = dict[str, list[int]]()
+    said = dict[str, list[int]]()  # pods that say the same are named once
     for number in causes:
         said.setdefault(members[number].ending.evidence, []).append(number)
     parts = [f"{_named(numbers, members)} of {size}: {evidence}" for evidence, numbers in said.items()]
-    if silent := _silent(kind(members[causes[0]]), members):
-        parts.append(f"{_named(silent, members)} said nothing, and had to be ended")
-    return "; ".join(parts)
-
-
-def _silent(first: int, members: Mapping[int, MemberEnding]) -> list[int]:
-    """Return the pods that the others waited for: those that were asked to end and said nothing.
-
-    One that lost its peers ends by itself, and so does any that can on request: what is left stood still as a whole.
-    """
+    # Those that the others waited for: who loses its peers ends by itself, and so does any that can on request.
     asked = {number: member.ending.exit_code for number, member in members.items() if kind(member) in (5, 7)}
+    silent = [number for number, code in asked.items() if first == HUNG or (first == PEER_LOST and code == KILLED)]
+    if silent:
+        parts.append(f"{_named(silent, members)} said nothing, and had to be ended")
+    failure = alike[cause].failure
     if first == PEER_LOST:
-        return [number for number, code in asked.items() if code == KILLED]
-    return list(asked) if first == HUNG else []
+        failure = failures.HUNG if silent else failures.PEERS_LOST
+    endings = [member.ending for member in members.values()]
+    spans_s = [(one.ended_at - one.started_at).total_seconds() for one in endings if one.started_at and one.ended_at]
+    whole = replace(
+        alike[cause],
+        failure=failure,
+        evidence="; ".join(parts) if first < FINISHED else f"{counted(size, 'pod')} finished",
+        is_final=any(alike[number].is_final for number in causes),
+        # From when the first pod began until the last ended; a node was paid for its own pod's time.
+        asked_at=min((one.asked_at for one in endings if one.asked_at), default=None),
+        started_at=min((one.started_at for one in endings if one.started_at), default=None),
+        ended_at=max((one.ended_at for one in endings if one.ended_at), default=None),
+        node_s=sum(max(0.0, span_s) for span_s in spans_s) / size,  # their mean, because the price is that of all nodes
+    )
+    return causes, whole
 
 
 def _named(numbers: Sequence[int], members: Mapping[int, MemberEnding]) -> str:
-    return f"pod {' and '.join(_place(number, members[number].ending) for number in numbers)}"
-
-
-def _place(number: int, ending: Ending) -> str:
-    return f"{number} on {ending.node}" if ending.node else f"{number}"
-
-
-def _with_times(whole: Ending, endings: Sequence[Ending], size: int) -> Ending:
-    """Return the ending with when the first pod began and the last ended, and how long a node was paid for."""
-    spans = (
-        (ending.ended_at - ending.started_at).total_seconds()
-        for ending in endings
-        if ending.started_at and ending.ended_at
-    )
-    return replace(
-        whole,
-        asked_at=min((ending.asked_at for ending in endings if ending.asked_at), default=None),
-        started_at=min((ending.started_at for ending in endings if ending.started_at), default=None),
-        ended_at=max((ending.ended_at for ending in endings if ending.ended_at), default=None),
-        node_s=sum(max(0.0, span) for span in spans) / size,
-    )
+    nodes = {number: members[number].ending.node for number in numbers}
+    return f"pod {' and '.join(f'{number} on {node}' if node else f'{number}' for number, node in nodes.items())}"

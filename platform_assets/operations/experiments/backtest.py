@@ -6,11 +6,12 @@ by performance, by drift, or the product's own. Each is compared with an even ca
 random ones, because a policy that a calendar beats is not worth its complexity.
 """
 
+import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import msgspec
@@ -30,7 +31,7 @@ from platform_assets.operations.experiments.backtest_arithmetic import Outcome, 
 from platform_assets.product.learned import Learned
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.attempts import BACKTEST
-from platform_assets.store.records.models import CheckpointManifest
+from platform_assets.store.records.trainings import CheckpointManifest
 from platform_assets.training import requests
 from platform_assets.training.checkpoint import STEP
 from platform_assets.training.checkpoint_maker import Learning
@@ -97,13 +98,27 @@ class Backtest:
                 blobs = read_model(product.artifacts, manifest.weights)
                 given = maker.answers(blobs, self.learned[cutoff], scored)
                 answers.append(tuple(np.split(given, ends[start:-1] - first)))
+        # Of the process that finished a training, whose record is the newest.
+        missing, seconds = {job.fingerprint for job in self.jobs.values()}, dict[str, float]()
+        for _, record in product.history.trainings_newest_first():
+            if record.fingerprint in missing:
+                missing.remove(record.fingerprint)
+                seconds[record.fingerprint] = record.cpu_s
+            if not missing:
+                break
+        if missing:
+            raise ValueError(
+                f"{product.name}: {len(missing)} of {len(self.jobs)} trainings of the backtest left a checkpoint and "
+                "no record of their CPU seconds; expected both. Choose another first cutoff, or train with another "
+                "seed."
+            )
         return Past(
             measures=measures_of(product.spec.task),
             keys=tuple(keys),
             labels=tuple(np.split(rows.labels, ends[:-1])),
             starts=tuple(starts),
             answers=tuple(answers),
-            cpu_s=tuple(_cpu_s(product, self.jobs)),
+            cpu_s=tuple(seconds[job.fingerprint] for job in self.jobs.values()),
         )
 
     @cached_property
@@ -233,27 +248,10 @@ def _made(product: ProductStore, job: Job) -> str | None:
     return manifest if is_whole else None
 
 
-def _cpu_s(product: ProductStore, jobs: Mapping[str, Job]) -> list[float]:
-    """Return the CPU seconds of each training, by the record of the process that finished it."""
-    missing, seconds = {job.fingerprint for job in jobs.values()}, dict[str, float]()
-    for _, record in product.history.trainings_newest_first():
-        if record.fingerprint in missing:
-            missing.remove(record.fingerprint)
-            seconds[record.fingerprint] = record.cpu_s
-        if not missing:
-            break
-    if missing:
-        raise ValueError(
-            f"{product.name}: {len(missing)} of {len(jobs)} trainings of the backtest left a checkpoint and no record "
-            "of their CPU seconds; expected both. Choose another first cutoff, or train with another seed."
-        )
-    return [seconds[job.fingerprint] for job in jobs.values()]
-
-
-def as_json(backtest: Backtest) -> dict[str, Any]:
-    """Return the outcome of every policy as JSON values."""
+def as_json(backtest: Backtest) -> str:
+    """Return the outcome of every policy as one JSON object."""
     past = backtest.past
-    return {
+    document = {
         "product": backtest.product.name,
         "keys": [past.keys[0], past.keys[-1]],
         "rows": int(past.rows.sum()),
@@ -263,6 +261,7 @@ def as_json(backtest: Backtest) -> dict[str, Any]:
             {**value.row(), "retrained_at": backtest.retrained_at(name)} for name, value in backtest.outcomes.items()
         ],
     }
+    return json.dumps(document)
 
 
 def as_table(backtest: Backtest) -> "Table":

@@ -263,29 +263,24 @@ def sentences(own: Outcome, others: Sequence[Outcome]) -> list[str]:
         own: of the product's policy.
         others: of all other policies.
     """
-    first = (
-        f"The product's policy trains {counted(own.retrainings, 'time')}: {percent(own.gain_share)} of the gain of "
-        f"training at every decision, for {percent(own.cost_share)} of its CPU seconds."
-    )
-    lines = [first]
-    lines.append(_against_calendar("It", own))
+    lines = [
+        (
+            f"The product's policy trains {counted(own.retrainings, 'time')}: {percent(own.gain_share)} of the gain of "
+            f"training at every decision, for {percent(own.cost_share)} of its CPU seconds."
+        ),
+        _against_calendar("It", own),
+    ]
     if own.random_low is not None and own.gain_share is not None:
         lines.append(
             f"As many random dates gain {percent(own.random_low)} to {percent(own.random_high)}; the best "
             f"dates, known only in hindsight, {percent(own.best_gain_share)}."
         )
-    cheaper = [
-        other
-        for other in others
-        if own.gain_share is not None
-        and other.gain_share is not None
-        and other.gain_share >= own.gain_share
-        and other.cpu_s < own.cpu_s
-    ]
-    lines += [
-        f"{other.policy} gains as much for less: {percent(other.gain_share)} for {percent(other.cost_share)}."
-        for other in cheaper
-    ]
+    if own.gain_share is not None:
+        lines += [
+            f"{other.policy} gains as much for less: {percent(other.gain_share)} for {percent(other.cost_share)}."
+            for other in others
+            if other.gain_share is not None and other.gain_share >= own.gain_share and other.cpu_s < own.cpu_s
+        ]
     lines += [
         f"{other.policy}, {percent(other.gain_share)} for {percent(other.cost_share)}: "
         + _against_calendar("it", other)

@@ -12,7 +12,7 @@ from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.store.product_store import ProductStore
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.trainings import Training
-from platform_assets.training.rare import AVERAGE_PRECISION
+from platform_assets.training.rare_classes import AVERAGE_PRECISION
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -105,7 +105,7 @@ def ask(study: optuna.Study, spec: Product, seed: int, *, is_alone: bool = True)
     return study.ask(distributions)
 
 
-def _file(spec: Product) -> dict[str, Any] | None:
+def _file(spec: Product) -> dict[str, float] | None:
     """Return the parameters of the product's file; None where one of its settings lies outside of the search."""
     values = {item.name: value_of(spec, item.name) for item in spec.search}
     if not all(item.has(values[item.name]) for item in spec.search):

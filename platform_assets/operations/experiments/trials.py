@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -37,16 +37,6 @@ OF_SETTINGS = (OUT_OF_MEMORY.name, DEADLINE.name)
 """Failures of a step that other settings may not have: the trial has failed, and the search goes on."""
 
 
-class Trials(Protocol):
-    """Where trials run."""
-
-    def over_budget(self, cutoff: str, under_way: int) -> str | None:
-        """Return why no other trial may start while some are under way; None if it may."""
-
-    def submit(self, spec: Product, job: TrialJob) -> Future[Tried]:
-        """Begin a trial of a product with the trial's settings."""
-
-
 def done(tried: Tried) -> Future[Tried]:
     """Return what has ended already."""
     future: Future[Tried] = Future()
@@ -55,7 +45,7 @@ def done(tried: Tried) -> Future[Tried]:
 
 
 @dataclass
-class Here(Trials):
+class Here:
     """Fits trials in this process."""
 
     product: ProductStore
@@ -67,6 +57,7 @@ class Here(Trials):
         return None
 
     def submit(self, spec: Product, job: TrialJob) -> Future[Tried]:
+        """Fit a trial of a product with the trial's settings."""
         bar = self.progress.add_task("trial", total=None)
         try:
             shown = trial.TrialProgress(
@@ -91,7 +82,7 @@ def steps(
 
 
 @dataclass
-class Steps(Trials):
+class Steps:
     """Runs trials as steps, each in a thread and in a run of Dagster's of its own."""
 
     product: ProductStore
@@ -104,16 +95,13 @@ class Steps(Trials):
     def over_budget(self, cutoff: str, under_way: int) -> str | None:
         """Return why no other trial may start; each is expected to cost what a training does."""
         over = MonthlyBudget().over(self.product, cutoff, under_way)
-        return (
-            None
-            if over is None
-            else (
-                f"no more trials of {self.product.name} are launched: {over} Raise Retraining.monthly_budget_usd, or "
-                "search in this process: DRIFTLINE_LAUNCHER=subprocess."
-            )
+        return over and (
+            f"no more trials of {self.product.name} are launched: {over} Raise Retraining.monthly_budget_usd, or "
+            "search in this process: DRIFTLINE_LAUNCHER=subprocess."
         )
 
     def submit(self, spec: Product, job: TrialJob) -> Future[Tried]:
+        """Begin a trial of a product with the trial's settings."""
         return self.pool.submit(self._run, spec, job)
 
     def _run(self, spec: Product, job: TrialJob) -> Tried:

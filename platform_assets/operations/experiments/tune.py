@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from platform_assets.base.failures import ADMISSION, UNSCHEDULABLE
 from platform_assets.base.wording import counted
 from platform_assets.engine import digests
 from platform_assets.launch.launchers import StepFailure, StepLauncher
-from platform_assets.launch.profiles import StepProfile, profile
+from platform_assets.launch.profiles import profile
 from platform_assets.operations.experiments import study, terminal
 from platform_assets.operations.experiments.study import FAILED_BECAUSE, FINISHED, PRUNED
-from platform_assets.operations.experiments.trials import Here, Trials, done, steps
+from platform_assets.operations.experiments.trials import Here, Steps, done, steps
 from platform_assets.product.spec import Product
 from platform_assets.store.artifacts import canonical, sha256
 from platform_assets.store.product_store import ProductStore
@@ -76,25 +76,21 @@ def run(
         Preempted: stopped on request.
     """
     size = profile(product.spec.training.profile).of_one_process
-    room = 1 if launcher is None else _room(size, at_once)
+    if launcher is not None and at_once is not None and not 1 <= at_once <= size.at_once:
+        raise ValueError(
+            f"--at-once is {at_once}; expected 1 to {size.at_once}, the slots of the pool of profile {size.name} "
+            "(its at_once)."
+        )
+    room = 1 if launcher is None else at_once or size.at_once
     versions = libraries.installed() if launcher is None else launcher.libraries(size)
     request, stop = request_of(product, cutoff), process.StopRequest().listen() if stop is None else stop
     with ExitStack() as stack:
         opened = stack.enter_context(_opened(product, request, versions, seed))
         progress = stack.enter_context(terminal.progress(console))
-        trials: Trials = Here(product, stop, progress)
+        trials: Here | Steps = Here(product, stop, progress)
         if launcher is not None:
             trials = stack.enter_context(steps(product, launcher, size, versions, room))
         return _Search(product, request, opened, seed, count, room, trials, stop, progress).run()
-
-
-def _room(size: StepProfile, at_once: int | None) -> int:
-    if at_once is not None and not 1 <= at_once <= size.at_once:
-        raise ValueError(
-            f"--at-once is {at_once}; expected 1 to {size.at_once}, the slots of the pool of profile {size.name} "
-            "(its at_once)."
-        )
-    return at_once or size.at_once
 
 
 def request_of(product: ProductStore, cutoff: str) -> Request:
@@ -117,16 +113,16 @@ def request_of(product: ProductStore, cutoff: str) -> Request:
     return requests.request_of(product, cutoff, profile(spec.training.profile).of_one_process, learned, judged)
 
 
-@contextmanager
-def _opened(product: ProductStore, request: Request, versions: Mapping[str, str], seed: int) -> Iterator[optuna.Study]:
+def _opened(
+    product: ProductStore, request: Request, versions: Mapping[str, str], seed: int
+) -> AbstractContextManager[optuna.Study]:
     """Open the study of equal code, data, configuration, space, libraries and seed."""
     spec = product.spec
     used = {**versions, "optuna": study.library().__version__}
     base = requests.fingerprint(spec, digests.code_digest(Learning.for_product(spec)), request, used, step="tune")
     space = [setting.document() for setting in spec.search]
     name = sha256(canonical({"base": base, "space": space, "seed": seed}))[:STUDY_LETTERS]
-    with study.opened(product.settings.state / "tuning" / f"{product.name}-{name}.journal", name) as result:
-        yield result
+    return study.opened(product.settings.state / "tuning" / f"{product.name}-{name}.journal", name)
 
 
 @dataclass
@@ -145,7 +141,7 @@ class _Search:
     seed: int
     count: int
     room: int
-    trials: Trials
+    trials: Here | Steps
     stop: process.StopRequest
     progress: Progress
     running: dict[Future[Tried], optuna.Trial] = field(default_factory=dict)
@@ -158,25 +154,25 @@ class _Search:
         while (over := len(study.ended(begun))) < self.count:
             self.progress.update(bar, completed=over)
             self.stop.check()
-            self._start(left, self.count - over)
-            refusals = [self._end(future) for future in self._over()]
+            # First those that have their settings, while there is room and money.
+            while len(self.running) + len(self.waiting) < min(self.room, self.count - over):
+                if (spent := self.trials.over_budget(self.request.cutoff, len(self.running))) is not None:
+                    if self.running:
+                        break
+                    raise ValueError(spent)
+                is_alone = self.room == 1
+                one = left.pop(0) if left else study.ask(self.study, self.product.spec, self.seed, is_alone=is_alone)
+                self.running[self._submit(one)] = one
+            while not (ended := wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED).done):
+                self.stop.check()
+            in_order = sorted(ended, key=lambda future: self.running[future].number)
+            refusals = [self._end(future) for future in in_order]
             if None in refusals:
                 left[:0], self.waiting = self.waiting, []
             elif not self.running and (refusal := refusals[0]) is not None:
                 raise refusal
             begun = study.counted(self.study)
         return begun
-
-    def _start(self, left: list[optuna.Trial], missing: int) -> None:
-        """Begin trials while there is room and money, first those that have their settings."""
-        while len(self.running) + len(self.waiting) < min(self.room, missing):
-            if (over := self.trials.over_budget(self.request.cutoff, len(self.running))) is not None:
-                if self.running:
-                    return
-                raise ValueError(over)
-            is_alone = self.room == 1
-            one = left.pop(0) if left else study.ask(self.study, self.product.spec, self.seed, is_alone=is_alone)
-            self.running[self._submit(one)] = one
 
     def _submit(self, one: optuna.Trial) -> Future[Tried]:
         job = TrialJob(
@@ -190,12 +186,6 @@ class _Search:
         except ValueError as problem:  # each value is fine, and together they are not
             return done(Tried(curve=[], loss=None, problem=str(problem), cpu_s=0.0, peak_memory_mb=0.0))
         return self.trials.submit(spec, job)
-
-    def _over(self) -> list[Future[Tried]]:
-        """Wait until a trial has ended."""
-        while not (over := wait(self.running, timeout=POLL_S, return_when=FIRST_COMPLETED).done):
-            self.stop.check()
-        return sorted(over, key=lambda future: self.running[future].number)
 
     def _end(self, future: Future[Tried]) -> StepFailure | None:
         """Tell the study how a trial ended; have one that had no room wait, and return why."""

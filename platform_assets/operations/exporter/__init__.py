@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
 from platform_assets.base.settings import Settings
-from platform_assets.operations.exporter.code_locations import OfLocations
+from platform_assets.operations.exporter import code_locations
 from platform_assets.operations.exporter.instance import OfInstance
 from platform_assets.operations.exporter.parts import Collect, Parts
 from platform_assets.operations.exporter.products import OfProducts
@@ -46,7 +46,7 @@ def metrics(
     ProcessCollector(registry=registry)
     parts: dict[str, Collect] = {"dagster": OfInstance(partial(opened, home))}
     if settings.dagster_url is not None:
-        parts["code_locations"] = OfLocations(settings.dagster_url)
+        parts["code_locations"] = partial(code_locations.metrics, settings.dagster_url)
     if products:
         parts["products"] = OfProducts(settings, products)
     registry.register(Parts(parts, {"products": PRODUCTS_EVERY_S}, patience_s))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import httpx
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 TIMEOUT_S = 4.0
+LOADING = "it is being loaded"
 QUERY = """
 { workspaceOrError { __typename ... on Workspace { locationEntries {
     name locationOrLoadError { __typename ... on PythonError { message causes { message } } }
@@ -15,26 +14,13 @@ QUERY = """
 """
 
 
-@dataclass(frozen=True)
-class OfLocations:
-    """The code locations of a webserver.
-
-    Attributes:
-        address: of the webserver.
-    """
-
-    address: str
-
-    def __call__(self) -> list[Metric]:
-        """Ask the webserver. One request."""
-        loaded = GaugeMetricFamily(
-            "dagster_code_location_loaded",
-            "1 for a code location that is loaded, 0 for one that is not.",
-            labels=["location"],
-        )
-        for name, problem in problems(self.address).items():
-            loaded.add_metric([name], float(problem is None))
-        return [loaded]
+def metrics(address: str) -> list[Metric]:
+    """Ask a webserver, and return which of its code locations are loaded. One request."""
+    about = "1 for a code location that is loaded, 0 for one that is not."
+    loaded = GaugeMetricFamily("dagster_code_location_loaded", about, labels=["location"])
+    for name, problem in problems(address).items():
+        loaded.add_metric([name], float(problem is None))
+    return [loaded]
 
 
 def problems(address: str) -> dict[str, str | None]:
@@ -53,7 +39,7 @@ def problems(address: str) -> dict[str, str | None]:
         raise ValueError(f"{address} has no workspace: {workspace['__typename']}.")
     found: dict[str, str | None] = {}
     for entry in workspace["locationEntries"]:
-        known = entry["locationOrLoadError"] or {"__typename": "it is being loaded"}
+        known = entry["locationOrLoadError"] or {"__typename": LOADING}
         causes = [cause["message"] for cause in (known, *known.get("causes", ())) if "message" in cause]
         is_loaded = known["__typename"] == "RepositoryLocation"
         found[entry["name"]] = None if is_loaded else (causes or [known["__typename"]])[-1].strip()

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
@@ -85,12 +85,14 @@ class OfInstance:
         """Read the database: some ten queries, and one per sensor and schedule."""
         try:
             instance = self._instance = self._instance or self._open()
+            stored = _counter("dagster_events_stored", "Events that were ever stored, by the number of the newest.")
+            stored.add_metric([], instance.event_log_storage.get_maximum_record_id() or 0)
             return [
                 *self._of_runs(instance),
                 *self._of_instigators(instance),
                 *_of_daemons(instance),
                 *_of_pools(instance),
-                _of_events(instance),
+                stored,
             ]
         except Exception:
             self._instance = None
@@ -123,11 +125,8 @@ class OfInstance:
         self._jobs |= {_job(record) for record in opened}
         count = Counter((self._label(_job(record)), record.dagster_run.status.value) for record in opened)
         runs = _gauge("dagster_runs", "Runs that have not ended, by state.", *JOB, "state")
-        oldest = _gauge(
-            "dagster_oldest_run_created_timestamp_seconds",
-            "When the oldest run of a state was created, 0 for none.",
-            "state",
-        )
+        begun = "When the oldest run of a state was created, 0 for none."
+        oldest = _gauge("dagster_oldest_run_created_timestamp_seconds", begun, "state")
         ended = _counter("dagster_runs_ended", "Runs that ended, by state.", *JOB, "state")
         took = HistogramMetricFamily("dagster_run_duration_seconds", "From start to end of a run.", labels=JOB)
         for job in sorted({self._label(job) for job in self._jobs}):
@@ -173,7 +172,8 @@ class OfInstance:
         ticks = _counter("dagster_ticks", "Ticks that ended, by outcome.", *INSTIGATOR, "outcome")
         since = self._new_ticks.since.timestamp()
         for state in instance.all_instigator_state():
-            labels = _instigator(state)
+            place = state.origin.repository_origin.code_location_origin.location_name
+            labels = (place, state.instigator_name, state.instigator_type.value.lower())
             origin, selector = state.instigator_origin_id, state.selector_id
             summaries = instance.get_tick_summaries(origin, selector, after=since, limit=PAGE)
             is_known = labels in self._instigators  # as with jobs
@@ -223,21 +223,10 @@ def _of_pools(instance: dg.DagsterInstance) -> list[Metric]:
     return [slots, used, waiting]
 
 
-def _of_events(instance: dg.DagsterInstance) -> Metric:
-    stored = _counter("dagster_events_stored", "Events that were ever stored, by the number of the newest.")
-    stored.add_metric([], instance.event_log_storage.get_maximum_record_id() or 0)
-    return stored
-
-
 def _job(record: dg.RunRecord) -> Job:
     run = record.dagster_run
     origin = run.remote_job_origin
     return ("" if origin is None else origin.location_name, run.job_name)
-
-
-def _instigator(state: Any) -> Instigator:
-    place = state.origin.repository_origin.code_location_origin.location_name
-    return (place, state.instigator_name, state.instigator_type.value.lower())
 
 
 def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:

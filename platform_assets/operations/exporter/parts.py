@@ -35,7 +35,6 @@ class _Part:
     every_s: float
     metrics: Sequence[Metric] = ()
     read_at_s: float | None = None
-    read_at_unix_s: float = 0.0
     duration_s: float = 0.0
     failures: int = 0
     is_up: bool = False
@@ -59,7 +58,7 @@ class _Part:
             self.say(f"cannot be read: {type(problem).__name__}: {first}")
         else:
             self.said = ""
-            self.read_at_s, self.read_at_unix_s, self.is_up = time.monotonic(), time.time(), True
+            self.read_at_s, self.is_up = time.monotonic(), True
         finally:
             self.duration_s = time.monotonic() - began_s
 
@@ -104,21 +103,15 @@ class Parts(Collector):
                 if part.thread.is_alive():
                     part.say(f"has not answered within {PATIENCE_S:g} s; what was read before is served until it does")
         up = GaugeMetricFamily("driftline_exporter_part_up", "1 while a part's numbers are current.", labels=["part"])
-        read = GaugeMetricFamily(
-            "driftline_exporter_read_timestamp_seconds", "When a part was last read, 0 for never.", labels=["part"]
-        )
-        took = GaugeMetricFamily(
-            "driftline_exporter_read_duration_seconds", "How long a part's last reading took.", labels=["part"]
-        )
-        failed = CounterMetricFamily(
-            "driftline_exporter_read_failures", "Readings of a part that failed.", labels=["part"]
-        )
+        last = "How long a part's last reading took."
+        took = GaugeMetricFamily("driftline_exporter_read_duration_seconds", last, labels=["part"])
+        lost = "Readings of a part that failed."
+        failed = CounterMetricFamily("driftline_exporter_read_failures", lost, labels=["part"])
         for name, part in self._parts.items():
             is_current = part.read_at_s is not None and time.monotonic() - part.read_at_s < part.every_s + OLDEST_S
             up.add_metric([name], float(part.is_up and is_current))
-            read.add_metric([name], part.read_at_unix_s)
             took.add_metric([name], part.duration_s)
             failed.add_metric([name], part.failures)
             if is_current:
                 yield from part.metrics
-        yield from (up, read, took, failed)
+        yield from (up, took, failed)

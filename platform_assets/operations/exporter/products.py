@@ -13,45 +13,32 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, get_args
 
 import obstore
-import polars as pl
-from msgspec import UNSET
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from platform_assets.base.failures import FAILURES
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
 from platform_assets.engine.product_files import Broken
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.launch import costs
 from platform_assets.monitoring import performance_policy
-from platform_assets.operations import status
 from platform_assets.operations.intervals import inside
-from platform_assets.prediction_log.barrier import Listener
+from platform_assets.operations.status.facts import Facts
 from platform_assets.product.spec import Product
 from platform_assets.serving.run.metrics import LATENCY_BUCKETS_S
-from platform_assets.store.history.alerts import Alerts
-from platform_assets.store.history.faults import judgement
-from platform_assets.store.history.performance import measured
+from platform_assets.store.history.reader import History, judgement
 from platform_assets.store.product_store import ProductStore
-from platform_assets.store.records.attempts import FINISHED, UNDER_WAY, VANISHED
 from platform_assets.store.records.decisions import Action, Decision
-from platform_assets.training import versions
+from platform_assets.store.records.notes import measured
 
 if TYPE_CHECKING:
     from platform_assets.store.partition_records import PartitionRecord
 
 ALERTS_BACK = 20
 """How many of the newest alerts are looked at."""
-SHIPPED_BACK = timedelta(hours=1)
-"""A service's process that sent nothing for so long is no longer waited for."""
-OLDER_EVERY_S = 600.0
-"""Rows of an earlier version are looked for no more often: that alone is as many requests as all the rest."""
 AT_A_TIME = 8
 """How many products are read side by side: a store answers in tens of milliseconds, and does little."""
 AWAY_S = 1.0
@@ -61,15 +48,9 @@ GAUGES = {
     "driftline_product_info": ("1, with the owner of the product's file.", ("owner",)),
     "driftline_product_up": ("1 while a product's file and records can be read.", ()),
     "driftline_newest_key": ("Place of the newest key of a stage, counted from 1; 0 for none.", ("stage",)),
-    "driftline_newest_key_end_timestamp_seconds": ("When that key's period ended; not of batches.", ("stage",)),
     "driftline_held_keys": ("Keys left out for a fault, until it is settled.", ("source", "check")),
-    "driftline_faults": ("Checks that the newest judged key fails.", ()),
     "driftline_drift_percentile_ratio": ("Drift of the newest judged key among windows of the training rows.", ()),
     "driftline_drift_limit_ratio": ("Above this it is drift.", ()),
-    "driftline_suspicions": (
-        "1 while the newest decision suspects it: drift, decay of the model, skew of callers' features, slow answers.",
-        ("kind",),
-    ),
     "driftline_failing_promises": ("Tests of the model's promises that fail on its newest labelled answers.", ()),
     "driftline_quality": ("Measured quality on the newest labelled answers.", ("measure",)),
     "driftline_quality_low": ("Lower end of its interval.", ("measure",)),
@@ -79,35 +60,19 @@ GAUGES = {
         ("bucket",),
     ),
     "driftline_newest_release": ("Number of the newest release, 0 for none.", ()),
-    "driftline_newest_release_timestamp_seconds": ("When it was recorded, by the product's clock.", ()),
     "driftline_model_age_keys": ("Keys from the live model's cutoff to the key after the newest closed one.", ()),
     "driftline_model_age_limit_keys": ("From this age on it is trained again.", ()),
     "driftline_awaited_labels_keys": ("Closed keys whose labels are due and have not come.", ()),
     "driftline_label_patience_keys": ("For how many keys labels are waited for.", ()),
     "driftline_refused_models": ("1 while the newest evaluated model is not accepted.", ()),
-    "driftline_training_waited_keys": ("For how many keys a due training has waited.", ()),
-    "driftline_older_keys": ("Keys of the next training that an earlier version of the product made.", ()),
     "driftline_month_spent_usd": ("What the trainings of the newest decision's month have cost.", ()),
     "driftline_month_budget_usd": ("What they may cost.", ()),
-    "driftline_shipping_processes": ("Processes of the service that sent something to the store in this hour.", ()),
-    "driftline_answers_shipped_until_timestamp_seconds": (
-        "Every answer before it is in the store; of the process of this hour that is furthest behind.",
-        (),
-    ),
-    "driftline_unsent_alerts": (
-        f"Of the newest {ALERTS_BACK} alerts and ends, how many a receiver lacks: any whose address is set here.",
-        (),
-    ),
+    "driftline_unsent_alerts": (f"Of the newest {ALERTS_BACK} alerts and ends, how many Alertmanager lacks.", ()),
 }
 COUNTERS = {
     "driftline_decisions": ("Decisions since the start of the exporter.", ("action",)),
     "driftline_cost_usd": ("What all attempts at trainings and exports have cost.", ()),
-    "driftline_attempts": ("Attempts at trainings and exports that are over, by how they ended.", ("reason",)),
-    "driftline_attempt_cost_usd": ("What these have cost.", ("reason",)),
 }
-REASONS = (FINISHED, VANISHED, *(failure.name for failure in FAILURES))
-OTHER = "other"
-"""Stands for reasons of records of earlier versions, which quote the error."""
 Sample = tuple[str, tuple[str, ...], float]
 """Name, values of labels besides the product's, and number."""
 
@@ -128,12 +93,6 @@ class _Followed:
     decision: Decision | None = None
     decisions: Counter[str] = field(default_factory=Counter)
     problems: tuple[str, ...] = ()
-    older: int = 0
-    older_at_s: float = -math.inf
-
-    @cached_property
-    def listener(self) -> Listener:
-        return Listener(self.store.settings.root, self.store.name)
 
     def follow(self) -> None:
         """Go on to the newest closed key; there is none before the first."""
@@ -152,13 +111,6 @@ class _Followed:
             self.closed, self.decision, index = decision.key, decision, index + 1
             self.decisions[decision.action] += 1
 
-    def count_older(self) -> int:
-        """Return how many keys of the next training an earlier version of the product made, as of lately."""
-        if self.closed is not None and time.monotonic() - self.older_at_s > OLDER_EVERY_S:
-            behind = versions.of_next_training(self.store)
-            self.older, self.older_at_s = 0 if behind is None else len(behind.keys), time.monotonic()
-        return self.older
-
 
 class OfProducts:
     """The numbers of products."""
@@ -172,22 +124,17 @@ class OfProducts:
 
     def __call__(self) -> list[Metric]:
         """Read each product's records."""
-        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
-            **{
-                name: GaugeMetricFamily(name, about, labels=("product", *labels))
-                for name, (about, labels) in GAUGES.items()
-            },
-            **{
-                name: CounterMetricFamily(name, about, labels=("product", *labels))
-                for name, (about, labels) in COUNTERS.items()
-            },
-        }
+        families = dict[str, GaugeMetricFamily | CounterMetricFamily]()
+        for name, (about, labels) in GAUGES.items():
+            families[name] = GaugeMetricFamily(name, about, labels=("product", *labels))
+        for name, (about, labels) in COUNTERS.items():
+            families[name] = CounterMetricFamily(name, about, labels=("product", *labels))
         for name in self._broken:
             families["driftline_product_up"].add_metric([name], 0.0)
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             for followed, samples in zip(self._followed, threads.map(_read, self._followed), strict=True):
-                for metric, labels, value in samples:
-                    families[metric].add_metric([followed.store.name, *labels], value)
+                for metric, values, value in samples:
+                    families[metric].add_metric([followed.store.name, *values], value)
         return [*families.values()]
 
 
@@ -211,25 +158,16 @@ def _read(followed: _Followed) -> list[Sample]:
 def _of_decisions(followed: _Followed) -> Iterator[Sample]:
     store, spec = followed.store, followed.store.spec
     yield "driftline_product_info", (spec.owner,), 1.0  # also of one whose records cannot be read
-    yield from _of_objective(spec)
+    objective_s = spec.service.latency_ms / 1000
+    bucket = next((end for end in LATENCY_BUCKETS_S if end >= objective_s), math.inf)
+    yield "driftline_latency_objective_seconds", (floatToGoString(bucket),), objective_s
     followed.follow()
     yield "driftline_label_patience_keys", (), spec.label_patience
-    yield "driftline_refused_models", (), float(status.refused(store) is not None)
+    yield "driftline_refused_models", (), float(Facts(store).refused is not None)
     for action in get_args(Action):
         yield "driftline_decisions", (action,), followed.decisions[action]
-    yield "driftline_older_keys", (), followed.count_older()
-    if (decision := followed.decision) is not None:
-        numbers, latency = decision.numbers, decision.measured.latency
-        yield "driftline_awaited_labels_keys", (), len(numbers.unlabelled)
-        yield "driftline_training_waited_keys", (), numbers.waited_keys
-        suspicions = {
-            "drift": numbers.verdict == "drift",
-            "decay": bool(numbers.performance and numbers.performance.failing),
-            "skew": bool(numbers.skew and numbers.skew.is_skewed),
-            "slow_answers": bool(latency and latency.is_slow),
-        }
-        for kind, is_suspected in suspicions.items():
-            yield "driftline_suspicions", (kind,), float(is_suspected)
+    if followed.decision is not None:
+        yield "driftline_awaited_labels_keys", (), len(followed.decision.numbers.unlabelled)
 
 
 def _of_holds(followed: _Followed) -> Iterator[Sample]:
@@ -243,9 +181,9 @@ def _of_holds(followed: _Followed) -> Iterator[Sample]:
 
 def _of_alerts(followed: _Followed) -> Iterator[Sample]:
     settings = followed.store.settings
-    alerts = Alerts(settings.root, followed.store.name)
+    alerts = History(settings.root, followed.store.name)
     newest = alerts.newest_queued(ALERTS_BACK)
-    yield "driftline_unsent_alerts", (), sum(not alerts.is_delivered(queued, settings.receivers) for queued in newest)
+    yield "driftline_unsent_alerts", (), sum(alerts.delivery(queued) is None for queued in newest)
 
 
 def _of_keys(followed: _Followed) -> Iterator[Sample]:
@@ -261,30 +199,18 @@ def _of_keys(followed: _Followed) -> Iterator[Sample]:
     newest_keys = (closed, None if judged is None else judged.key, None if window is None else window.key)
     for stage, key in zip(("closed", "judged", "measured"), newest_keys, strict=True):
         yield "driftline_newest_key", (stage,), 0 if key is None else spec.grain.index(key) + 1
-        if key is not None and (end := spec.grain.instant_after(key)) is not None:
-            yield "driftline_newest_key_end_timestamp_seconds", (stage,), end.timestamp()
     if judged is not None:
-        yield from _of_judgement(spec, judged)
-    if window is not None:
-        yield from _of_window(spec, window)
-
-
-def _of_answers(followed: _Followed) -> Iterator[Sample]:
-    """What a service's processes sent; nothing where the platform reads their logs' folder."""
-    if not followed.store.settings.serving_ships:
-        return
-    processes = followed.listener.processes(datetime.now(UTC) - SHIPPED_BACK)
-    waited_for = [process.covers_until for process in processes if not process.has_left]
-    yield "driftline_shipping_processes", (), len(waited_for)
-    if waited_for:
-        # A process whose header could not be read is known for its first segment only.
-        yield "driftline_answers_shipped_until_timestamp_seconds", (), max(0.0, min(waited_for).timestamp())
-
-
-def _of_objective(spec: Product) -> Iterator[Sample]:
-    objective_s = spec.service.latency_ms / 1000
-    bucket = next((end for end in LATENCY_BUCKETS_S if end >= objective_s), math.inf)
-    yield "driftline_latency_objective_seconds", (floatToGoString(bucket),), objective_s
+        yield "driftline_drift_limit_ratio", (), spec.monitors.drift_limit
+        if (index := judgement(judged).index) and index.percentile is not None:
+            yield "driftline_drift_percentile_ratio", (), index.percentile
+    if window is not None and (of_window := measured(window).window):
+        tests = of_window.model.tests if of_window.model else {}
+        yield "driftline_failing_promises", (), len(performance_policy.failing(tests, spec.retraining))
+        for measure in measures_of(spec.task).every:
+            interval = inside(of_window.quality.get(measure.name), measure)
+            for suffix, member in {"": "value", "_low": "low", "_high": "high"}.items():
+                if interval is not None and (value := getattr(interval, member)) is not None:
+                    yield f"driftline_quality{suffix}", (measure.name,), value
 
 
 def _of_release(followed: _Followed) -> Iterator[Sample]:
@@ -292,47 +218,18 @@ def _of_release(followed: _Followed) -> Iterator[Sample]:
     latest = store.history.live()
     yield "driftline_newest_release", (), 0 if latest is None else latest[0]
     yield "driftline_model_age_limit_keys", (), store.spec.retraining.max_age
-    if latest is not None:
-        yield "driftline_newest_release_timestamp_seconds", (), datetime.fromisoformat(latest[1].at_utc).timestamp()
-        if closed is not None:
-            age = store.spec.grain.index(closed) + 1 - store.spec.grain.index(latest[1].cutoff)
-            yield "driftline_model_age_keys", (), age
+    if latest is not None and closed is not None:
+        age = store.spec.grain.index(closed) + 1 - store.spec.grain.index(latest[1].cutoff)
+        yield "driftline_model_age_keys", (), age
 
 
 def _of_money(followed: _Followed) -> Iterator[Sample]:
-    spec, attempts = followed.store.spec, followed.store.history.attempts()
-    yield "driftline_cost_usd", (), costs.total_usd(attempts)
-    over = attempts.filter(pl.col("reason") != UNDER_WAY)
-    named = pl.when(pl.col("reason").is_in(REASONS)).then("reason").otherwise(pl.lit(OTHER))
-    for reason in (*REASONS, OTHER):
-        ended = over.filter(named == reason)
-        yield "driftline_attempts", (reason,), ended.height
-        yield "driftline_attempt_cost_usd", (reason,), costs.total_usd(ended)
+    spec = followed.store.spec
+    yield "driftline_cost_usd", (), costs.total_usd(followed.store.history.attempts())
     if followed.decision is not None:
         yield "driftline_month_spent_usd", (), followed.decision.measured.spent_usd
     if spec.retraining.monthly_budget_usd is not None:
         yield "driftline_month_budget_usd", (), spec.retraining.monthly_budget_usd
-
-
-def _of_judgement(spec: Product, record: PartitionRecord) -> Iterator[Sample]:
-    judged = judgement(record)
-    yield "driftline_faults", (), 0 if judged.faults is UNSET else judged.faults
-    yield "driftline_drift_limit_ratio", (), spec.monitors.drift_limit
-    if judged.index and judged.index.percentile is not None:
-        yield "driftline_drift_percentile_ratio", (), judged.index.percentile
-
-
-def _of_window(spec: Product, record: PartitionRecord) -> Iterator[Sample]:
-    window = measured(record).window
-    assert window  # the record was chosen for that
-    tests = window.model.tests if window.model else {}
-    yield "driftline_failing_promises", (), len(performance_policy.failing(tests, spec.retraining))
-    for measure in measures_of(spec.task).every:
-        interval = inside(window.quality.get(measure.name), measure)
-        ends = {"": "value", "_low": "low", "_high": "high"}
-        for suffix, end in ends.items():
-            if interval is not None and (value := getattr(interval, end)) is not None:
-                yield f"driftline_quality{suffix}", (measure.name,), value
 
 
 def _newest(spec: Product, records: dict[str, PartitionRecord]) -> PartitionRecord | None:
@@ -346,6 +243,5 @@ PARTS: tuple[Callable[[_Followed], Iterator[Sample]], ...] = (
     _of_money,
     _of_alerts,
     _of_keys,
-    _of_answers,
 )
 """In order: the first one finds the newest closed key."""

@@ -1,5 +1,5 @@
-"""One self-contained HTML page per product, and an index over all of them: `driftline report`.
+"""One self-contained HTML page per product: `driftline report`.
 
-`facts` reads records, the modules of sections turn them into `blocks`, and the templates turn those into HTML. A page
-computes no number that a record could hold, and fetches nothing.
+`status.facts` reads records, the modules of sections turn them into `blocks`, and the templates turn those into HTML. A
+page computes no number that a record could hold, and fetches nothing.
 """

@@ -4,45 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from platform_assets.operations.status.state import Todo
 from platform_assets.operations.views import vector
 from platform_assets.operations.views.plots import Draw
 
 
+class _Tagged:
+    @property
+    def tag(self) -> str:
+        """Its name in the template."""
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Code:
+class Code(_Tagged):
     """A digest, a path or a name, as it would be typed."""
 
     text: str
-    tag: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
-class Strong:
+class Strong(_Tagged):
     """Text in bold."""
 
     text: str
-    tag: ClassVar[str] = "strong"
 
 
 @dataclass(frozen=True)
-class Mark:
+class Mark(_Tagged):
     """A word on a coloured ground: `red`, `green` or `grey`."""
 
     text: str
     colour: str = "grey"
-    tag: ClassVar[str] = "mark"
 
 
 @dataclass(frozen=True)
-class Bar:
+class Bar(_Tagged):
     """A bar as long as a share from 0 to 1."""
 
     share: float
     longest_px: int = 160
-    tag: ClassVar[str] = "bar"
 
     @property
     def px(self) -> int:
@@ -50,54 +52,41 @@ class Bar:
         return max(1, round(self.longest_px * min(1.0, max(0.0, self.share))))
 
 
-@dataclass(frozen=True)
-class Link:
-    """Text that leads somewhere; without an address it is text alone."""
-
-    text: str
-    url: str | None
-    tag: ClassVar[str] = "link"
-
-
-Inline = str | int | Code | Strong | Mark | Bar | Link | None
+Inline = str | int | Code | Strong | Mark | Bar | None
 """What a line or a cell holds; None is shown as a dash."""
 
 
 @dataclass(frozen=True)
-class Paragraph:
+class Paragraph(_Tagged):
     """A paragraph; `kind` is classes of the style sheet: `muted`, `small`."""
 
     parts: tuple[Inline, ...]
     kind: str = ""
-    tag: ClassVar[str] = "paragraph"
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(_Tagged):
     """A heading within a section."""
 
     text: str
-    tag: ClassVar[str] = "heading"
 
 
 @dataclass(frozen=True)
-class Terms:
+class Terms(_Tagged):
     """Names, each with one or more paragraphs about it."""
 
     items: Mapping[str, Sequence[Inline]]
-    tag: ClassVar[str] = "terms"
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(_Tagged):
     """Something to do: what is wrong, and the commands that settle it."""
 
     todo: Todo
-    tag: ClassVar[str] = "task"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(_Tagged):
     """A table.
 
     Attributes:
@@ -111,17 +100,14 @@ class Table:
     rows: Sequence[Sequence[Inline]]
     numbers: Sequence[str] = ()
     is_stacked: bool = False
-    tag: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A chart as two SVG elements, of which the style sheet shows the one that fits."""
+class Figure(_Tagged):
+    """A chart as an SVG element; `about` says what it shows, for a screen reader."""
 
     about: str
-    wide: str
-    narrow: str
-    tag: ClassVar[str] = "figure"
+    svg: str
 
 
 Block = Paragraph | Heading | Terms | Task | Table | Figure
@@ -133,13 +119,11 @@ class Section:
 
     Attributes:
         kind: a class of the style sheet: `fault`, `sound`, `todo` or none.
-        link: shown next to the heading.
     """
 
     title: str
     blocks: Sequence[Block]
     kind: str = ""
-    link: Link | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +144,6 @@ class Page:
         subtitle: what the product is.
         news: the sentence at the top that a reader must not miss, and its colour.
         covered: what the numbers cover, in small print.
-        back: a link to the index.
     """
 
     heading: str
@@ -170,7 +153,6 @@ class Page:
     tiles: Sequence[Tile]
     sections: Sequence[Section]
     foot: str
-    back: Link | None = None
 
 
 def paragraph(*parts: Inline, kind: str = "") -> Paragraph:
@@ -179,8 +161,8 @@ def paragraph(*parts: Inline, kind: str = "") -> Paragraph:
 
 
 def figure(draw: Draw, about: str) -> Figure:
-    """Return a chart in both sizes; `about` says what it shows, for a screen reader."""
-    return Figure(about=about, wide=vector.wide(draw), narrow=vector.narrow(draw))
+    """Return a chart; `about` says what it shows, for a screen reader."""
+    return Figure(about=about, svg=vector.in_page(draw))
 
 
 def moment(utc: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from platform_assets.base.wording import span
 from platform_assets.operations.report.blocks import Inline, Section, Strong, Terms, moment, paragraph
-from platform_assets.operations.report.facts import Episode, Facts
+from platform_assets.operations.status.facts import Episode, Reported
 from platform_assets.store.records.faults import Repair
 
 LONG = 240
@@ -18,7 +18,7 @@ DONE = {
 }
 
 
-def sections(facts: Facts) -> list[Section]:
+def sections(facts: Reported) -> list[Section]:
     """Return one section per fault, the newest first, or one that says that there was none."""
     if not facts.episodes:
         nothing = f"No {facts.noun} has been judged yet."
@@ -27,7 +27,7 @@ def sections(facts: Facts) -> list[Section]:
     return [_fault(facts, episode) for episode in reversed(facts.episodes)]
 
 
-def _fault(facts: Facts, episode: Episode) -> Section:
+def _fault(facts: Reported, episode: Episode) -> Section:
     fault, first = episode.fault, episode.keys[0]
     column = f", column {fault.column}" if fault.column else ""
     decision = facts.decisions.get(first)
@@ -37,7 +37,15 @@ def _fault(facts: Facts, episode: Episode) -> Section:
             f"An alert was raised at {moment(decision.at_utc)}, and the {facts.noun} was kept out of training, "
             "holdout and reference."
         )
-    done += _settled(episode)
+    # Keys to which the same was done share a sentence.
+    same: dict[tuple[str, str, str], list[tuple[str, str | None]]] = {}
+    for key, record in episode.later:
+        if record.kind in DONE:
+            same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
+    done += [
+        f"{span([key for key, _ in keys])}, at {moment(keys[0][1])}: {DONE[kind]} (by {author}): {reason}"
+        for (kind, author, reason), keys in same.items()
+    ]
     settled = {key for key, record in episode.later if record.kind in DONE and not isinstance(record, Repair)}
     if len(settled) < len(episode.keys):
         done.append("Held until someone repairs or accepts it.")
@@ -49,16 +57,4 @@ def _fault(facts: Facts, episode: Episode) -> Section:
         "What was done": [*done],
     }
     title = f"Faulty delivery: {fault.source} of {span(episode.keys)}"
-    return Section(title=title, blocks=[Terms(terms)], kind="fault", link=facts.links.asset("drift", key=first))
-
-
-def _settled(episode: Episode) -> list[str]:
-    """Return what was done to the keys, once for those to which the same was done."""
-    same: dict[tuple[str, str, str], list[tuple[str, str | None]]] = {}
-    for key, record in episode.later:
-        if record.kind in DONE:
-            same.setdefault((record.kind, record.by, record.why), []).append((key, record.at_utc))
-    return [
-        f"{span([key for key, _ in settled])}, at {moment(settled[0][1])}: {DONE[kind]} (by {author}): {reason}"
-        for (kind, author, reason), settled in same.items()
-    ]
+    return Section(title=title, blocks=[Terms(terms)], kind="fault")

@@ -6,37 +6,34 @@ from platform_assets.base.wording import counted, plural, span
 from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.operations.report.blocks import Mark, Tile, moment
-from platform_assets.operations.report.facts import Facts
 from platform_assets.operations.status import text
+from platform_assets.operations.status.facts import Reported
 
 
-def news(facts: Facts) -> Mark | None:
+def news(facts: Reported) -> Mark | None:
     """Return the sentence at the top: the held keys by name, or what else there is to do; None before any decision."""
-    state = facts.state
-    held = text.held_keys(state)
-    others = len([one for one in state.todo if one.about != "held"])
+    held = text.held_keys(facts.held)
+    others = len([one for one in facts.todo if one.about != "held"])
     if held:
         more = f", and {counted(others, 'other thing')} to do" if others else ""
         return Mark(f"Held: {text.list_keys(held)}{more}", "red")
     if others:
         return Mark(f"{counted(others, 'thing')} to do", "red")
-    return None if state.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
+    return None if facts.newest_closed_key is None else Mark(f"No {facts.noun} is held", "green")
 
 
-def covered(facts: Facts) -> str:
+def covered(facts: Reported) -> str:
     """Return what the numbers cover, and when the page was written."""
-    now = facts.state.now_utc
     keys = f"No {facts.noun} has been answered yet"
     if facts.keys:
         keys = f"{counted(facts.answered, facts.noun)} with answers, {span(facts.keys)}"
     clock = "wall clock" if facts.spec.is_live else "the recording's clock"
-    return f"{keys}. Written at {moment(now)} ({clock})."
+    return f"{keys}. Written at {moment(facts.now_utc)} ({clock})."
 
 
-def tiles(facts: Facts) -> list[Tile]:
+def tiles(facts: Reported) -> list[Tile]:
     """Return the numbers at the top."""
-    state, headline = facts.state, measures_of(facts.spec.task).headline
-    release, quality = state.release, state.quality
+    headline, release, quality = measures_of(facts.spec.task).headline, facts.release, facts.quality
     answered = sum(numbers.rows for numbers in facts.measured.values())
     recent = quality.quality.get(headline.name) if quality else None
     model, window = ("–", "nothing is released"), "no labels yet"
@@ -44,27 +41,19 @@ def tiles(facts: Facts) -> list[Tile]:
         window = f"{text.describe_interval(recent)}, newest {counted(quality.keys, facts.noun)} with labels"
         window += f"; held {plural(facts.noun)} left out: {text.describe_held(quality)}" if quality.held else ""
     if release is not None:
-        age = text.describe_age(release, state.grain)
+        age = text.describe_age(release, facts.grain)
         model = (f"release {release.number}", f"{age}; model {release.digest[: releases.SHORT_DIGEST]}")
     rare = []
-    if state.rare is not None:
-        more = f"of the live model's holdout; {state.rare.base_rate:.3f} without skill"
-        rare = [Tile(name="Average precision", value=f"{state.rare.average_precision:.3f}", more=more)]
+    if facts.rare is not None:
+        more = f"of the live model's holdout; {facts.rare.base_rate:.3f} without skill"
+        rare = [Tile(name="Average precision", value=f"{facts.rare.average_precision:.3f}", more=more)]
     faults = len(facts.episodes)
     faulty = counted(sum(len(episode.keys) for episode in facts.episodes), facts.noun)
     return [
         Tile(name="Live model", value=model[0], more=model[1]),
-        Tile(
-            name=f"Recent {headline.title}",
-            value="–" if recent is None else f"{recent.value:.3f}",
-            more=window,
-        ),
+        Tile(name=f"Recent {headline.title}", value="–" if recent is None else f"{recent.value:.3f}", more=window),
         *rare,
-        Tile(
-            name="Answers",
-            value=f"{answered:,}",
-            more=f"over {counted(facts.answered, facts.noun)}",
-        ),
+        Tile(name="Answers", value=f"{answered:,}", more=f"over {counted(facts.answered, facts.noun)}"),
         Tile(
             name="Faulty deliveries caught",
             value=str(faults),

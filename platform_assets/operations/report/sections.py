@@ -1,4 +1,4 @@
-"""The sections about what to do, quality, drift, releases, latency and labels."""
+"""The sections about what to do, quality, drift, releases, latency, labels and rows put aside."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from textwrap import shorten
 
 from platform_assets.base.wording import counted, span
+from platform_assets.data import declared
 from platform_assets.evaluation import releases
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import latency, measured, performance_policy
 from platform_assets.operations.report.blocks import (
+    Bar,
     Block,
     Code,
     Inline,
@@ -20,14 +22,14 @@ from platform_assets.operations.report.blocks import (
     figure,
     paragraph,
 )
-from platform_assets.operations.report.facts import Facts
+from platform_assets.operations.status.facts import Reported
 from platform_assets.operations.status.state import Todo
 from platform_assets.operations.status.text import SHELL, describe_interval
-from platform_assets.operations.views import monitoring_plots, plots, task_plots
-from platform_assets.store.records.judgements import Judgement
+from platform_assets.operations.views import monitoring_plots, plots
+from platform_assets.store.records.faults import Judgement
 from platform_assets.store.records.verdicts import CHALLENGER, CHAMPION, Verdict
 
-MOST_DECISIONS = 16
+MOST_DECISIONS, MOST_REASONS = 16, 12
 LONGEST = 240
 """Characters of a reason that a table shows."""
 COLOURS = {"retrain": "green", "alert_fault": "red"}
@@ -48,12 +50,12 @@ def todo(tasks: Sequence[Todo], noun: str = "key") -> Section:
     return Section(title="What to do now", blocks=[*map(Task, tasks), *shell], kind="todo")
 
 
-def quality(facts: Facts) -> Section:
+def quality(facts: Reported) -> Section:
     """Return quality per key with intervals."""
-    title, link = f"Quality per {facts.noun}", facts.links.asset("performance")
-    if facts.state.quality is None or not any(numbers.quality for numbers in facts.measured.values()):
-        return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
-    recent = facts.state.quality
+    title = f"Quality per {facts.noun}"
+    if facts.quality is None or not any(numbers.quality for numbers in facts.measured.values()):
+        return Section(title=title, blocks=[paragraph("No answer has a label yet.")])
+    recent = facts.quality
     rows = []
     for measure in measures_of(facts.spec.task).every:
         interval = recent.quality.get(measure.name)
@@ -82,17 +84,17 @@ def quality(facts: Facts) -> Section:
     blocks.append(
         Table(about="quality of the newest labelled answers", columns=columns, rows=rows, numbers=("recent",))
     )
-    return Section(title=title, blocks=blocks, link=link)
+    return Section(title=title, blocks=blocks)
 
 
-def by_slice(facts: Facts) -> Section | None:
+def by_slice(facts: Reported) -> Section | None:
     """Return the measures of each group of each slice; None for a product without slices or labels."""
-    recent, measures = facts.state.quality, measures_of(facts.spec.task).of_answers
-    if recent is None or not facts.state.slices:
+    recent, measures = facts.quality, measures_of(facts.spec.task).of_answers
+    if recent is None or not facts.slices:
         return None
     rows = [
         (one.slice, one.value, f"{one.rows:,}", *(_number(one.quality.get(measure.name)) for measure in measures))
-        for one in facts.state.slices
+        for one in facts.slices
     ]
     names = tuple(measure.title for measure in measures)
     text = (
@@ -102,18 +104,14 @@ def by_slice(facts: Facts) -> Section | None:
     table = Table(
         about="quality by slice", columns=("slice", "value", "rows", *names), rows=rows, numbers=("rows", *names)
     )
-    return Section(
-        title="Quality by slice",
-        blocks=[paragraph(text, kind="muted"), table],
-        link=facts.links.asset("performance"),
-    )
+    return Section(title="Quality by slice", blocks=[paragraph(text, kind="muted"), table])
 
 
-def timeline(facts: Facts) -> Section:
+def timeline(facts: Reported) -> Section:
     """Return drift, faults, decisions and releases along the keys, and the decisions other than to wait."""
-    title, link = "Drift and decisions", facts.links.asset("decision")
+    title = "Drift and decisions"
     if not facts.judged:
-        return Section(title=title, blocks=[paragraph(f"No {facts.noun} has been judged yet.")], link=link)
+        return Section(title=title, blocks=[paragraph(f"No {facts.noun} has been judged yet.")])
     rows: list[tuple[Inline, ...]] = [
         (
             key,
@@ -144,12 +142,12 @@ def timeline(facts: Facts) -> Section:
         newest = rows[-MOST_DECISIONS:][::-1]
         blocks.append(Table(about="decisions other than to wait", columns=columns, rows=newest, is_stacked=True))
     decided = f"On {counted(len(waits), facts.noun)} the decision was to wait.{last}"
-    return Section(title=title, blocks=[*blocks, paragraph(decided, kind="muted small")], link=link)
+    return Section(title=title, blocks=[*blocks, paragraph(decided, kind="muted small")])
 
 
-def released(facts: Facts) -> Section:
+def released(facts: Reported) -> Section:
     """Return every release with its model's verdict."""
-    link, headline = facts.links.asset("release"), measures_of(facts.spec.task).headline
+    headline = measures_of(facts.spec.task).headline
     rows: list[tuple[Inline, ...]] = []
     for number, record in reversed(facts.releases):
         verdict = facts.verdicts.get(record.digest)
@@ -161,30 +159,34 @@ def released(facts: Facts) -> Section:
                 _of_challenger(verdict, headline.name),
                 _of_challenger(verdict, "log_loss"),
                 _compared_with(verdict, headline.name),
+                _number(facts.usd_of_models.get(number)),
                 record.why,
             )
         )
     if not rows:
-        return Section(title="Releases", blocks=[paragraph("Nothing has been released yet.")], link=link)
-    columns = ("release", "cutoff", "model", headline.title, "log loss", "compared with", "why")
+        return Section(title="Releases", blocks=[paragraph("Nothing has been released yet.")])
+    columns = ("release", "cutoff", "model", headline.title, "log loss", "compared with", "USD", "why")
     rule = (
         "A model is released when its log loss is below that of its baselines and nothing shows that it is worse than "
-        f"the previous model, on {facts.nouns} that neither was trained on."
+        f"the previous model, on {facts.nouns} that neither was trained on. It cost every attempt since the one before "
+        "it, failed attempts and trainings that were not released included, and no trial of a search."
     )
-    table = Table(about="releases", columns=columns, rows=rows, numbers=(headline.title, "log loss"), is_stacked=True)
-    return Section(title="Releases", blocks=[paragraph(rule, kind="muted"), table], link=link)
+    table = Table(
+        about="releases", columns=columns, rows=rows, numbers=(headline.title, "log loss", "USD"), is_stacked=True
+    )
+    return Section(title="Releases", blocks=[paragraph(rule, kind="muted"), table])
 
 
-def calibration(facts: Facts) -> Section:
+def calibration(facts: Reported) -> Section:
     """Return what was predicted against what happened, in the newest window."""
-    title, link = "Calibration", facts.links.asset("performance")
+    title = "Calibration"
     if facts.answers is None or facts.answers.is_empty():
-        return Section(title=title, blocks=[paragraph("No answer has a label yet.")], link=link)
+        return Section(title=title, blocks=[paragraph("No answer has a label yet.")])
     task, rows = facts.spec.task, facts.answers
     measures = measures_of(task)
     error = measures.quality(task.labels_of(rows["label"]), task.answers_of(rows))["ece"]
     assert error is not None  # rows with labels always have one
-    bins, decided = measured.calibration(rows, measures), measured.decided(rows, measures)
+    bins = measured.calibration(rows, measures)
     blocks: list[Block] = [
         figure(
             plots.calibration_plot({"served answers": bins}, task),
@@ -192,22 +194,45 @@ def calibration(facts: Facts) -> Section:
         ),
         paragraph(f"Expected calibration error {error:.1%}, over {rows.height:,} labelled answers.", kind="muted"),
     ]
-    pictures = task_plots.pictures(task, {"served answers": decided})
-    blocks.extend(figure(draw, name.lower()) for name, draw in pictures.items())
-    return Section(title=title, blocks=blocks, link=link)
+    return Section(title=title, blocks=blocks)
 
 
-def service(facts: Facts) -> Section:
+def service(facts: Reported) -> Section:
     """Return how many requests were slower than the product's objective."""
-    text, judged = latency.describe(facts.state.latency), facts.state.latency
+    text, judged = latency.describe(facts.latency), facts.latency
     kind = "fault" if judged and judged.is_slow else ""
-    link = facts.links.asset("predictions")
-    return Section(title="Latency", blocks=[paragraph(f"{text[:1].upper()}{text[1:]}.")], kind=kind, link=link)
+    return Section(title="Latency", blocks=[paragraph(f"{text[:1].upper()}{text[1:]}.")], kind=kind)
 
 
-def unlabelled(facts: Facts) -> Section | None:
+def quarantine(facts: Reported) -> Section:
+    """Return the rows that no schema let in, by source and reason."""
+    aside, rows_of = facts.quarantine
+    landed = sum(rows for source, rows in rows_of.items() if source != declared.THE_FEATURES)
+    if not aside:
+        return Section(title="Quarantine", blocks=[paragraph(f"None of {landed:,} landed rows was put aside.")])
+    most = max(aside.values())
+    by_count = sorted(aside.items(), key=lambda item: -item[1])
+    rows = [
+        (source, f"{number:,}", f"{number / rows_of[source]:.2%}", Bar(number / most, longest_px=120), reason)
+        for (source, reason), number in by_count[:MOST_REASONS]
+    ]
+    rest = len(by_count) - MOST_REASONS
+    columns = ("source", "rows", "of its rows", "", "reason")
+    numbers = ("rows", "of its rows")
+    blocks: list[Block] = [
+        Table(about="rows put aside", columns=columns, rows=rows, numbers=numbers, is_stacked=True),
+        paragraph(
+            f"Of {landed:,} landed rows, including those before the first answer."
+            + (f" Rarer reasons that are not shown: {rest}." if rest > 0 else ""),
+            kind="muted small",
+        ),
+    ]
+    return Section(title="Quarantine by reason", blocks=blocks)
+
+
+def unlabelled(facts: Reported) -> Section | None:
     """Return the keys that trainings leave out because their labels were late; None without any."""
-    notes = facts.state.unlabelled
+    notes = facts.unlabelled
     if not notes:
         return None
     rows = [(note.key, note.from_cutoff, note.until_cutoff or "not yet", note.why) for note in notes[::-1]]
@@ -215,10 +240,10 @@ def unlabelled(facts: Facts) -> Section | None:
     blocks: list[Block] = [Table(about="late labels", columns=columns, rows=rows[:MOST_DECISIONS], is_stacked=True)]
     if (more := len(rows) - MOST_DECISIONS) > 0:
         blocks.append(paragraph(f"And {counted(more, facts.noun)} earlier.", kind="muted small"))
-    return Section(title="Late labels", blocks=blocks, link=facts.links.asset("outcomes"))
+    return Section(title="Late labels", blocks=blocks)
 
 
-def _released_at(facts: Facts) -> dict[str, str]:
+def _released_at(facts: Reported) -> dict[str, str]:
     """Return what to write at the keys from which on a release answered."""
     return {record.cutoff: f"release {number}" for number, record in facts.releases if record.cutoff in facts.keys}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from platform_assets.store.records.alerts import Failure
-from platform_assets.store.records.attendance import Attendance
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.decisions import Decision, Latency
 from platform_assets.store.records.performance import Interval, Promised
-from platform_assets.store.records.slow_sources import SlowSource
+from platform_assets.store.records.prediction_log import Attendance
+from platform_assets.store.records.sources import SlowSource
 from platform_assets.store.records.verdicts import Rows
 
 
@@ -100,17 +100,22 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     at_utc: str | None = None
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """A product's state at a past moment, `at_utc`; its members are those of `State`."""
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of any moment; `grain` is `daily`, `hourly` or `batch`."""
 
     product: str
     title: str
     grain: str
-    at_utc: str
     newest_closed_key: str | None
     release: Live | None
     decision: Decision | None
     held: list[Held]
+
+
+class Past(Standing, frozen=True, kw_only=True):
+    """A product's state at a past moment."""
+
+    at_utc: str
 
 
 class PutAside(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,28 +240,21 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...]
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A product; `grain` is `daily`, `hourly` or `batch`. `heard` is there on a cluster, `rare` for a rare class,
+class State(Standing, frozen=True, kw_only=True, omit_defaults=True):
+    """A product's state. `heard` is there on a cluster, `rare` for a rare class,
     `refused` while the newest evaluated model is not accepted, `older` while rows of several versions exist,
     `waits_for` while more keys can come, `snapshots` while keys keep older ones, `slow` while sources hold the ticks
     up, `undeclared` while deliveries have columns that nothing declares.
     """
 
-    product: str
-    title: str
     is_live: bool
     now_utc: str | None
-    newest_closed_key: str | None
-    release: Live | None
     quality: Quality | None
     drift: Drift | None
-    decision: Decision | None
-    held: list[Held]
     put_aside: PutAside | None
     unlabelled: list[Unlabelled]
     failure: Failed | None
     latency: Latency | None
-    grain: str
     slices: list[Slice] | None
     todo: list[Todo]
     heard: Received | None = None

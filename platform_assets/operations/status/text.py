@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from textwrap import shorten
 
 from platform_assets.base import naming
@@ -15,18 +16,14 @@ from platform_assets.operations.status.state import (
     BrokenState,
     Held,
     Live,
-    Older,
     Past,
     Quality,
-    Received,
     Slice,
-    Snapshot,
     State,
     Todo,
     Unlabelled,
 )
 from platform_assets.product.tasks import Binary, MultiClass, Regression
-from platform_assets.store.records.decisions import Decision
 from platform_assets.store.records.performance import Interval
 from platform_assets.store.records.verdicts import contestants
 
@@ -47,25 +44,49 @@ SHELL = 'eval "$(driftline env)"'
 """What a shell needs before a command of `dg`."""
 
 
-def as_text(state: State | BrokenState) -> str:
+def as_text(state: State | Past | BrokenState) -> str:
     """Return a product's state for a terminal: one screen, and what to do below it."""
     if isinstance(state, BrokenState):
         release = state.release
         live = "none yet" if release is None else f"{release.number}, model {release.digest[:SHORT_DIGEST]}"
         head = f"{state.product}: its file is broken\n  error      {state.broken.error}\n  release    {live}"
         return "\n".join([head, *_todo_lines(state.product, state.todo)])
-    held = held_keys(state)
-    clock = "wall clock" if state.is_live else "recording"
-    lines = [
-        f"{state.product}: {state.title}" + (f"; held: {list_keys(held)}" if held else ""),
-        f"  clock      {state.now_utc or 'never set'} ({clock})",
-        *([f"  automation {state.automation}"] if state.automation else []),
-        *([f"  waits for  {state.waits_for}"] if state.waits_for else []),
-        *_release_lines(state),
-        f"  quality    {_describe_quality(state.quality, state.grain)}",
-    ]
+    decided = "none yet"
+    if (decision := state.decision) is not None:
+        cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
+        reasons = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
+        decided = f"{decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {reasons}"
+    kept_out = "no " + NOUNS[state.grain]
+    if state.held:
+        newest = []
+        for one in state.held[-KEYS_SHOWN:]:
+            check = f" ({one.source}: {one.check})" if one.source and one.check else ""
+            newest.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
+        more = len(state.held) - KEYS_SHOWN
+        kept_out = ", ".join(newest) + (f" and {more} earlier" if more > 0 else "")
+    of_both = [f"  decision   {decided}", f"  kept out   {kept_out}"]
+    if isinstance(state, Past):
+        closed = state.newest_closed_key or f"no {NOUNS[state.grain]} yet"
+        head = f"{state.product}: {state.title}, at {state.at_utc}"
+        return "\n".join([head, f"  closed     {closed}", *_release_lines(state), *of_both])
+    held = held_keys(state.held)
+    head = f"{state.product}: {state.title}" + (f"; held: {list_keys(held)}" if held else "")
+    return "\n".join(
+        [head, *_model_lines(state), *of_both, *_data_lines(state), *_todo_lines(state.product, state.todo)]
+    )
+
+
+def _model_lines(state: State) -> Iterator[str]:
+    """Yield the lines about the live model and what it answered."""
+    yield f"  clock      {state.now_utc or 'never set'} ({'wall clock' if state.is_live else 'recording'})"
+    if state.automation:
+        yield f"  automation {state.automation}"
+    if state.waits_for:
+        yield f"  waits for  {state.waits_for}"
+    yield from _release_lines(state)
+    yield f"  quality    {describe_quality(state.quality, state.grain)}"
     if (rare := state.rare) is not None:
-        lines.append(
+        yield (
             f"  rare       average precision {rare.average_precision:.4f} on the live model's holdout; "
             f"{rare.base_rate:.4f} without skill (the share of positives)"
         )
@@ -75,105 +96,79 @@ def as_text(state: State | BrokenState) -> str:
             f"{one.slice} = {one.value} with {title_of(headline)} {one.quality[headline]:.4f} ({one.rows:,} rows)"
             for one in weakest
         )
-        lines.append(f"  weakest    {'; '.join(groups)}")
+        yield f"  weakest    {'; '.join(groups)}"
     drifted = "unknown: no key was judged yet"
     if (drift := state.drift) is not None:
         index = "no index"
         if drift.percentile is not None:
             index = f"percentile {drift.percentile:.2f} of the training windows; the limit is {drift.limit:g}"
         drifted = f"{drift.verdict.replace('_', ' ')} at {drift.key} ({index})"
-    lines.append(f"  drift      {drifted}")
-    lines.append(_decision_line(state.decision))
+    yield f"  drift      {drifted}"
     if (refused := state.refused) is not None:
-        lines.append(
-            f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: "
-            + shorten(" ".join(refused.reasons), LONGEST_REFUSAL, placeholder=" …")
-        )
-    lines.append(f"  kept out   {_describe_kept_out(state.held, state.grain)}")
+        reasons = shorten(" ".join(refused.reasons), LONGEST_REFUSAL, placeholder=" …")
+        yield f"  refused    model {refused.digest[:SHORT_DIGEST]} of cutoff {refused.cutoff}: {reasons}"
+
+
+def _data_lines(state: State) -> Iterator[str]:
+    """Yield the lines about keys whose rows are other than they might be, and about what failed."""
+    noun = NOUNS[state.grain]
     if (aside := state.put_aside) is not None:
-        of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, NOUNS[state.grain])}"
-        lines.append(f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}")
+        of_rows = f"{aside.rows:,} of {aside.built:,} rows of features of {counted(aside.keys, noun)}"
+        yield f"  put aside  {of_rows}, most recently {aside.newest}: {next(iter(aside.why))}"
     if (older := state.older) is not None:
-        lines.append(f"  older      {_describe_older(older)}")
-    if state.snapshots:
-        lines.append(f"  snapshots  {'; '.join(_describe_snapshot(one, state) for one in state.snapshots)}")
-    lines += [
-        f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}"
-        for item in state.undeclared
-    ]
+        stages = ", ".join(f"{stage} of {count:,}" for stage, count in older.stages.items())
+        since = f"the present one since {older.since_utc}" if older.since_utc else "no row of the present one yet"
+        yield (
+            f"  older      {older.keys:,} of {counted(older.among, 'key')} of the next training, "
+            f"{span((older.first, older.last))}, {'was' if older.keys == 1 else 'were'} made by an earlier version; "
+            f"{since}"
+        )
+        yield f"             stages: {shorten(stages, LONGEST, placeholder=' …')}"
+        yield f"             {older.outlook}"
+    snapshots = []
+    for one in state.snapshots:
+        # Until a rebuild has covered them, keys stay as they are: rows of a key never change by themselves.
+        then = f"; {naming.job('rebuild', state.product)} makes them with the newest"
+        if one.rebuild is not None:
+            left = "has not begun" if one.left is None else f"has {counted(one.left, noun)} to make"
+            then = f"; rebuild {one.rebuild} {left}"
+        snapshots.append(f"{one.source}: {one.older:,} of {counted(one.keys, noun)} keep an older snapshot{then}")
+    if snapshots:
+        yield f"  snapshots  {'; '.join(snapshots)}"
+    for item in state.undeclared:
+        yield f"  left out   {item.source} of {item.newest}, not declared: {in_short(item.columns)}"
     if state.unlabelled:
-        lines.append(f"  no labels  {_describe_unlabelled(state.unlabelled, state.grain)}")
+        yield f"  no labels  {_describe_unlabelled(state.unlabelled, state.grain)}"
     for slow in state.slow or ():
         problem = slow.problem or f"is slow: {counted(slow.calls, 'call')} of one tick took {slow.seconds:g} s"
-        lines.append(f"  sources    {slow.source} {problem} (first at {slow.at_utc})")
+        yield f"  sources    {slow.source} {problem} (first at {slow.at_utc})"
     failed = "none on record"
     if (failure := state.failure) is not None:
         keys = f" of {failure.first} to {failure.last}" if failure.first else ""
         place = f"run {failure.run_id}" + (f", step {failure.step}" if failure.step else "")
         failed = f"{failure.at_utc}: {failure.job}{keys}: {failure.error} ({place})"
-    lines.append(f"  failure    {failed}")
-    if state.heard is not None:
-        lines.append(f"  received   {_describe_received(state.heard)}")
-    lines.append(f"  latency    {latency.describe(state.latency)}")
-    return "\n".join([*lines, *_todo_lines(state.product, state.todo)])
+    yield f"  failure    {failed}"
+    if (heard := state.heard) is not None:
+        processes, incomplete = counted(heard.processes, "process"), ""
+        if heard.unheard:
+            incomplete = f"; incomplete: {', '.join(heard.unheard)}"
+        received = {
+            "answers": f"answers of {processes} in {heard.key}",
+            "no_answers": f"heartbeats and no answers of {processes} in {heard.key}",
+            "silent": f"nothing in {heard.key}, though a model is live",
+            "unreleased": f"nothing in {heard.key}, before the first release",
+        }[heard.case]
+        clocks = (
+            f"; the clock of {process} is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
+            for process, offset in heard.wrong_clocks.items()
+        )
+        yield f"  received   {received}{incomplete}{''.join(clocks)}"
+    yield f"  latency    {latency.describe(state.latency)}"
 
 
-def past_as_text(past: Past) -> str:
-    """Return a product's state at a past moment for a terminal."""
-    return "\n".join(
-        [
-            f"{past.product}: {past.title}, at {past.at_utc}",
-            f"  closed     {past.newest_closed_key or f'no {NOUNS[past.grain]} yet'}",
-            *_release_lines(past),
-            _decision_line(past.decision),
-            f"  kept out   {_describe_kept_out(past.held, past.grain)}",
-        ]
-    )
-
-
-def _decision_line(decision: Decision | None) -> str:
-    if decision is None:
-        return "  decision   none yet"
-    cutoff = f" for cutoff {decision.cutoff}" if decision.action == "retrain" else ""
-    reasons = shorten(" ".join(decision.reasons), LONGEST, placeholder=" …")
-    return f"  decision   {decision.key}: {decision.action.replace('_', ' ')}{cutoff}. {reasons}"
-
-
-def _describe_older(older: Older) -> str:
-    """Return how many keys an earlier version made, since when there are others, in which stages, and what follows."""
-    stages = ", ".join(f"{stage} of {count:,}" for stage, count in older.stages.items())
-    since = "no row of the present one yet" if older.since_utc is None else f"the present one since {older.since_utc}"
-    verb = "was" if older.keys == 1 else "were"
-    head = (
-        f"{older.keys:,} of {counted(older.among, 'key')} of the next training, {span((older.first, older.last))}, "
-        f"{verb} made by an earlier version; {since}"
-    )
-    named = shorten(stages, LONGEST, placeholder=" …")
-    return "\n             ".join([head, f"stages: {named}", older.outlook])
-
-
-def _describe_received(received: Received) -> str:
-    """Return what the service's processes sent for the newest key, and whose clock is wrong."""
-    processes = counted(received.processes, "process")
-    cases = {
-        "answers": f"answers of {processes} in {received.key}",
-        "no_answers": f"heartbeats and no answers of {processes} in {received.key}",
-        "silent": f"nothing in {received.key}, though a model is live",
-        "unreleased": f"nothing in {received.key}, before the first release",
-    }
-    text = cases[received.case]
-    if received.unheard:
-        text += f"; incomplete: {', '.join(received.unheard)}"
-    clocks = (
-        f"{process} is {abs(offset):.0f} s {'behind' if offset > 0 else 'ahead'}"
-        for process, offset in received.wrong_clocks.items()
-    )
-    return text + "".join(f"; the clock of {clock}" for clock in clocks)
-
-
-def held_keys(state: State) -> list[str]:
+def held_keys(held: Sequence[Held]) -> list[str]:
     """Return the keys that wait for a person; dropped ones do not."""
-    return [held.key for held in state.held if held.is_held]
+    return [one.key for one in held if one.is_held]
 
 
 def title_of(name: str) -> str:
@@ -201,12 +196,12 @@ def weakest_slices(state: State) -> list[Slice]:
     """Return for each slice the group with the lowest headline, among those with at least `FEWEST_ROWS` rows."""
     if state.quality is None:
         return []
-    headline, weakest = state.quality.headline, dict[str, tuple[float, Slice]]()
+    headline, lowest, weakest = state.quality.headline, dict[str, float](), dict[str, Slice]()
     for one in state.slices or ():
         value = one.quality.get(headline)
-        if value is not None and one.rows >= FEWEST_ROWS:
-            weakest[one.slice] = min(weakest.get(one.slice, (value, one)), (value, one), key=lambda pair: pair[0])
-    return [one for _, one in weakest.values()]
+        if value is not None and one.rows >= FEWEST_ROWS and value < lowest.get(one.slice, math.inf):
+            lowest[one.slice], weakest[one.slice] = value, one
+    return list(weakest.values())
 
 
 def describe_interval(interval: Interval | None) -> str:
@@ -238,7 +233,8 @@ def describe_age(release: Live, grain: str) -> str:
     return "age unknown" if release.age_keys is None else f"{counted(release.age_keys, NOUNS[grain])} old"
 
 
-def _describe_quality(quality: Quality | None, grain: str) -> str:
+def describe_quality(quality: Quality | None, grain: str) -> str:
+    """Return the measures of the newest labelled answers, with intervals, and which promises of the model fail."""
     if quality is None:
         return "unknown: no answer has a label yet"
     numbers = []
@@ -257,27 +253,6 @@ def _describe_quality(quality: Quality | None, grain: str) -> str:
         tested.append(f"without held {plural(NOUNS[grain])}, where callers got {describe_held(quality)}")
     pairs = [", ".join(numbers[start : start + 2]) for start in range(0, len(numbers), 2)]
     return "\n             ".join([head, *pairs, *tested])
-
-
-def _describe_kept_out(held: Sequence[Held], grain: str) -> str:
-    if not held:
-        return f"no {NOUNS[grain]}"
-    newest = []
-    for one in held[-KEYS_SHOWN:]:
-        check = f" ({one.source}: {one.check})" if one.source and one.check else ""
-        newest.append(f"{one.key} {'held' if one.is_held else 'dropped'}{check}")
-    more = f" and {len(held) - KEYS_SHOWN} earlier" if len(held) > KEYS_SHOWN else ""
-    return ", ".join(newest) + more
-
-
-def _describe_snapshot(one: Snapshot, state: State) -> str:
-    """Return how many keys keep an older snapshot of a slow table, and what makes them again."""
-    noun = NOUNS[state.grain]
-    older = f"{one.source}: {one.older:,} of {counted(one.keys, noun)} keep an older snapshot"
-    if one.rebuild is None:
-        return f"{older}; {naming.job('rebuild', state.product)} makes them with the newest"
-    left = "has not begun" if one.left is None else f"has {counted(one.left, noun)} to make"
-    return f"{older}; rebuild {one.rebuild} {left}"
 
 
 def _describe_unlabelled(unlabelled: Sequence[Unlabelled], grain: str) -> str:

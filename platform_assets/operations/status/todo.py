@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from platform_assets.base import naming
 from platform_assets.base.wording import NOUNS, counted, span
 from platform_assets.data import unlabelled
+from platform_assets.data.key_changes import LATE_KEYS
 from platform_assets.evaluation.releases import SHORT_DIGEST
 from platform_assets.launch import rebuilding
 from platform_assets.monitoring import ages, policy
 from platform_assets.monitoring.faults import AWAITED, UNREADABLE
 from platform_assets.operations.status.state import Refused, Step, Todo
-from platform_assets.store.history.holds import Hold
-from platform_assets.store.records.faults import Fault, Repair
+from platform_assets.store.records.faults import Fault, Hold, Repair
 from platform_assets.training import versions
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 FEW = 3
 """More keys without labels than this, of the same kind, are one thing to do, named by first, last and number."""
-TAKEN_IN_KEYS = 31
-"""After labels are late, a file is taken in without a job for this many keys:
-`platform_assets.automation.sensors.changes.LATE_KEYS`.
-"""
 
 
 def all_of(product: ProductStore, holds: Mapping[str, Hold], decision: Decision | None) -> list[Todo]:
@@ -38,8 +34,16 @@ def all_of(product: ProductStore, holds: Mapping[str, Hold], decision: Decision 
         holds: the keys that are held or dropped, by key.
         decision: the newest.
     """
+    # A key whose fault waits for another one's is settled with it, and a new delivery is judged by the platform.
+    waiting = {
+        key: hold
+        for key, hold in sorted(holds.items())
+        if hold.is_held
+        and not isinstance(hold.record, Repair)
+        and not (isinstance(hold.record, Fault) and all(check.check == AWAITED for check in hold.record.checks))
+    }
     return [
-        *(_held(product, key, hold) for key, hold in sorted(holds.items()) if hold.is_held and _needs_answer(hold)),
+        *(_held(product, key, hold) for key, hold in waiting.items()),
         *_stale_model(product, decision),
         *_missing_labels(product, decision),
     ]
@@ -70,10 +74,7 @@ def of_older(product: ProductStore, behind: versions.Older | None) -> list[Todo]
     if behind is None or versions.renewing(product, behind) or rebuilding.usd(behind) <= rebuilding.limit_usd(product):
         return []
     steps = [
-        Step(
-            when="to make them again",
-            command=versions.rebuild_command(product.name, reason="the product changed"),
-        ),
+        Step(when="to make them again", command=versions.rebuild_command(product.name, reason="the product changed")),
         Step(
             when="if rows of both versions may train together",
             command=versions.rebuild_command(product.name, keys="compatible", reason="the rows are equal in meaning"),
@@ -81,12 +82,6 @@ def of_older(product: ProductStore, behind: versions.Older | None) -> list[Todo]
     ]
     text = f"{behind.describe()[0].upper()}{behind.describe()[1:]}: {rebuilding.outlook(product, behind)}."
     return [Todo(about="older_rows", key=None, text=text, steps=steps)]
-
-
-def _needs_answer(hold: Hold) -> bool:
-    if isinstance(hold.record, Fault):
-        return any(check.check != AWAITED for check in hold.record.checks)  # settled with the key that it waits for
-    return not isinstance(hold.record, Repair)  # its new delivery is under way, and the platform judges it
 
 
 def _held(product: ProductStore, key: str, hold: Hold) -> Todo:
@@ -140,7 +135,7 @@ def _missing_labels(product: ProductStore, decision: Decision | None) -> list[To
         awaited = set(decision.numbers.unlabelled) - set(given_up)
         awaited = awaited - set(product.tables.records("outcomes", awaited))
     newest = None if decision is None else grain.index(decision.key)
-    reach = TAKEN_IN_KEYS + spec.label_delay + spec.label_patience
+    reach = LATE_KEYS + spec.label_delay + spec.label_patience
     groups = dict[tuple[bool, bool], list[str]]()
     for key in sorted([*given_up, *awaited], key=grain.index):
         is_recent = newest is None or newest - grain.index(key) < reach

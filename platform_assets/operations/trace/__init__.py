@@ -13,23 +13,8 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.wording import counted
 from platform_assets.data import unlabelled
 from platform_assets.operations.trace import answer as about
-from platform_assets.operations.trace.lineage import (
-    Features,
-    File,
-    LearnedKey,
-    Lineage,
-    Model,
-    Released,
-    Rows,
-    SourceRows,
-    Span,
-    Table,
-    TrainedOn,
-    Training,
-    Tried,
-)
+from platform_assets.operations.trace import lineage
 from platform_assets.operations.trace.text import as_text
-from platform_assets.product.spec import Source
 from platform_assets.store.artifacts import Bundle
 from platform_assets.store.history import snapshots
 from platform_assets.store.history.attempts import frame
@@ -61,7 +46,7 @@ class UnknownPrediction(Problem, LookupError):
     """No answer on record has the id."""
 
 
-def of_prediction(product: ProductStore, prediction_id: str, *, key: str | None = None) -> Lineage:
+def of_prediction(product: ProductStore, prediction_id: str, *, key: str | None = None) -> lineage.Lineage:
     """Return the lineage of an answer, back to the landed files.
 
     Args:
@@ -81,14 +66,14 @@ def of_prediction(product: ProductStore, prediction_id: str, *, key: str | None 
     (answer,) = row.select(*OF_AN_ANSWER, *answers).to_dicts()
     bundle = product.artifacts.bundle(answer["digest"])
     release = None if answer["release"] is None else history.release(answer["release"])
-    return Lineage(
+    return lineage.Lineage(
         product=spec.name,
         answer={"key": key, **{name: about.plain(value) for name, value in answer.items()}},
         inputs=about.inputs(product, key, row),
         outcome=about.outcome(tables, key, answer["entity"]),
         faults=about.faults(product, key),
-        release=None if release is None else Released(number=answer["release"], **asdict(release)),
-        model=Model(
+        release=None if release is None else lineage.Released(number=answer["release"], **asdict(release)),
+        model=lineage.Model(
             digest=bundle.digest,
             **{name: bundle.manifest[name] for name in ("cutoff", "known_before", "contract_sha256")},
         ),
@@ -120,7 +105,7 @@ def _key_of(product: ProductStore, prediction_id: str, key: str | None) -> str:
     )
 
 
-def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
+def _training(tables: TableStore, history: History, bundle: Bundle) -> lineage.Training:
     """Return the attempts that led to the bundle: by fingerprint, while its training is the newest of the cutoff."""
     cutoff = bundle.manifest["cutoff"]
     trained = tables.records("checkpoint", [cutoff]).get(cutoff)
@@ -130,7 +115,7 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
     recent = unique_attempts(history.attempts_so_far())[::-1]
     usd = dict(frame(recent).select("number", "usd").iter_rows())
     attempts = [
-        Tried(number=number, **asdict(record) | {"cost_usd": round(usd[number], 6)})
+        lineage.Tried(number=number, **asdict(record) | {"cost_usd": round(usd[number], 6)})
         for number, record in recent
         if record.step not in (BACKTEST, TRIAL)
         and record.cutoff == cutoff
@@ -141,39 +126,39 @@ def _training(tables: TableStore, history: History, bundle: Bundle) -> Training:
         for record in history.overspendings(MOST_OVERSPENDINGS)
         if record.cutoff == cutoff and fingerprint in (None, record.fingerprint)
     ]
-    return Training(cutoff=cutoff, fingerprint=fingerprint, is_exact=is_exact, attempts=attempts, over_budget=over)
+    return lineage.Training(
+        cutoff=cutoff, fingerprint=fingerprint, is_exact=is_exact, attempts=attempts, over_budget=over
+    )
 
 
-def _features(product: ProductStore, key: str) -> Features:
+def _features(product: ProductStore, key: str) -> lineage.Features:
     """Return the tables with their versions, and the files, from which our features of the answer's key were built."""
     spec = product.spec
     record = product.tables.records("features", [key]).get(key)
-    sources: list[SourceRows] = []
+    sources: list[lineage.SourceRows] = []
     for source in spec.feature_sources:
-        if source.is_slow:
-            sources.append(_slow(product, source, key))
-            continue
-        keys = spec.grain.with_lookback((key,), spec.lookback)
-        validated = product.tables.records(naming.stage("validated", source.name), keys)
-        raw = product.tables.records(naming.stage("raw", source.name), keys)
+        raw_stage, stage = naming.stage("raw", source.name), naming.stage("validated", source.name)
+        keys, tables = spec.grain.with_lookback((key,), spec.lookback), product.tables
+        if source.is_slow:  # the snapshot that the key's features were built with, and the file that it came from
+            keys = (naming.UNPARTITIONED,)
+            name = snapshots.of_key(tables, stage, key)
+            snapshot = None if name is None else snapshots.by_name(tables, stage).get(name)
+            landed = {record.content_digest: record for record in tables.versions(raw_stage, naming.UNPARTITIONED)}
+            file = None if snapshot is None else landed.get(snapshot.inputs.get(raw_stage, ""))
+            validated = {} if snapshot is None else {naming.UNPARTITIONED: snapshot}
+            raw = {} if file is None else {naming.UNPARTITIONED: file}
+        else:
+            validated, raw = tables.records(stage, keys), tables.records(raw_stage, keys)
         sources += [
-            SourceRows(source=source.name, key=name, validated=_table(validated.get(name)), file=_file(raw.get(name)))
+            lineage.SourceRows(
+                source=source.name, key=name, validated=_table(validated.get(name)), file=_file(raw.get(name))
+            )
             for name in keys
         ]
-    return Features(record=_table(record), sources=sources)
+    return lineage.Features(record=_table(record), sources=sources)
 
 
-def _slow(product: ProductStore, source: Source, key: str) -> SourceRows:
-    """Return the snapshot of a slow table that a key's features were built with, and the file that it came from."""
-    raw, stage = naming.stage("raw", source.name), naming.stage("validated", source.name)
-    name = snapshots.of_key(product.tables, stage, key)
-    validated = None if name is None else snapshots.by_name(product.tables, stage).get(name)
-    landed = {record.content_digest: record for record in product.tables.versions(raw, naming.UNPARTITIONED)}
-    file = None if validated is None else landed.get(validated.inputs.get(raw, ""))
-    return SourceRows(source=source.name, key=naming.UNPARTITIONED, validated=_table(validated), file=_file(file))
-
-
-def _trained_on(product: ProductStore, bundle: Bundle) -> TrainedOn:
+def _trained_on(product: ProductStore, bundle: Bundle) -> lineage.TrainedOn:
     """Return the keys of training and holdout, each with the digests of its rows and files.
 
     A table version is there while the rows are still those of the newest record.
@@ -187,16 +172,19 @@ def _trained_on(product: ProductStore, bundle: Bundle) -> TrainedOn:
         for source in spec.sources
         if not source.is_slow
     }
-    by_key = {
-        key: LearnedKey(
-            **{stage: _rows(manifest["data"][stage][key], stages[stage].get(key)) for stage in stages},
-            files={source: _file(records.get(key)) for source, records in raw.items()},
-        )
-        for key in keys
-    }
+    by_key = {}
+    for key in keys:
+        rows = {}
+        for stage, records in stages.items():
+            digest, record = manifest["data"][stage][key], records.get(key)
+            is_newest = record is not None and record.content_digest == digest
+            version = record.sequence if record is not None and is_newest else None
+            rows[stage] = lineage.Rows(content_digest=digest, table_version=version)
+        files = {source: _file(records.get(key)) for source, records in raw.items()}
+        by_key[key] = lineage.LearnedKey(**rows, files=files)
     cutoff = manifest["cutoff"]
     window = spec.grain.window(cutoff, width=spec.window, label_delay=spec.label_delay)
-    return TrainedOn(
+    return lineage.TrainedOn(
         training=_span(manifest["training_keys"]),
         holdout=_span(manifest["holdout_keys"]),
         unlabelled={
@@ -206,22 +194,17 @@ def _trained_on(product: ProductStore, bundle: Bundle) -> TrainedOn:
     )
 
 
-def _span(keys: list[str]) -> Span:
-    return Span(keys=len(keys), first=keys[0], last=keys[-1])
+def _span(keys: list[str]) -> lineage.Span:
+    return lineage.Span(keys=len(keys), first=keys[0], last=keys[-1])
 
 
-def _rows(digest: str, record: PartitionRecord | None) -> Rows:
-    is_newest = record is not None and record.content_digest == digest
-    return Rows(content_digest=digest, table_version=record.sequence if record is not None and is_newest else None)
-
-
-def _table(record: PartitionRecord | None) -> Table | None:
+def _table(record: PartitionRecord | None) -> lineage.Table | None:
     if record is None:
         return None
     members = {name: getattr(record, name) for name in ("stage", "key", "rows", "content_digest")}
-    return Table(**members, table_version=record.sequence)
+    return lineage.Table(**members, table_version=record.sequence)
 
 
-def _file(record: PartitionRecord | None) -> File | None:
+def _file(record: PartitionRecord | None) -> lineage.File | None:
     notes = Raw() if record is None else Raw.of(record)
-    return None if notes.sha256 is None else File(sha256=notes.sha256, **notes.members(OF_A_FILE))
+    return None if notes.sha256 is None else lineage.File(sha256=notes.sha256, **notes.members(OF_A_FILE))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.operations.intervals import inside
-from platform_assets.operations.views.plots import COLOURS, INK, MUTED, RULE, Draw, legend
+from platform_assets.operations.views.plots import COLOURS, INK, MUTED, RULE, Draw, legend, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,20 +20,11 @@ if TYPE_CHECKING:
 MAX_TICKS = 9
 DASHED = (0, (4, 3))
 
-ACTIONS = {
-    "wait": ("o", MUTED, 3),
-    "retrain": ("^", COLOURS[2], 7),
-    "alert_fault": ("X", COLOURS[1], 7),
-}
+ACTIONS = {"wait": ("o", MUTED, 3), "retrain": ("^", COLOURS[2], 7), "alert_fault": ("X", COLOURS[1], 7)}
 """Marker, colour and size by a decision's action; others are drawn as diamonds."""
 
 
-def quality_by_key(
-    trail: Mapping[str, Measured],
-    task: Task,
-    *,
-    releases: Mapping[str, str] | None = None,
-) -> Draw:
+def quality_by_key(trail: Mapping[str, Measured], task: Task, *, releases: Mapping[str, str] | None = None) -> Draw:
     """Draw the headline and log loss of each key, and of the trailing window with its interval.
 
     A dashed line next to log loss is the model's own expectation on the same rows.
@@ -44,8 +35,6 @@ def quality_by_key(
         releases: label by key at which another model went live; drawn as a line.
     """
     keys = list(trail)
-    if not any(notes.quality for notes in trail.values()):
-        raise ValueError(f"none of {len(keys)} keys has labels; quality by key needs at least one.")
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1, sharex=True)
@@ -67,10 +56,8 @@ def quality_by_key(
                     continue
                 axes.axvline(keys.index(key), color=COLOURS[2], linewidth=1)
                 if metric != "log_loss":
-                    axes.annotate(
-                        text, (keys.index(key), 1), xycoords=("data", "axes fraction"), xytext=(3, -8),
-                        color=COLOURS[2], textcoords="offset points", fontsize=7,
-                    )  # fmt: skip
+                    above = {"xycoords": ("data", "axes fraction"), "color": COLOURS[2], "fontsize": 7}
+                    note(axes, text, (keys.index(key), 1), (3, -8), **above)
             axes.set_ylabel(measure.axis)
             axes.grid(axis="y")
             axes.margins(y=0.12)
@@ -101,10 +88,6 @@ def drift_timeline(
     """
     decisions, faults, releases = decisions or {}, faults or {}, releases or {}
     keys = list(drift)
-    if not keys:
-        raise ValueError("there are no keys; a time line needs at least one.")
-    if strangers := {*decisions, *faults, *releases} - set(keys):
-        raise ValueError(f"keys {sorted(strangers)} are not on the line; pass each in `drift`, None without an index.")
     position_of = {key: position for position, key in enumerate(keys)}
 
     def draw(figure: Figure) -> None:
@@ -128,16 +111,14 @@ def drift_timeline(
 
 
 def _draw_window(axes: Axes, trail: Mapping[str, Measured], measure: Measure) -> None:
-    positions, values, lows, highs = [], [], [], []
+    points: list[tuple[int, float, float, float]] = []
     for position, notes in enumerate(trail.values()):
         # An interval from few keys reaches beyond the range of the measure, and would set the scale.
         interval = inside(notes.window.quality.get(measure.name), measure) if notes.window else None
         if interval is not None and interval.low is not None and interval.high is not None:
-            positions.append(position)
-            values.append(interval.value)
-            lows.append(interval.low)
-            highs.append(interval.high)
-    if positions:
+            points.append((position, interval.value, interval.low, interval.high))
+    if points:
+        positions, values, lows, highs = zip(*points, strict=True)
         axes.fill_between(positions, lows, highs, color=COLOURS[0], alpha=0.15, linewidth=0, label="interval")
         axes.plot(positions, values, color=COLOURS[0], label="last keys")
 
@@ -154,22 +135,13 @@ def _draw_lanes(
         marker, colour, size = ACTIONS.get(action, ("D", INK, 6))
         axes.plot(position_of[key], 1, marker=marker, color=colour, markersize=size, linestyle="none")
         if action == "retrain":
-            axes.annotate(
-                action, (position_of[key], 1), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=7
-            )
+            note(axes, action, (position_of[key], 1), (0, 7), ha="center", fontsize=7)
     for height, lane, colour in ((0, releases, COLOURS[2]), (2, faults, COLOURS[1])):
         previous = None
         for key, text in lane.items():
             axes.plot(position_of[key], height, marker="D" if height == 0 else "X", color=colour, linestyle="none")
             if text != previous:
-                axes.annotate(
-                    text,
-                    (position_of[key], height),
-                    xytext=(6, 4),
-                    textcoords="offset points",
-                    fontsize=7,
-                    color=colour,
-                )
+                note(axes, text, (position_of[key], height), (6, 4), fontsize=7, color=colour)
             previous = text
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(len(lanes) - 0.4, -0.8)

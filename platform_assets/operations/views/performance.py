@@ -13,11 +13,10 @@ from platform_assets.engine.outside import Shown
 from platform_assets.evaluation.measures.of_task import measures_of
 from platform_assets.monitoring import answers, performance_policy
 from platform_assets.monitoring.performance import Newest
-from platform_assets.operations.views import monitoring_plots, plots, task_plots
+from platform_assets.operations.views import monitoring_plots, plots
 from platform_assets.operations.views.charts import image
 from platform_assets.product.spec import Product
-from platform_assets.product.tasks import Task
-from platform_assets.store.history.performance import measured
+from platform_assets.store.records.notes import measured
 from platform_assets.store.records.performance import Measured
 from platform_assets.store.tables import PartitionRecord
 
@@ -111,36 +110,19 @@ def pictures(spec: Product, trail: Mapping[str, Measured], by_key: Mapping[str, 
     charts = {
         "quality_by_key": image(chart, "Quality by key, window with intervals"),
         "calibration": image(calibration, "Calibration of the window"),
-        **decided(task, {"answered": computed.decided(rows, measures)}),
+        **decided({"answered": computed.decided(rows, measures)}),
     }
-    tables = {"answered": computed.by_slice(rows, spec.slices, measures)}
-    return charts | sliced(task, tables["answered"], tables, f"{measures.headline.title} by slice (rows) of the window")
+    return charts | sliced({"answered": computed.by_slice(rows, spec.slices, measures)})
 
 
-def sliced(
-    task: Task,
-    rows: Sequence[SliceRow],
-    by_model: Mapping[str, Sequence[SliceRow]],
-    alt: str,
-    *,
-    overall: float | None = None,
-) -> Metadata:
-    """Return the slice table, and its chart if a slice has the headline measure; nothing without slices.
-
-    Args:
-        rows: of the table.
-        by_model: rows of the chart, by model.
-        alt: the chart in words.
-        overall: the headline on all rows.
-    """
-    metadata: Metadata = {"slices": table(rows)} if rows else {}
-    if any(row[measures_of(task).headline.name] is not None for row in rows):
-        metadata["slice_chart"] = image(plots.slice_chart(by_model, measures_of(task).headline, overall=overall), alt)
-    return metadata
+def sliced(by_model: Mapping[str, Sequence[SliceRow]]) -> Metadata:
+    """Return the measures of each group of each slice as a table; nothing without slices."""
+    rows = [{"model": name, **row} for name, slices in by_model.items() for row in slices]
+    return {"slices": table(rows)} if rows else {}
 
 
-def decided(task: Task, by_model: Mapping[str, Decided]) -> Metadata:
-    """Return the decisions made from answers as tables, and the charts of the task's kind.
+def decided(by_model: Mapping[str, Decided]) -> Metadata:
+    """Return the decisions made from answers as tables.
 
     Args:
         by_model: `Measures.decided` by model.
@@ -153,6 +135,4 @@ def decided(task: Task, by_model: Mapping[str, Decided]) -> Metadata:
     first = next(iter(by_model.values()))
     if "by_class" in first:
         metadata["by_class"] = table(first["by_class"])
-    for name, draw in task_plots.pictures(task, by_model).items():
-        metadata[name.lower().replace(" ", "_")] = image(draw, name)
     return metadata

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platform_assets.evaluation.measures.of_task import measures_of
 
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from platform_assets.evaluation.measures.measure import Bin, Measure
-    from platform_assets.evaluation.slices import SliceRow
+    from platform_assets.evaluation.measures.measure import Bin
     from platform_assets.evaluation.verdict import Compared
     from platform_assets.product.tasks import Task
 
 Draw = Callable[["Figure"], None]
 """Draws a chart into an empty figure."""
-MAX_SLICES = 24
 
 INK, MUTED, RULE, GRID = "#1F2937", "#6B7280", "#D1D5DB", "#EEF0F3"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -60,11 +58,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Draw:
     Args:
         history: one mapping per epoch with `epoch` and one or more losses, such as `train_loss` and `judged_loss`.
     """
-    if not history:
-        raise ValueError("the history is empty; a loss curve needs at least one epoch.")
     names = losses_of(history)
-    if not names:
-        raise ValueError(f"the history has columns {list(history[0])}; expected at least one that ends in `_loss`.")
     is_blended = any(point.get("is_blend") for point in history)
     axis = "epoch or round" + (" (stars: the whole blend; hollow on rows learned from)" if is_blended else "")
 
@@ -99,9 +93,7 @@ def losses_of(history: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def calibration_plot(
-    tables: Mapping[str, Sequence[Bin]],
-    task: Task,
-    errors: Mapping[str, float | None] | None = None,
+    tables: Mapping[str, Sequence[Bin]], task: Task, errors: Mapping[str, float | None] | None = None
 ) -> Draw:
     """Draw observed against expected values, one line per model.
 
@@ -110,8 +102,6 @@ def calibration_plot(
         task: names the axes.
         errors: expected calibration error by model, for the legend.
     """
-    if not tables or not all(tables.values()):
-        raise ValueError(f"calibration tables are {dict(tables)!r}; expected at least one bin for each model.")
     ceiling = max(max(row["expected"], row["observed"]) for table in tables.values() for row in table)
     ceiling = min(1.0, math.ceil(ceiling * 10 + 0.3) / 10)
 
@@ -121,65 +111,11 @@ def calibration_plot(
         for position, (name, table) in enumerate(tables.items()):
             value = None if errors is None else errors[name]
             error = "" if value is None else f" (ECE {value:.3f})"
-            axes.plot(
-                [row["expected"] for row in table],
-                [row["observed"] for row in table],
-                color=colour(position),
-                marker=marker(position),
-                label=f"{name}{error}",
-            )
+            expected, observed = [row["expected"] for row in table], [row["observed"] for row in table]
+            axes.plot(expected, observed, color=colour(position), marker=marker(position), label=f"{name}{error}")
         axes.set(xlabel=measures_of(task).expected_title, ylabel=measures_of(task).observed_title)
         axes.set(xlim=(0, ceiling), ylim=(0, ceiling))
         axes.grid()
-        legend(figure)
-
-    return draw
-
-
-def slice_chart(tables: Mapping[str, Sequence[SliceRow]], measure: Measure, *, overall: float | None = None) -> Draw:
-    """Draw a measure by slice, one marker per model; slices in which it is not defined are left out.
-
-    Args:
-        tables: from `slices.slice_table`, by model; the largest `MAX_SLICES` slices of the first model are drawn.
-        measure: a column of the tables.
-        overall: the first model's value on all rows, drawn as a line.
-    """
-    metric = measure.name
-    by_slice = {
-        name: {
-            (str(row["slice"]), str(row["value"])): (_number(row["rows"]), _number(row.get(metric))) for row in table
-        }
-        for name, table in tables.items()
-    }
-    first = {name: rows or 0 for name, (rows, value) in next(iter(by_slice.values()), {}).items() if value is not None}
-    if not first:
-        raise ValueError(f"no slice has a value of {metric!r}; a chart needs at least one.")
-    largest = sorted(first, key=lambda name: -first[name])[:MAX_SLICES]
-    slices = [name for name in first if name in largest]
-    heights: list[float] = []  # values of one column stand closer together
-    for position, (column, _) in enumerate(slices):
-        is_new = position > 0 and column != slices[position - 1][0]
-        heights.append(heights[-1] + (1.6 if is_new else 1.0) if heights else 0.0)
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        if overall is not None:
-            axes.axvline(overall, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label=f"all rows {overall:.3f}")
-        for position, (name, rows) in enumerate(by_slice.items()):
-            points = [
-                (value, height)
-                for slice_name, height in zip(slices, heights, strict=True)
-                if (value := rows.get(slice_name, (0, None))[1]) is not None
-            ]
-            values, levels = [value for value, _ in points], [height for _, height in points]
-            axes.scatter(values, levels, s=26, color=colour(position), marker=marker(position), label=name, zorder=3)
-        labels = [f"{column} = {value}  ({first[column, value]:,})" for column, value in slices]
-        axes.set_yticks(heights, labels, fontsize=9 if len(slices) <= 14 else 7)
-        axes.set_ylim(max(heights) + 0.8, -0.8)
-        axes.set_xlabel(measure.axis)
-        _without_left_edge(axes)
-        axes.grid(axis="both")
-        axes.margins(x=0.08)
         legend(figure)
 
     return draw
@@ -196,8 +132,6 @@ def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: floa
         task: names the measures.
         max_drop: how much worse than the champion the headline may be.
     """
-    if not comparisons:
-        raise ValueError("there are no comparisons; a chart of differences needs at least one.")
     champion = [item for item in comparisons if item["against"] == "champion"]
     baselines = [item for item in comparisons if item["against"] != "champion"]
     headline, loss, calibration = measures_of(task).compared
@@ -225,20 +159,17 @@ def difference_chart(comparisons: Sequence[Compared], task: Task, max_drop: floa
                 axes.plot(ends, [height, height], color=colour(position), solid_capstyle="round")
                 axes.plot(difference, height, marker=marker(position), color=colour(position))
                 text = f"{difference:+.4f}, {'passed' if item['passed'] else 'failed'}"
-                axes.annotate(text, (difference, height), xytext=(0, 8), textcoords="offset points", ha="center")
+                note(axes, text, (difference, height), (0, 8), ha="center")
             axes.set_yticks(range(len(rows)), [str(item["against"]) for item in rows])
             axes.set_ylim(len(rows) - 0.5, -0.8)
             axes.margins(x=0.15)
-            _without_left_edge(axes)
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(False)
             axes.grid(axis="x")
         if champion:
             legend(figure)
 
     return draw
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) else None
 
 
 def colour(position: int) -> str:
@@ -251,9 +182,9 @@ def marker(position: int) -> str:
     return MARKERS[position % len(MARKERS)]
 
 
-def _without_left_edge(axes: Axes) -> None:
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
+def note(axes: Axes, text: str, at: tuple[Any, Any], away: tuple[int, int], **look: Any) -> None:
+    """Write next to a point, so many points of a print away: the distance stays where the scale of the data changes."""
+    axes.annotate(text, at, xytext=away, textcoords="offset points", **look)
 
 
 def legend(figure: Figure, axes: Axes | None = None) -> None:
@@ -261,13 +192,8 @@ def legend(figure: Figure, axes: Axes | None = None) -> None:
     figure.legend(
         *(axes or figure.axes[0]).get_legend_handles_labels(),
         loc="outside upper left",
-        ncols=2 if is_narrow(figure) else 4,
+        ncols=4,
         handletextpad=0.5,
         columnspacing=1.4,
         borderaxespad=0.3,
     )
-
-
-def is_narrow(figure: Figure) -> bool:
-    """Return whether a figure is for a phone."""
-    return figure.get_figwidth() < 5

@@ -37,42 +37,29 @@ def view_service(shown: Shown) -> tuple[str, Metadata]:
 def view_release(shown: Shown) -> tuple[str, Metadata]:
     """Show a release, or why there is none."""
     facts: Kept | Live = shown.facts
-    return _kept(facts) if isinstance(facts, Kept) else _live(facts)
-
-
-def _kept(kept: Kept) -> tuple[str, Metadata]:
-    sentence = "champion kept" if kept.champion else "not released, and no model is live yet"
-    return f"{sentence}: {' '.join(kept.reasons)}", {
-        "outcome": "kept_champion",
-        "reasons": bullets(kept.reasons),
-        "challenger": kept.digest,
-        "champion": kept.champion or "none",
-    }
-
-
-def _live(live: Live) -> tuple[str, Metadata]:
-    rows = [
-        {
-            "release": release,
-            "digest": item.digest[:SHORT_DIGEST],
-            "cutoff": item.cutoff,
-            "outcome": item.outcome,
-            "why": item.why,
-            "by": item.by,
+    if isinstance(facts, Kept):
+        sentence = "champion kept" if facts.champion else "not released, and no model is live yet"
+        return f"{sentence}: {' '.join(facts.reasons)}", {
+            "outcome": "kept_champion",
+            "reasons": bullets(facts.reasons),
+            "challenger": facts.digest,
+            "champion": facts.champion or "none",
         }
-        for release, item in live.newest
+    rows = [
+        {"release": release, "digest": item.digest[:SHORT_DIGEST], **item.members(("cutoff", "outcome", "why", "by"))}
+        for release, item in facts.newest
     ]
-    record = live.record
-    state = "is live already" if live.outcome == ALREADY_LIVE else "is live"
+    record = facts.record
+    state = "is live already" if facts.outcome == ALREADY_LIVE else "is live"
     cutoff = f"model of cutoff {record.cutoff}, {record.digest[:SHORT_DIGEST]}"
-    return f"release {live.number} {state}: {cutoff}; {record.why} (by {record.by})", {
-        "outcome": live.outcome,
-        "release": live.number,
+    return f"release {facts.number} {state}: {cutoff}; {record.why} (by {record.by})", {
+        "outcome": facts.outcome,
+        "release": facts.number,
         "digest": record.digest,
         "cutoff": record.cutoff,
         "why": record.why,
         "by": record.by,
-        "needs_new_bento": live.needs_new_bento,
+        "needs_new_bento": facts.needs_new_bento,
         "releases": table(rows),
-        **({"trial": live.trial} if live.trial else {}),
+        **({"trial": facts.trial} if facts.trial else {}),
     }

@@ -9,12 +9,10 @@ import io
 import re
 from typing import Any
 
-from platform_assets.operations.views.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw, is_narrow
+from platform_assets.operations.views.plots import COLOURS, GRID, INK, MUTED, RULE, STYLE, Draw
 
 DOTS_PER_INCH = 100
-WIDE_PX, NARROW_PX = (700, 400), (360, 380)
-"""Width and height, for a desk and for a phone: text has one size on both, so the second is not a smaller copy."""
-NARROW_TICKS = 4
+SIZE_PX = (700, 400)
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -31,47 +29,32 @@ _HEAD = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]*)\"[^>]*>", re.DOTALL)
 
 def standalone(draw: Draw) -> str:
     """Return a chart of 700 x 400 pixels as an SVG file, on white: inside an image no page changes its colours."""
-    return _svg(draw, WIDE_PX, ground="white")
+    return _svg(draw, ground="white")
 
 
-def wide(draw: Draw) -> str:
-    """Return the same as one SVG element with the colours of the page around it."""
-    return _for_page(_svg(draw, WIDE_PX))
+def in_page(draw: Draw) -> str:
+    """Return the same as one SVG element with the colours of the page, without ids that a second chart would repeat."""
+    text = _HEAD.sub(
+        r'<svg viewBox="\1" aria-hidden="true" focusable="false">', _GLOBAL_STYLE.sub("", _svg(draw)), count=1
+    )
+    text = _GROUP.sub("<g", text).replace("xlink:href", "href")
+    return _COLOUR.sub(lambda match: f"var({VARIABLES[match.group().upper()]})", text).strip()
 
 
-def narrow(draw: Draw) -> str:
-    """Return the same for a phone, with fewer ticks and two columns in the legend."""
-    return _for_page(_svg(draw, NARROW_PX))
-
-
-def _svg(draw: Draw, size_px: tuple[int, int], ground: str = "none") -> str:
+def _svg(draw: Draw, ground: str = "none") -> str:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    own = {"svg.fonttype": "none", "svg.hashsalt": f"{size_px}", "figure.facecolor": ground, "axes.facecolor": "none"}
+    own = {"svg.fonttype": "none", "svg.hashsalt": f"{SIZE_PX}", "figure.facecolor": ground, "axes.facecolor": "none"}
     defaults: dict[Any, Any] = {**mpl.rcParamsDefault, **STYLE, **own}
     del defaults["backend"], defaults["interactive"]
     buffer = io.BytesIO()
     with mpl.rc_context(defaults):
-        inches = (size_px[0] / DOTS_PER_INCH, size_px[1] / DOTS_PER_INCH)
+        inches = (SIZE_PX[0] / DOTS_PER_INCH, SIZE_PX[1] / DOTS_PER_INCH)
         figure = Figure(figsize=inches, dpi=DOTS_PER_INCH, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
-        for axes in figure.axes if is_narrow(figure) else ():
-            labels = [label.get_text() for label in axes.get_xticklabels()]
-            if (
-                len(labels) > NARROW_TICKS and labels[0].count("-") >= 2
-            ):  # keys, which are wide; numbers thin themselves
-                step = -(-len(labels) // NARROW_TICKS)
-                axes.set_xticks(axes.get_xticks()[::step], labels[::step], fontsize=8)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue().decode()
     return text[text.index("<svg") :]
-
-
-def _for_page(text: str) -> str:
-    """Return the SVG element without ids that a second chart of the page would repeat."""
-    text = _HEAD.sub(r'<svg viewBox="\1" aria-hidden="true" focusable="false">', _GLOBAL_STYLE.sub("", text), count=1)
-    text = _GROUP.sub("<g", text).replace("xlink:href", "href")
-    return _COLOUR.sub(lambda match: f"var({VARIABLES[match.group().upper()]})", text).strip()

@@ -89,6 +89,7 @@ class Task:
 
     # The likelihood of labels
 
+    # Every kind answers with a distribution, so a live model can be judged by its own answers, without another model.
     def losses(self, label: ArrayLike, answer: ArrayLike) -> np.ndarray:
         """Return each row's negative log likelihood in nats [N]."""
         raise NotImplementedError

@@ -170,6 +170,7 @@ class Regression(Task):
 
         assert target is not None
         exact = outputs.astype(np.float64)
+        # softplus, as a form that does not overflow.
         spread = np.logaddexp(0.0, exact[:, 1]) + SMALLEST_SPREAD
         return np.stack([exact[:, 0] * target["std"] + target["mean"], spread * target["std"]], axis=1)
 

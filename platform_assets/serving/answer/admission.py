@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sized
 
 IN_FLIGHT_MAX = 256
@@ -26,7 +25,6 @@ class Gate:
             as are answered within `wait_s`, which answers teach. With little CPU that is few.
         unread: requests under way whose body has not arrived: they cost nothing yet, and do not count.
         tasks: the requests of this worker, as uvicorn counts them; empty before the first connection.
-        began: set by each request that begins or is refused; whoever watches the worker clears it.
         is_draining: whether the worker ends soon; each answer then closes its connection.
         waiting: counts the connections that no worker has accepted.
         note_refused: called with the path of each refused request.
@@ -38,7 +36,6 @@ class Gate:
         self._took_s = self._under_way = 0.0
         self.unread = 0
         self.tasks: Sized = ()
-        self.began = threading.Event()
         self.is_draining = False
         self.waiting: Callable[[], int] = lambda: 0
         self.note_refused: Callable[[str], None] = lambda _path: None

@@ -12,6 +12,7 @@ Origin = tuple[str | None, str | None, str | None]
 UNKNOWN: Origin = (None, None, None)
 
 
+# Answers and records hold no cycles, and the collector would look at each of them.
 class Answer(msgspec.Struct, gc=False, frozen=True):
     """The answer to a row, common to all kinds."""
 

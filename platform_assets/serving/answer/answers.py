@@ -6,9 +6,9 @@ Everything in which the kinds differ while serving is here, including reading an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypedDict
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -33,59 +33,23 @@ Head = tuple[str, str, int | None, str, datetime, datetime, str | None, datetime
 """The fields that all log records start with, in the order of `Record`."""
 
 
-_Reference = TypedDict("_Reference", {"$ref": str}, total=False)
+Document: TypeAlias = "str | float | bool | Sequence[Document] | Mapping[str, Document] | None"
+Schema: TypeAlias = Mapping[str, Document]
+"""A JSON schema, or another part of the OpenAPI document: it is made to be printed, and nothing reads it here."""
 
 
-class Schema(_Reference, total=False):
-    """A JSON schema, with the keywords used here."""
+class Binary(msgspec.Struct, frozen=True, tag_field="kind", tag="binary"):
+    """The probability of the positive class."""
 
-    type: str | list[str]
-    format: str
-    contentEncoding: str
-    description: str
-    enum: list[str]
-    minLength: int
-    maxLength: int
-    minimum: float
-    maximum: float
-    exclusiveMinimum: float
-    items: Schema
-    minItems: int
-    maxItems: int
-    oneOf: list[Schema]
-    properties: dict[str, Schema]
-    required: list[str]
-    additionalProperties: bool
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
-
-class Kind(msgspec.Struct, frozen=True):
-    """Base of the kinds, decoded from a contract's `task`: builds answers and records from a graph's output.
-
-    Attributes:
-        kind: its name in contracts.
-        accepts: what the kind's one field accepts, for messages.
-    """
-
-    kind: ClassVar[str]
-    accepts: ClassVar[str]
-
-    @property
-    def width(self) -> int:
-        """Numbers per row of the graph's output; one number has shape [N], more have [N, width]."""
-        raise NotImplementedError
-
-    @property
-    def expected(self) -> str:
-        """What a valid row is, for messages."""
-        raise NotImplementedError
-
-    def shape(self, rows: int) -> tuple[int, ...]:
-        """Return the shape of the graph's output for a number of rows."""
-        return (rows,) if self.width == 1 else (rows, self.width)
+    kind: ClassVar[str] = "binary"
+    row_shape: ClassVar[tuple[int, ...]] = ()
+    expected: ClassVar[str] = "between 0 and 1"
 
     def is_sound(self, output: Any) -> bool:
         """Return whether one row of the graph's output, as Python numbers, is a valid answer."""
-        raise NotImplementedError
+        return 0.0 <= output <= 1.0  # false for NaN
 
     def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         """Return a row's answer and log record; one call builds both, because this runs for every row.
@@ -96,61 +60,39 @@ class Kind(msgspec.Struct, frozen=True):
             features: of the decoded row; None to leave them out.
             origin: of the request.
         """
-        raise NotImplementedError
-
-    def schema(self) -> dict[str, Schema]:
-        """Return the JSON schemas of the answer's fields in addition to those of `Answer`."""
-        raise NotImplementedError
-
-    def numbers(self, answer: object) -> list[float]:
-        """Return the numbers of an HTTP answer in the graph's order."""
-        raise NotImplementedError
-
-
-class Binary(Kind, frozen=True):
-    """The probability of the positive class."""
-
-    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)]
-
-    kind = "binary"
-    accepts = "a probability between 0 and 1"
-    width = 1
-    expected = "between 0 and 1"
-
-    def is_sound(self, output: Any) -> bool:
-        return 0.0 <= output <= 1.0
-
-    def build(self, head: Head, output: Any, features: Any, origin: Origin = UNKNOWN) -> tuple[Answer, Record]:
         answer = BinaryAnswer(head[0], head[1], head[3], output, output >= self.threshold)
         return answer, BinaryRecord(*head, output, features, *origin)
 
-    def schema(self) -> dict[str, Schema]:
+    def schema(self) -> Schema:
+        """Return the JSON schemas of the answer's fields in addition to those of `Answer`."""
         description = "Whether the probability reaches the operating threshold."
         return {"probability": _PROBABILITY, "is_positive": {"type": "boolean", "description": description}}
 
     def numbers(self, answer: object) -> list[float]:
+        """Return the numbers of an HTTP answer in the graph's order."""
         return [msgspec.convert(answer, BinaryAnswer).probability]
 
 
-class MultiClass(Kind, frozen=True):
+class MultiClass(msgspec.Struct, frozen=True, tag_field="kind", tag="multi_class"):
     """A probability per class."""
 
     classes: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(min_length=2)]
 
-    kind = "multi_class"
-    accepts = "a list of at least 2 different names"
+    kind: ClassVar[str] = "multi_class"
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("a class appears twice")
 
     @property
-    def width(self) -> int:
-        return len(self.classes)
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row of the graph's output."""
+        return (len(self.classes),)
 
     @property
     def expected(self) -> str:
-        return f"{self.width} numbers between 0 and 1 per row that add up to 1"
+        """What a valid row is, for messages."""
+        return f"{len(self.classes)} numbers between 0 and 1 per row that add up to 1"
 
     def is_sound(self, output: Any) -> bool:
         # The comparisons are false for NaN.
@@ -163,7 +105,7 @@ class MultiClass(Kind, frozen=True):
         answer = MultiClassAnswer(head[0], head[1], head[3], predicted, highest, probabilities)
         return answer, MultiClassRecord(*head, predicted, output, features, *origin)
 
-    def schema(self) -> dict[str, Schema]:
+    def schema(self) -> Schema:
         return {
             "predicted": {"type": "string", "enum": list(self.classes), "description": "The most likely class."},
             "probability": {**_PROBABILITY, "description": "Of the most likely class."},
@@ -181,15 +123,14 @@ class MultiClass(Kind, frozen=True):
         return [probabilities[name] for name in self.classes]
 
 
-class Regression(Kind, frozen=True):
+class Regression(msgspec.Struct, frozen=True, tag_field="kind", tag="regression"):
     """A value and its spread: a normal distribution."""
 
     unit: str
 
-    kind = "regression"
-    accepts = "text, empty for a number without a unit"
-    width = 2
-    expected = "a finite value and a finite spread above 0 per row"
+    kind: ClassVar[str] = "regression"
+    row_shape: ClassVar[tuple[int, ...]] = (2,)
+    expected: ClassVar[str] = "a finite value and a finite spread above 0 per row"
 
     def is_sound(self, output: Any) -> bool:
         value, spread = output
@@ -201,7 +142,7 @@ class Regression(Kind, frozen=True):
         answer = RegressionAnswer(head[0], head[1], head[3], value, spread, value - reach, value + reach)
         return answer, RegressionRecord(*head, value, spread, features, *origin)
 
-    def schema(self) -> dict[str, Schema]:
+    def schema(self) -> Schema:
         unit = f" ({self.unit})" if self.unit else ""
         descriptions = {
             "value": f"The expected value{unit}.",
@@ -209,10 +150,10 @@ class Regression(Kind, frozen=True):
             "low": f"Lower end of the central 90 %{unit}.",
             "high": f"Upper end of the central 90 %{unit}.",
         }
-        schemas: dict[str, Schema] = {
-            name: {"type": "number", "description": description} for name, description in descriptions.items()
+        limits: dict[str, Schema] = {"spread": {"exclusiveMinimum": 0}}
+        return {
+            name: {"type": "number", "description": text, **limits.get(name, {})} for name, text in descriptions.items()
         }
-        return {**schemas, "spread": {**schemas["spread"], "exclusiveMinimum": 0}}
 
     def numbers(self, answer: object) -> list[float]:
         fields = msgspec.convert(answer, RegressionAnswer)
@@ -220,24 +161,8 @@ class Regression(Kind, frozen=True):
 
 
 _PROBABILITY: Schema = {"type": "number", "minimum": 0, "maximum": 1}
-KINDS: dict[str, type[Kind]] = {kind.kind: kind for kind in (Binary, MultiClass, Regression)}
-
-
-def kind_of(document: object) -> Kind:
-    """Return the kind that a contract's `task` declares.
-
-    Raises:
-        ValueError: the kind is unknown, or a field is missing or invalid; the message is a clause.
-    """
-    kind = document.get("kind") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"task is {document!r}; expected an object whose kind is one of {', '.join(KINDS)}")
-    kind_type = KINDS[kind]
-    try:
-        return msgspec.convert(document, kind_type)
-    except msgspec.ValidationError as problem:
-        (field,) = kind_type.__struct_fields__
-        raise ValueError(f"task.{field} is {document.get(field)!r}; expected {kind_type.accepts}") from problem
+Kind = Binary | MultiClass | Regression
+"""Decoded from a contract's `task`: builds answers and log records from rows of the graph's output, valid ones."""
 
 
 def numbers(document: object, answer: object) -> list[float]:
@@ -247,7 +172,8 @@ def numbers(document: object, answer: object) -> list[float]:
         document: the contract's `task`.
         answer: `/predict`'s answer to a row.
     """
-    return kind_of(document).numbers(answer)
+    kind: Kind = msgspec.convert(document, Kind)
+    return kind.numbers(answer)
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -268,6 +194,7 @@ def describe(answer: object) -> str:
         return f"is {fields.predicted} ({max(shares.values() if isinstance(shares, dict) else shares):.2f})"
     if fields.value is not None:
         value, reach = fields.value, REACH_90 * fields.spread
+        # Two digits of the spread: more would be noise. `z` writes no minus before a zero.
         decimals = min(12, max(0, 1 - math.floor(math.log10(fields.spread))))
         middle, low, high = (f"{number:z.{decimals}f}" for number in (value, value - reach, value + reach))
         return f"{middle}, within {low} to {high} nine times in ten"

@@ -26,9 +26,6 @@ class Unanswered(Refused):
     """(503) The model gave no valid answer."""
 
 
-_ENCODER = msgspec.json.Encoder()
-
-
 @dataclass(slots=True)
 class Work:
     """A decoded request on its way through the model and the log.
@@ -78,8 +75,15 @@ class Work:
             Refused: (422) a category did not occur in training.
         """
         values = [msgspec.structs.astuple(self.rows[place].features) for place in places]
-        if self.live.model.vocabularies:
-            self._check_vocabularies(places, values)
+        contract = self.live.model.contract
+        for place, row in zip(places, values, strict=True):
+            for column, vocabulary in self.live.model.vocabularies.items():
+                text = row[len(contract.numeric) + column]
+                if text and text not in vocabulary:
+                    path = self.path(place, f"features.{contract.categorical[column].name}")
+                    raise Refused(
+                        422, f"{path} is {text!r}, which did not occur in training; expected a value that did.", path
+                    )
         return values
 
     def score(self) -> Steps[None]:
@@ -103,18 +107,6 @@ class Work:
             self.answers.append(answer)
             self.records.append(record)
 
-    def _check_vocabularies(self, places: Sequence[int], values: list[tuple[Any, ...]]) -> None:
-        contract = self.live.model.contract
-        first = len(contract.numeric)
-        for place, row in zip(places, values, strict=True):
-            for column, vocabulary in self.live.model.vocabularies.items():
-                text = row[first + column]
-                if text and text not in vocabulary:
-                    path = self.path(place, f"features.{contract.categorical[column].name}")
-                    raise Refused(
-                        422, f"{path} is {text!r}, which did not occur in training; expected a value that did.", path
-                    )
-
 
 def build_row(work: Work, place: int, output: Any, stamp: tuple[datetime, int]) -> tuple[Answer, Record]:
     """Return a row's answer and log record.
@@ -135,11 +127,6 @@ def build_row(work: Work, place: int, output: Any, stamp: tuple[datetime, int]) 
     moments = (row.service_time, row.asked_at)
     head = (work.ids[place], digest, work.live.release, row.entity, *moments, row.key, *stamp)
     return contract.task.build(head, output, row.features if contract.logs_features else None, work.origin)
-
-
-def lines_of(records: Sequence[Record]) -> bytes:
-    """Return records as lines of the log."""
-    return _ENCODER.encode_lines(records)
 
 
 def score_together(works: Sequence[Work]) -> None:
@@ -168,8 +155,9 @@ def run_graph(model: Model, values: list[tuple[Any, ...]]) -> list[Any]:
     """
     contract = model.contract
     width = len(contract.numeric)
-    numeric = np.array([value[:width] for value in values], dtype=np.float32)
+    numeric = np.array([value[:width] for value in values], dtype=np.float32)  # numpy makes NaN of None
     end = width + len(contract.categorical)
+    # Graphs know no null: an empty text stands for it, which no caller may send.
     texts = [["" if text is None else text for text in value[width:end]] for value in values]
     categorical = np.array(texts, dtype=object)
     image = None
@@ -191,7 +179,7 @@ def _share_run(sharing: Sequence[tuple[Work, list[tuple[Any, ...]]]]) -> None:
         if len(sharing) == 1:
             sharing[0][0].refused = refused
             return
-        for item in sharing:
+        for item in sharing:  # a row of one caller must not cost the others their answers
             _share_run([item])
         return
     begin = 0

@@ -3,45 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from collections.abc import Mapping
+
+from starlette.types import Message, Receive
 
 from platform_assets.serving.answer.admission import Gate
 from platform_assets.serving.answer.requests import Refused
-
-if TYPE_CHECKING:
-    from platform_assets.serving.follow.follower import Live
-
-
-class Scope(TypedDict):
-    """The parts of an ASGI connection scope that are read here; a lifespan has the type only.
-
-    `is_whole` is `protocol`'s: whether the body has arrived already; `live` and `request_id` are the middleware's: what
-    answers, and whom.
-    """
-
-    type: str
-    method: str
-    path: str
-    headers: Iterable[tuple[bytes, bytes]]
-    query_string: NotRequired[bytes]
-    is_whole: NotRequired[bool]
-    live: NotRequired[Live | None]
-    request_id: NotRequired[bytes]
-
-
-class Message(TypedDict):
-    """The parts of an ASGI event that are read or written here; its type determines which are present."""
-
-    type: str
-    body: NotRequired[bytes]
-    more_body: NotRequired[bool]
-    status: NotRequired[int]
-    headers: NotRequired[Iterable[tuple[bytes, bytes]]]
-
-
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 BODY_S = 5.0
 """How long a body may take to arrive; below Bento's own limit, which answers with 504."""
@@ -73,6 +40,7 @@ async def read(
         raise Refused(415, "the body is compressed; expected it uncompressed, without a Content-Encoding.")
     if is_whole:
         return await _read(receive, bytes_max)
+    # Who sends slowly costs nothing meanwhile, and must not keep others out.
     gate.unread += 1
     try:
         async with asyncio.timeout(BODY_S):
@@ -90,7 +58,11 @@ async def _read(receive: Receive, bytes_max: int) -> bytes | bytearray | None:
         if message["type"] == "http.disconnect":
             return None
         part = message.get("body", b"")
-        body = part if not body else _joined(body, part)
+        if not body:
+            body = part
+        else:  # adding to bytes would copy all that came before, part by part
+            body = body if isinstance(body, bytearray) else bytearray(body)
+            body += part
         if len(body) > bytes_max:
             raise Refused(413, f"the body is larger than {bytes_max} bytes; send fewer rows at once.")
         if not message.get("more_body", False):
@@ -119,9 +91,3 @@ async def drain(receive: Receive) -> None:
                     return
     except TimeoutError:
         return
-
-
-def _joined(body: bytes | bytearray, part: bytes) -> bytearray:
-    joined = body if isinstance(body, bytearray) else bytearray(body)
-    joined += part
-    return joined

@@ -45,7 +45,22 @@ class Callers:
         Raises:
             CallersProblem: it is missing or malformed.
         """
-        self._by_prefix: dict[bytes, tuple[bytes, str]] | None = None if file is None else _read(file)
+        self._by_prefix: dict[bytes, tuple[bytes, str]] | None = None
+        if file is None:
+            return
+        try:
+            listed = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), dict[Name, list[Digest]])
+        except OSError as problem:
+            raise CallersProblem(f"{file} (DRIFTLINE_SERVING_CALLERS) cannot be read: {problem.strerror}.") from None
+        except ValueError as problem:  # of TOML, msgspec and UTF-8 alike
+            raise CallersProblem(
+                f"{file} (DRIFTLINE_SERVING_CALLERS) is not a file of callers: {problem}. Expected lines such as "
+                'mobile_app = ["SHA256 OF A KEY"].'
+            ) from None
+        keys = [(bytes.fromhex(text), name) for name, texts in listed.items() for text in texts]
+        self._by_prefix = {digest[:_PREFIX]: (digest, name) for digest, name in keys}
+        if len(self._by_prefix) < len(keys):
+            raise CallersProblem(f"{file} lists a sha256 twice; expected each key once.")
 
     def name_of(self, fields: Mapping[bytes, bytes]) -> str | None:
         """Return whose key a request's headers hold; None where everybody may ask.
@@ -66,20 +81,3 @@ class Callers:
         if not hmac.compare_digest(expected, digest):
             raise Unknown("the API key is not known")
         return name
-
-
-def _read(file: Path) -> dict[bytes, tuple[bytes, str]]:
-    try:
-        listed = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), dict[Name, list[Digest]])
-    except OSError as problem:
-        raise CallersProblem(f"{file} (DRIFTLINE_SERVING_CALLERS) cannot be read: {problem.strerror}.") from None
-    except ValueError as problem:
-        raise CallersProblem(
-            f"{file} (DRIFTLINE_SERVING_CALLERS) is not a file of callers: {problem}. Expected lines such as "
-            'mobile_app = ["SHA256 OF A KEY"].'
-        ) from None
-    keys = [(bytes.fromhex(text), name) for name, texts in listed.items() for text in texts]
-    by_prefix = {digest[:_PREFIX]: (digest, name) for digest, name in keys}
-    if len(by_prefix) < len(keys):
-        raise CallersProblem(f"{file} lists a sha256 twice; expected each key once.")
-    return by_prefix

@@ -16,7 +16,6 @@ from platform_assets.serving.answer import answers, pictures
 from platform_assets.serving.answer.requests import (
     INTEGER_MAX,
     MOMENT,
-    MOMENTS,
     TEXT,
     TEXT_EXPECTATION,
     Between,
@@ -27,7 +26,9 @@ FORMAT = 3
 DTYPES = ("float", "int", "bool", "category", "image")
 FLOAT_MAX = 3.4028234663852886e38
 """The largest float32: a larger finite number would reach the model as infinity."""
-_STEP: dict[type, float | None] = {int: None, float: 1}
+CLOCK_S_MAX = 86_400 * 36_525
+"""A hundred years; far more does not fit into a difference of two moments."""
+_STEP: dict[type, float | None] = {int: None, float: 1}  # a float is whole if 1 divides it
 
 
 class ContractProblem(Problem):
@@ -75,25 +76,25 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
         high = widest if self.high is None else min(self.high, widest)
         return (math.ceil(low), math.floor(high)) if self.dtype == "int" else (float(low), float(high))
 
-    @property
-    def type(self) -> Any:
-        """The type by which msgspec decodes a value; an image becomes `bytes` afterwards."""
-        return self._type(int)
+    def type(self, whole: Any = int) -> Any:
+        """Return the type by which msgspec decodes a value; an image becomes `bytes` afterwards.
 
-    @property
-    def lenient_type(self) -> Any:
-        """The same, with whole numbers also as 180.0 or 1.8e2, which JSON Schema counts among integers."""
-        return self._type(float)
-
-    def _type(self, whole: Any) -> Any:
+        Args:
+            whole: of whole numbers; float also takes them as 180.0 or 1.8e2, which JSON Schema counts among integers.
+        """
         low, high = self.bounds if self.dtype in ("float", "int") else (0, 0)
         kind: Any = {
             "float": Annotated[float, msgspec.Meta(ge=low, le=high)],
             "int": Annotated[whole, msgspec.Meta(ge=low, le=high, multiple_of=_STEP[whole])],
             "bool": bool,
             "category": TEXT,
-            "image": self.dtype == "image" and _image_type(self.sized, whole),
+            "image": None,
         }[self.dtype]
+        if self.dtype == "image":
+            level = Annotated[whole, msgspec.Meta(ge=0, le=255, multiple_of=_STEP[whole])]
+            height, width = (msgspec.Meta(min_length=side, max_length=side) for side in self.sized)
+            text = Annotated[str, msgspec.Meta(extra_json_schema=pictures.TEXT_SCHEMA)]
+            kind = text | Annotated[list[Annotated[list[level], width]], height]
         kind = kind | None if self.is_nullable else kind
         return Annotated[kind, msgspec.Meta(description=f"{self.description} ({self.expectation})")]
 
@@ -120,13 +121,6 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
         return text + (", or null" if self.is_nullable else "")
 
 
-def _image_type(shape: tuple[int, int], whole: Any) -> Any:
-    level = Annotated[whole, msgspec.Meta(ge=0, le=255, multiple_of=_STEP[whole])]
-    height, width = (msgspec.Meta(min_length=side, max_length=side) for side in shape)
-    text = Annotated[str, msgspec.Meta(extra_json_schema=pictures.TEXT_SCHEMA)]
-    return text | Annotated[list[Annotated[list[level], width]], height]
-
-
 class _Between(msgspec.Struct, frozen=True):
     """The bounds of a moment."""
 
@@ -140,15 +134,15 @@ class _Document(msgspec.Struct, frozen=True):
     format: int
     product: str
     title: str
-    task: Any
+    task: answers.Kind
     entity: str
     fields: tuple[ContractField, ...]
     max_rows: int
     max_body_bytes: int
     logs_features: bool
-    service_time: Any
-    asked_at: Any
-    clock_within_s: Any
+    service_time: _Between
+    asked_at: _Between
+    clock_within_s: Annotated[float, msgspec.Meta(ge=0, le=CLOCK_S_MAX)] | None
 
 
 class Contract:
@@ -173,10 +167,11 @@ class Contract:
             )
         try:
             content = msgspec.convert(document, _Document)
-            self.task = answers.kind_of(content.task)
         except ValueError as problem:
-            raise ContractProblem(f"the contract's {problem}. Build the Bento from the bundle's commit.") from None
-        self.sha256 = artifacts.sha256(artifacts.canonical(document))
+            raise ContractProblem(
+                f"the contract cannot be read: {problem}. Build the Bento from the bundle's commit."
+            ) from None
+        self.sha256, self.task = artifacts.sha256(artifacts.canonical(document)), content.task
         self.product, self.title, self.entity = content.product, content.title, content.entity
         self.max_rows, self.max_body_bytes = content.max_rows, content.max_body_bytes
         self.logs_features, self.fields = content.logs_features, content.fields
@@ -191,7 +186,9 @@ class Contract:
                 "one. Fix `fields` in the product's file."
             )
         self.image = images[0] if images else None
-        self.moments, self.clock_within = _bounds(content)
+        seconds, (service_time, asked_at) = content.clock_within_s, (content.service_time, content.asked_at)
+        self.clock_within = None if seconds is None else timedelta(seconds=seconds)
+        self.moments: Between = (service_time.begins, service_time.ends), (asked_at.begins, asked_at.ends)
 
     @staticmethod
     def from_bytes(data: bytes) -> Contract:
@@ -206,17 +203,13 @@ class Contract:
     @cached_property
     def features_type(self) -> Any:
         """The struct of a row's features: the numeric fields first, then the categorical ones, then the image."""
-        return self._struct({item.name: item.type for item in self.fields})
+        return self.struct(int)
 
-    @cached_property
-    def lenient_type(self) -> Any:
-        """The same struct with `ContractField.lenient_type`."""
-        return self._struct({item.name: item.lenient_type for item in self.fields})
-
-    def _struct(self, types: dict[str, Any]) -> Any:
-        images = () if self.image is None else (self.image,)
-        names = [item.name for item in (*self.numeric, *self.categorical, *images)]
-        members = [(name, types[name]) for name in names]
+    def struct(self, whole: Any) -> Any:
+        """Return `features_type` for a type of whole numbers; see `ContractField.type`."""
+        fields = (*self.numeric, *self.categorical, *(() if self.image is None else (self.image,)))
+        members = [(item.name, item.type(whole)) for item in fields]
+        # Rows hold no cycles, and the collector would look at every one of a list.
         return msgspec.defstruct("Features", members, forbid_unknown_fields=True, gc=False)
 
     def between(self, now: datetime | None) -> Between:
@@ -227,21 +220,7 @@ class Contract:
         """
         if self.clock_within is None or now is None:
             return self.moments
+        # Whatever lies far from the clock belongs to a key that is closed, or to none yet.
         near = now - self.clock_within, now + self.clock_within
         service_time, asked_at = ((max(begins, near[0]), min(ends, near[1])) for begins, ends in self.moments)
         return service_time, asked_at
-
-
-def _bounds(document: _Document) -> tuple[Between, timedelta | None]:
-    """Return the bounds of moments."""
-    moments, seconds = (document.service_time, document.asked_at), document.clock_within_s
-    try:
-        service_time, asked_at = msgspec.convert(moments, tuple[_Between, _Between])
-        clock_within = None if seconds is None else timedelta(seconds=seconds)
-    except (TypeError, OverflowError, msgspec.ValidationError) as problem:
-        values = {name: getattr(document, name) for name in (*MOMENTS, "clock_within_s")}
-        raise ContractProblem(
-            f"the contract has {values}; expected an object with `from` and `before` for each moment, and seconds or "
-            "null for clock_within_s. Build the Bento from the bundle's commit."
-        ) from problem
-    return ((service_time.begins, service_time.ends), (asked_at.begins, asked_at.ends)), clock_within

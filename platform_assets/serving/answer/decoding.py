@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from platform_assets.serving.answer import image_files, pictures, plain_files
+from platform_assets.serving.answer import image_files, pictures
 from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.requests import (
     FAILURES,
@@ -45,19 +45,20 @@ class Decoding:
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
         self.row = msgspec.json.Decoder(Row[contract.features_type])  # type: ignore[name-defined]  # made at run time
-        self._lenient_row = msgspec.json.Decoder(Row[contract.lenient_type])  # type: ignore[name-defined]  # the same
+        self._lenient_row = msgspec.json.Decoder(Row[contract.struct(float)])  # type: ignore[misc]  # the same
         # A list type would decode the whole list before it counts; this type stops at the first row too many.
         slots = [(f"r{index}", msgspec.Raw, _NONE) for index in range(contract.max_rows)]
         self._list = msgspec.json.Decoder(msgspec.defstruct("Rows", slots, array_like=True, forbid_unknown_fields=True))
         texts = 2 + len(contract.categorical)
         image = contract.image
+        # Two quotes each: the fields' names, a row's own four names, and three texts (entity and moments).
         self._quotes = 2 * (len(contract.fields) + 4 + 3)
         self._first, self._end = len(contract.numeric), len(contract.numeric) + len(contract.categorical)
         self._at_once = slice_rows(contract)
         self.row_bytes_max = SPARE_BYTES + texts * TEXT_MAX * CHARACTER_BYTES
         self.row_bytes_max += sum(NUMBER_BYTES + len(item.name) for item in contract.fields)
         if image is not None:
-            as_file, (height, width) = plain_files.bytes_max(image.sized), image.sized
+            as_file, (height, width) = pictures.bytes_max(image.sized), image.sized
             self.row_bytes_max += max(-(-as_file // 3) * 4, height * (8 * width + 2))
 
     def decode(self, body: bytes | bytearray, now: datetime | None = None) -> Request:
@@ -80,7 +81,16 @@ class Decoding:
         if not is_list:
             image_files.check_none(self._contract, body)
             return Request([self._row_of(bytes(body), "", between)], is_list=False)
-        raws = self._split(body)
+        most = self._contract.max_rows
+        try:
+            decoded = self._list.decode(body)
+        except msgspec.ValidationError:
+            raise Refused(422, f"the list has more than {most} rows. Send several requests.") from None
+        except FAILURES as failure:
+            raise refusal(failure) from None
+        raws = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
+        if not raws:
+            raise Refused(422, f"the list is empty; expected 1 to {most} rows.")
         if len(raws) > self._at_once or len(body) > BYTES_AT_ONCE:
             yield
         rows, since, spent = [], 0, 0
@@ -102,20 +112,6 @@ class Decoding:
             raise Refused(422, bad[0].error, bad[0].field, bad if len(bad) > 1 else None)
         return Request(rows, is_list=True)
 
-    def _split(self, body: bytes | bytearray) -> list[msgspec.Raw]:
-        """Return the rows of a list as JSON, without decoding them."""
-        most = self._contract.max_rows
-        try:
-            decoded = self._list.decode(body)
-        except msgspec.ValidationError:
-            raise Refused(422, f"the list has more than {most} rows. Send several requests.") from None
-        except FAILURES as failure:
-            raise refusal(failure) from None
-        rows = [raw for raw in msgspec.structs.astuple(decoded) if raw is not _NONE]
-        if not rows:
-            raise Refused(422, f"the list is empty; expected 1 to {most} rows.")
-        return rows
-
     def _row_of(self, part: bytes, path: str, between: Between) -> Row[Any]:
         """Return one row with its image as grey levels; raise `Refused` naming its first field to fix.
 
@@ -134,7 +130,17 @@ class Decoding:
         try:
             row: Row[Any] = self.row.decode(part)
         except FAILURES:
-            row = self._lenient(part, path)
+            # Whole numbers may be written as 180.0 or 1.8e2: JSON Schema counts them among integers.
+            try:
+                row = self._lenient_row.decode(part)
+            except FAILURES as failure:
+                raise refusal(failure, path) from None
+            for item in self._contract.fields:
+                value = getattr(row.features, item.name)
+                if item.dtype == "int" and value is not None:
+                    setattr(row.features, item.name, int(value))
+                elif item.dtype == "image" and not isinstance(value, str):
+                    setattr(row.features, item.name, [[int(level) for level in line] for line in value])
         check_moments(row, path, between)
         if quotes_of(part) != self._quotes_in(row):
             raise Refused(422, f"{about} has a name that appears twice; expected each name once.", path or None)
@@ -142,20 +148,6 @@ class Decoding:
             name, shape = self._contract.image.name, self._contract.image.sized
             field = f"{path}.features.{name}" if path else f"features.{name}"
             setattr(row.features, name, pictures.grey_levels(getattr(row.features, name), shape, field))
-        return row
-
-    def _lenient(self, part: bytes, path: str) -> Row[Any]:
-        """Return a row in which whole numbers are written as 180.0 or 1.8e2; raise `Refused` for any other."""
-        try:
-            row: Row[Any] = self._lenient_row.decode(part)
-        except FAILURES as failure:
-            raise refusal(failure, path) from None
-        for item in self._contract.fields:
-            value = getattr(row.features, item.name)
-            if item.dtype == "int" and value is not None:
-                setattr(row.features, item.name, int(value))
-            elif item.dtype == "image" and not isinstance(value, str):
-                setattr(row.features, item.name, [[int(level) for level in line] for line in value])
         return row
 
     def _quotes_in(self, row: Row[Any]) -> int:
@@ -176,5 +168,6 @@ class Decoding:
 def quotes_of(part: bytes) -> int:
     """Count the quotes in JSON that begin or end a text: those not escaped by a backslash."""
     if b"\\" in part:
+        # Pairs of backslashes first, or the quote after them would count as escaped.
         part = part.replace(b"\\\\", b"").replace(b'\\"', b"")
     return part.count(b'"')

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from platform_assets.serving.answer import pictures, plain_files
+from platform_assets.serving.answer import pictures
 from platform_assets.serving.answer.requests import MOMENTS, Between, Refused, Request, Row, check_moments, refusal
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def is_file(fields: Mapping[bytes, bytes]) -> bool:
 
 def check_none(contract: Contract, body: bytes | bytearray) -> None:
     """Raise `Refused` (415) for a body that is an image file under the content type of JSON."""
-    kind = plain_files.format_of(body)
+    kind = pictures.format_of(body)
     if kind is None:
         return
     if not contract.takes_files:
@@ -101,7 +101,7 @@ def check_query(contract: Contract, query: bytes) -> None:
         _row({**good, **parameters}, contract.moments)
 
 
-def _row(values: Mapping[str, object], between: Between) -> Row[Any]:
+def _row(values: Mapping[str, str | datetime | None], between: Between) -> Row[Any]:
     try:
         row = msgspec.convert(values, Row[Any])
     except msgspec.ValidationError as failure:

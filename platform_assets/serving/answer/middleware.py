@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import gc
+import os
+import signal
+import threading
+from collections.abc import Callable
 from functools import cached_property, partial
 from time import perf_counter
 
 import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from platform_assets.base import logs
 from platform_assets.base.settings import log_format
 from platform_assets.serving.answer import bodies, image_files
-from platform_assets.serving.answer.bodies import Message, Receive, Scope, Send
 from platform_assets.serving.answer.callers import Unknown
-from platform_assets.serving.answer.live import Live
 from platform_assets.serving.answer.openapi import openapi
 from platform_assets.serving.answer.predict import Origin
 from platform_assets.serving.answer.request_ids import RequestIds
@@ -28,15 +31,13 @@ from platform_assets.serving.answer.slices_of_work import take_turns
 from platform_assets.serving.follow.alive import Died
 from platform_assets.serving.follow.background import Deadline, Overdue, Repeated
 from platform_assets.serving.follow.follower import log
-from platform_assets.serving.follow.model_cache import Shelf
 from platform_assets.serving.log import shipping
 from platform_assets.serving.log.prediction_log import LogProblem
+from platform_assets.serving.run import event_loop
 from platform_assets.serving.run.health import Health
-from platform_assets.serving.run.probes import READINESS, Page, Pages
+from platform_assets.serving.run.probes import READINESS, Page, Pages, Probes
 from platform_assets.serving.run.runtime import Runtime
-from platform_assets.serving.run.worker import Worker
 
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 STARTUP_S = 5.0
@@ -57,7 +58,7 @@ class PredictionMiddleware:
     party's tracker.
     """
 
-    def __init__(self, app: Application, make: Callable[[], Runtime]) -> None:
+    def __init__(self, app: ASGIApp, make: Callable[[], Runtime]) -> None:
         """Build the worker's runtime; no model is loaded before `start`.
 
         Args:
@@ -76,7 +77,8 @@ class PredictionMiddleware:
         self._writes_answers = log_format() == "json"
         self.health = Health(self.runtime, self._ended)
         self.probe_pages = self.health.pages
-        self._worker = Worker(self.runtime, self.probe_pages, self.runtime.metrics, self.health.note)
+        self._probes = None if self.runtime.probes is None else Probes(self.runtime.probes, self.probe_pages)
+        self._tasks: list[asyncio.Task[None]] = []
         self._pages: Pages = {
             READINESS: self.health.is_ready,
             "/openapi.json": lambda: Page(200, self._openapi, _JSON),
@@ -88,10 +90,16 @@ class PredictionMiddleware:
         kind = scope["type"]
         if kind == "http":
             await self._measured(scope, receive, send)
-        elif kind == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return
+
+        async def observed(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await self.start()
+            elif message["type"].startswith("lifespan.shutdown"):
+                await self.stop()
+            await send(message)
+
+        await self._app(scope, receive, observed if kind == "lifespan" else send)
 
     async def _measured(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request and count it, with the time from its head to the last byte of its answer.
@@ -106,7 +114,16 @@ class PredictionMiddleware:
             took_s, live = perf_counter() - started_s, scope.get("live", self.runtime.follower.live)
             metrics.end(path, status, took_s, live)
             if "request_id" in scope and self._writes_answers:
-                self._write_answer(scope["request_id"], status, took_s, live)
+                # By this line a request leads to the model's release and training.
+                fields = {
+                    "product": self.runtime.contract.product,
+                    "release": None if live is None else live.release,
+                    "model": None if live is None else live.model.digest[:MODEL_LETTERS],
+                    "request_id": scope["request_id"].decode(),
+                    "status": status,
+                    "ms": round(1000 * took_s, 2),
+                }
+                logs.write("driftline.answers", "answered", fields)
 
         async def observed(message: Message) -> None:
             nonlocal status, is_counted
@@ -126,7 +143,8 @@ class PredictionMiddleware:
             elif path == SCHEMA:
                 await self._app(scope, receive, observed)
             else:
-                await _refuse(observed, Refused(404, f"there is nothing at this path; the paths are {self._paths}."))
+                paths = ", ".join((PREDICT, API, *sorted((*self._pages, SCHEMA))))
+                await _refuse(observed, Refused(404, f"there is nothing at this path; the paths are {paths}."))
         except BaseException:
             status = status or 500  # what the server answers instead of us
             raise
@@ -134,36 +152,59 @@ class PredictionMiddleware:
             if not is_counted:
                 end()
 
-    def _write_answer(self, request_id: bytes, status: int | None, took_s: float, live: Live | None) -> None:
-        """Write the line of an answer, by which its request leads to the model's release and training."""
-        fields = {
-            "product": self.runtime.contract.product,
-            "release": None if live is None else live.release,
-            "model": None if live is None else live.model.digest[:MODEL_LETTERS],
-            "request_id": request_id.decode(),
-            "status": status,
-            "ms": round(1000 * took_s, 2),
-        }
-        logs.write("driftline.answers", "answered", fields)
-
-    @cached_property
-    def _paths(self) -> str:
-        return ", ".join((PREDICT, API, *sorted((*self._pages, SCHEMA))))
-
     async def start(self) -> None:
         """Load and warm up a model, then follow releases in the background."""
         await self.load()
-        self._worker.start()
+        # What was loaded is never collected: looking at it again and again would delay requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        loop, runtime = asyncio.get_running_loop(), self.runtime
+        gate, metrics, waiting = runtime.gate, runtime.metrics, runtime.waiting
+        gate.waiting, gate.note_refused = waiting.count, metrics.count_refused
+        self._tasks = [
+            loop.create_task(self._watch(os.getppid()), name="watch the parent"),
+            loop.create_task(event_loop.measure(metrics.note_lag, waiting), name="measure the event loop"),
+        ]
+        if runtime.drain_s and threading.current_thread() is threading.main_thread():  # signals are set there alone
+            end = signal.getsignal(signal.SIGTERM)
+            assert callable(end), end  # the server's own
+
+            # A `preStop` that sleeps would give the same time but keep connections, and with them callers.
+            # On SIGTERM be not ready first, go on answering for a while, and then let the server end as it would.
+            def drain() -> None:
+                if not gate.is_draining:  # a process group may get the signal twice
+                    gate.is_draining = True
+                    self.health.note()
+                    loop.call_later(runtime.drain_s, end, signal.SIGTERM, None)
+
+            signal.signal(signal.SIGTERM, lambda _number, _frame: loop.call_soon_threadsafe(drain))
+        if self._probes is not None:
+            self._probes.start()
 
     async def stop(self) -> None:
-        """Stop following and close the log, which already contains every answer given."""
-        await self._worker.end()
+        """Take no further requests, stop following, and close the log, which already contains every answer given."""
+        gate = self.runtime.gate
+        gate.is_draining, gate.waiting = True, lambda: 0  # what it counts at is closed below
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self.runtime.waiting.close()
         await self.close()
-        await self._worker.close()
+        if self._probes is not None:  # the last to go: whoever watches sees the rest of the end
+            await asyncio.to_thread(self._probes.stop)
+
+    async def _watch(self, parent: int) -> None:
+        """End with the parent, Bento's supervisor."""
+        while os.getppid() == parent:
+            await asyncio.sleep(self.runtime.poll_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()  # a task that is done counts as ended by a bug
 
     async def load(self) -> None:
         """Begin what belongs to the product: load and warm up a model, and start its jobs."""
-        await asyncio.to_thread(self._leave_mark)
+        await asyncio.to_thread(self._leave_mark)  # before a model is taken, which the mark names
         await asyncio.to_thread(self.runtime.follower.fall_back)
         for job in self._jobs:
             job.start()
@@ -178,7 +219,7 @@ class PredictionMiddleware:
             await asyncio.to_thread(Deadline(CLOSE_S).run, "closing the log", self.runtime.predictor.log.close)
         if self.runtime.shipper is not None:
             await asyncio.to_thread(self.runtime.shipper.close)
-        await asyncio.to_thread(self.runtime.mark.end)
+        await asyncio.to_thread(self.runtime.mark.end)  # the last: a process killed while it ships has died
 
     def _leave_mark(self) -> None:
         """Say and count which processes before this one died."""
@@ -196,16 +237,6 @@ class PredictionMiddleware:
             log.warning("%s: whether a process before this one died is not known: %s.", product, problem)
         self.runtime.metrics.count_deaths(mark.deaths)
         self.runtime.predictor.faults.start(product, died)
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def observed(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                await self.start()
-            elif message["type"].startswith("lifespan.shutdown"):
-                await self.stop()
-            await send(message)
-
-        await self._app(scope, receive, observed)
 
     def _look(self) -> None:
         self.runtime.follower.look()
@@ -235,15 +266,29 @@ class PredictionMiddleware:
             is_whole = scope.get("is_whole", False)
             body = await bodies.read(fields, receive, runtime.contract.max_body_bytes, runtime.gate, is_whole=is_whole)
         except Refused as refused:
-            await self._turn_away(fields, receive, send, refused, ids)
+            headers = [*ids]
+            if isinstance(refused, Unknown):
+                headers.append((b"www-authenticate", b"Bearer"))
+            # A caller may repeat such a request on its connection, unless the body is too long to wait for.
+            if not isinstance(refused, Unknown) or not bodies.is_short(fields, runtime.contract.max_body_bytes):
+                headers.append((b"connection", b"close"))
+            await respond(send, refused.status, refused.body, *headers, is_last=False)
+            await bodies.drain(receive)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         if body is None:
             return
         origin = caller, request_id.decode(), traceparent.decode()
         answering = partial(self._answer, scope, query if is_file else None, origin)
         if scope["path"] == API:
+
+            async def with_ids(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", ()), *ids]
+                await send(message)
+
             ANSWER.set(answering)
-            await self._app(scope, bodies.replayed(body, receive), _with_headers(send, ids))
+            await self._app(scope, bodies.replayed(body, receive), with_ids)
         else:
             await respond(send, *await answering(body), *ids)
 
@@ -252,51 +297,11 @@ class PredictionMiddleware:
     ) -> tuple[int, bytes]:
         """Answer a body that was admitted, and count its rows."""
         runtime, started_s = self.runtime, perf_counter()
-        if runtime.shelf is None:
-            live = scope["live"] = runtime.follower.live
-            steps = runtime.predictor.steps(live, body, started_s, query, origin)
-            status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
-        else:
-            status, answer, rows = await self._score_held(runtime.shelf, scope, query, origin, body, started_s)
-        runtime.metrics.count_rows(rows, scope.get("live"))
+        live = scope["live"] = runtime.follower.live
+        steps = runtime.predictor.steps(live, body, started_s, query, origin)
+        status, answer, rows = await take_turns(steps, self._lists, runtime.predictor.tick)
+        runtime.metrics.count_rows(rows, live)
         return status, answer
-
-    async def _score_held(
-        self,
-        shelf: Shelf,
-        scope: Scope,
-        query: bytes | None,
-        origin: Origin,
-        body: bytes | bytearray,
-        started_s: float,
-    ) -> tuple[int, bytes, int]:
-        """Score with a model that may have to be loaded again; the time of that is in the record."""
-        predictor = self.runtime.predictor
-        try:
-            place, live = await shelf.hold(self.runtime.follower)
-        except Refused as refused:
-            return refused.status, refused.body, 0
-        scope["live"] = live
-        try:
-            return await take_turns(predictor.steps(live, body, started_s, query, origin), self._lists, predictor.tick)
-        finally:
-            shelf.leave(place)
-
-    async def _turn_away(
-        self, fields: Mapping[bytes, bytes], receive: Receive, send: Send, refused: Refused, ids: Iterable[Header]
-    ) -> None:
-        """Refuse a request whose body was not read, and discard the body.
-
-        The connection stays usable after one that its caller may repeat, unless the body is too long to wait for.
-        """
-        headers = [*ids]
-        if isinstance(refused, Unknown):
-            headers.append((b"www-authenticate", b"Bearer"))
-        if not isinstance(refused, Unknown) or not bodies.is_short(fields, self.runtime.contract.max_body_bytes):
-            headers.append((b"connection", b"close"))
-        await respond(send, refused.status, refused.body, *headers, is_last=False)
-        await bodies.drain(receive)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _page(self, scope: Scope, page: Callable[[], Page], send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -308,20 +313,12 @@ class PredictionMiddleware:
 
     def _ended(self) -> list[str]:
         """Return the names of background jobs that ended by a bug."""
-        return [*(job.name for job in self._jobs if job.has_ended), *self._worker.ended()]
+        jobs = [job.name for job in self._jobs if job.has_ended]
+        return jobs + [task.get_name() for task in self._tasks if task.done()]
 
     @cached_property
     def _openapi(self) -> bytes:
         return msgspec.json.encode(openapi(self.runtime.contract))
-
-
-def _with_headers(send: Send, headers: Iterable[Header]) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *headers]
-        await send(message)
-
-    return sending
 
 
 async def _refuse(send: Send, refused: Refused, *headers: Header) -> None:

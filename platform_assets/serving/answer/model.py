@@ -6,6 +6,7 @@ Shapes: N rows, F numeric fields, C categories, an image H pixels high and W wid
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,30 @@ class Model(Graph):
         self.vocabularies = {column: vocabularies[name] for column, name in refusing.items()}
         self._golden = golden
         self._warming = onnx_runtime.library().RunOptions()
-        self._check_graph()
+        image = contract.image
+        expected: dict[str, tuple[int, ...]] = {
+            "numeric": (len(contract.numeric),),
+            "categorical": (len(contract.categorical),),
+        }
+        if image is not None:
+            expected["image"] = image.sized
+        for entry in loaded.get_inputs():
+            shape, dimensions = expected.get(entry.name), entry.shape[1:]
+            if (
+                shape is None
+                or len(dimensions) != len(shape)
+                or any(isinstance(side, int) and side != other for side, other in zip(dimensions, shape, strict=True))
+            ):
+                raise ModelProblem(
+                    f"bundle {digest}: the graph has the input {entry.name!r} {entry.shape}; its contract has "
+                    f"{len(contract.numeric)} numeric and {len(contract.categorical)} categorical fields and "
+                    f"{'no image' if image is None else f'an image {list(image.sized)}'}. Export it again."
+                )
+        outputs = [entry.name for entry in loaded.get_outputs()]
+        if ANSWER not in outputs:
+            raise ModelProblem(
+                f"bundle {digest}: the graph's outputs are {', '.join(outputs)}; expected {ANSWER!r}. Export it again."
+            )
 
     @staticmethod
     def load(store: ArtifactStore, digest: str) -> Model:
@@ -98,7 +122,12 @@ class Model(Graph):
             learned = msgspec.json.decode(blobs[LEARNED], type=Learned)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise ModelProblem(f"bundle {digest}: {LEARNED} cannot be read: {problem}. Export it again.") from None
-        golden = _golden(digest, blobs[golden_rows.NAME])
+        try:
+            golden = Golden.from_bytes(blobs[golden_rows.NAME])
+        except (ValueError, RecursionError) as problem:
+            raise ModelProblem(
+                f"bundle {digest}: {golden_rows.NAME} cannot be read: {problem}. Export it again."
+            ) from None
         return Model(digest, contract, session(digest, blobs[GRAPH]), learned, golden)
 
     @cached_property
@@ -117,21 +146,26 @@ class Model(Graph):
         if shape is not None:
             pictures.warm(shape)
         for rows in _WARM_ROWS:
-            numeric = np.array(
-                [[_plain(item.is_nullable, *item.bounds) for item in self.contract.numeric]] * rows, np.float32
-            )
+            plain = [
+                math.nan if item.is_nullable else min(max(0.0, item.bounds[0]), item.bounds[1])
+                for item in self.contract.numeric
+            ]
+            numeric = np.array([plain] * rows, np.float32)
             categorical = np.full((rows, len(self.contract.categorical)), "", dtype=object)
             image = None if shape is None else np.zeros((rows, *shape), np.uint8)
             out: Any = self.predict(numeric, categorical, image, self._warming)
             if (
                 not isinstance(out, np.ndarray)
-                or out.shape != task.shape(rows)
+                or out.shape != (rows, *task.row_shape)
                 or out.dtype != np.float32
                 or not all(task.is_sound(row) for row in out.tolist())
             ):
+                # Graphs may also return lists and maps.
+                is_array = isinstance(out, np.ndarray)
+                got = f"{out.dtype}{list(out.shape)} {out.ravel()[:3]}" if is_array else f"a {type(out).__name__}"
                 raise ModelProblem(
-                    f"bundle {self.digest} answers {rows} plain rows with {_describe(out)}; "
-                    f"expected float32{list(task.shape(rows))}, {task.expected}."
+                    f"bundle {self.digest} answers {rows} plain rows with {got}; "
+                    f"expected float32{[rows, *task.row_shape]}, {task.expected}."
                 )
         golden = self._golden
         try:
@@ -148,55 +182,9 @@ class Model(Graph):
         """End `warm` in another thread, at the next node of the graph, for a model that is no longer needed."""
         self._warming.terminate = True
 
-    def _check_graph(self) -> None:
-        image = self.contract.image
-        expected: dict[str, tuple[int, ...]] = {
-            "numeric": (len(self.contract.numeric),),
-            "categorical": (len(self.contract.categorical),),
-        }
-        if image is not None:
-            expected["image"] = image.sized
-        for item in self._session.get_inputs():
-            shape, dimensions = expected.get(item.name), item.shape[1:]
-            if (
-                shape is None
-                or len(dimensions) != len(shape)
-                or any(isinstance(side, int) and side != other for side, other in zip(dimensions, shape, strict=True))
-            ):
-                raise ModelProblem(
-                    f"bundle {self.digest}: the graph has the input {item.name!r} {item.shape}; its contract has "
-                    f"{len(self.contract.numeric)} numeric and {len(self.contract.categorical)} categorical fields and "
-                    f"{'no image' if image is None else f'an image {list(image.sized)}'}. Export it again."
-                )
-        outputs = [item.name for item in self._session.get_outputs()]
-        if ANSWER not in outputs:
-            raise ModelProblem(
-                f"bundle {self.digest}: the graph's outputs are {', '.join(outputs)}; expected {ANSWER!r}. "
-                "Export it again."
-            )
-
-
-def _golden(digest: str, data: bytes) -> Golden:
-    """Return the golden rows of a bundle."""
-    try:
-        return Golden.from_bytes(data)
-    except (ValueError, RecursionError) as problem:
-        raise ModelProblem(f"bundle {digest}: {golden_rows.NAME} cannot be read: {problem}. Export it again.") from None
-
 
 def problem_of(digest: str, problem: Exception) -> Exception:
     """Return what loading and warming a bundle raised, as a problem; a graph may make libraries raise anything."""
     if isinstance(problem, ArtifactProblem | ModelProblem):
         return problem
     return ModelProblem(f"bundle {digest} failed with {type(problem).__name__}: {problem!s:.300}")
-
-
-def _describe(out: Any) -> str:
-    """Describe a graph's output; graphs may also return lists and maps."""
-    return (
-        f"{out.dtype}{list(out.shape)} {out.ravel()[:3]}" if isinstance(out, np.ndarray) else f"a {type(out).__name__}"
-    )
-
-
-def _plain(is_nullable: bool, low: float, high: float) -> float:
-    return float("nan") if is_nullable else min(max(0.0, low), high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import msgspec
 
@@ -22,27 +22,11 @@ _YEARS_MAX = 30
 """How many years a pattern lists; for more it lists the centuries."""
 
 
-Parameter = TypedDict("Parameter", {"name": str, "in": str, "required": bool, "description": str, "schema": Schema})
-
-
-class Media(TypedDict):
-    """A body of one content type."""
-
-    schema: Schema
-
-
-class Response(TypedDict):
-    """The meaning of a status, and its body."""
-
-    description: str
-    content: NotRequired[dict[str, Media]]
-
-
-def openapi(contract: Contract) -> dict[str, Any]:
+def openapi(contract: Contract) -> Schema:
     """Return the OpenAPI document of a contract; it depends on nothing else."""
     row, components = _row(contract)
-    refusal: Media = {"schema": {"$ref": _REFERENCE.format(name="Refusal")}}
-    answered: Response = {
+    refusal: Schema = {"schema": {"$ref": _REFERENCE.format(name="Refusal")}}
+    answered: Schema = {
         "description": "The answers, in the order of the rows; each one is in the prediction log.",
         "content": {_JSON: _one_or_list("Answer", contract.max_rows)},
     }
@@ -55,19 +39,32 @@ def openapi(contract: Contract) -> dict[str, Any]:
         "503": "No model is loaded, the prediction cannot be logged, or too many requests are under way; nothing was "
         "answered.",
     }
-    responses = {"200": answered}
-    for status, text in refused.items():
-        responses[status] = {"description": text, "content": {_JSON: refusal}}
-    predict = {
+    binary: Schema = {"schema": {"type": "string", "format": "binary"}}
+    files = dict.fromkeys(pictures.CONTENT_TYPES, binary) if contract.takes_files else {}
+    properties: Schema = {
+        "prediction_id": {"type": "string"},
+        "digest": {"type": "string", "description": "Of the bundle that answered."},
+        "entity": {"type": "string"},
+        **contract.task.schema(),
+    }
+    answer: Schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    responses: dict[str, Schema] = {"200": answered}
+    responses |= {status: {"description": text, "content": {_JSON: refusal}} for status, text in refused.items()}
+    predict: Schema = {
         "summary": f"Answer one {contract.entity} or a list of up to {contract.max_rows}.",
         **({"parameters": _parameters(row)} if contract.takes_files else {}),
         "requestBody": {
             "required": True,
-            "content": {_JSON: _one_or_list("Row", contract.max_rows), **_files(contract)},
+            "content": {_JSON: _one_or_list("Row", contract.max_rows), **files},
         },
         "responses": responses,
     }
-    ready: dict[str, Response] = {
+    ready: Schema = {
         "200": {"description": "A model is loaded and warm."},
         "503": {"description": "Not yet, or not any more."},
     }
@@ -78,11 +75,11 @@ def openapi(contract: Contract) -> dict[str, Any]:
             "/predict": {"post": predict},
             "/readyz": {"get": {"summary": "Does a model answer?", "responses": ready}},
         },
-        "components": {"schemas": {"Row": row, **components, "Answer": _answer(contract)}},
+        "components": {"schemas": {"Row": row, **components, "Answer": answer}},
     }
 
 
-def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
+def _row(contract: Contract) -> tuple[Any, Any]:
     """Return the schemas of a row and of what else has a name, derived from the types that decode and encode it."""
     types = Row[contract.features_type], Refusal  # type: ignore[name-defined]  # made at run time
     ((reference, _), components) = msgspec.json.schema_components(types, ref_template=_REFERENCE)
@@ -98,29 +95,20 @@ def _row(contract: Contract) -> tuple[Schema, dict[str, Schema]]:
         years = f"({'|'.join(f'{year:04}' for year in range(first, last + 1))})"
         if last - first >= _YEARS_MAX:
             years = f"({'|'.join(f'{century:02}' for century in range(first // 100, last // 100 + 1))})[0-9]{{2}}"
+        bounds = within(contract.moments[MOMENTS.index(name)])
+        if contract.clock_within is not None:
+            bounds += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
         properties[name] = {
             "type": "string",
             "pattern": f"^{years}{_AFTER_YEAR}",
-            "description": f"{text} {_bounds(contract, name)}",
+            "description": f"{text} UTC, such as 2013-03-01T05:00:00Z. {bounds[0].upper()}{bounds[1:]}.",
         }
     return row, components
 
 
-def _bounds(contract: Contract, name: str) -> str:
-    text = within(contract.moments[MOMENTS.index(name)])
-    if contract.clock_within is not None:
-        text += f", at most {contract.clock_within.total_seconds() / 86_400:g} days from the server's clock"
-    return f"UTC, such as 2013-03-01T05:00:00Z. {text[0].upper()}{text[1:]}."
-
-
-def _files(contract: Contract) -> dict[str, Media]:
-    if not contract.takes_files:
-        return {}
-    return {name: {"schema": {"type": "string", "format": "binary"}} for name in pictures.CONTENT_TYPES}
-
-
-def _parameters(row: Schema) -> list[Parameter]:
+def _parameters(row: Any) -> list[Schema]:
     """Return the query's parameters, for bodies that are files. OpenAPI cannot make them depend on the body."""
+    # A query cannot say null, which a row's key may be: the bounds are those of any other text.
     properties = {**row["properties"], "idempotency_key": row["properties"]["entity"]}
     rule = "Only with a body that is an image file, and {} there; as in a row of JSON."
     return [
@@ -135,17 +123,7 @@ def _parameters(row: Schema) -> list[Parameter]:
     ]
 
 
-def _answer(contract: Contract) -> Schema:
-    properties: dict[str, Schema] = {
-        "prediction_id": {"type": "string"},
-        "digest": {"type": "string", "description": "Of the bundle that answered."},
-        "entity": {"type": "string"},
-        **contract.task.schema(),
-    }
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-def _one_or_list(name: str, longest: int) -> Media:
+def _one_or_list(name: str, longest: int) -> Schema:
     """Return the media type of one object of a schema, or a list of such objects."""
-    item: Schema = {"$ref": f"#/components/schemas/{name}"}
+    item = {"$ref": f"#/components/schemas/{name}"}
     return {"schema": {"oneOf": [item, {"type": "array", "items": item, "minItems": 1, "maxItems": longest}]}}

@@ -15,7 +15,7 @@ import msgspec
 
 from platform_assets.serving.answer import image_files
 from platform_assets.serving.answer.answer_records import UNKNOWN, Answer, Origin
-from platform_assets.serving.answer.batching import Unanswered, Work, lines_of, score_together
+from platform_assets.serving.answer.batching import Unanswered, Work, score_together
 from platform_assets.serving.answer.idempotency import Answers, keyed_id
 from platform_assets.serving.answer.live import Live
 from platform_assets.serving.answer.requests import Refused
@@ -98,6 +98,7 @@ class Predictor:
                 self._log([work])
             if work.refused is not None:
                 raise work.refused
+            # A key that is repeated within the list has the answer of its first row.
             results = work.results
             answers = [
                 results[place] if place in results else results[firsts[row.key or ""]]
@@ -153,7 +154,7 @@ class Predictor:
         if not new:
             return
         try:
-            self.log.append(lines_of([work.records[place] for work, place in new]))
+            self.log.append(self._encoder.encode_lines([work.records[place] for work, place in new]))
         except LogProblem as problem:
             for work, place in new:
                 self._answers.forget(work.rows[work.fresh[place]].key, work.caller)

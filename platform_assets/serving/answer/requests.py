@@ -20,7 +20,7 @@ MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 MOMENTS = ("service_time", "asked_at")
 Between = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
 """The bounds of `MOMENTS`, each from the first moment and before the second."""
-FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+FAILURES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # the last of deep nesting
 """What msgspec raises for a body that it does not decode."""
 Features = TypeVar("Features")
 _REASON_MAX, _NAME_MAX = 300, 60
@@ -77,7 +77,7 @@ class Row(msgspec.Struct, Generic[Features], forbid_unknown_fields=True, gc=Fals
     @property
     def key(self) -> str | None:
         """The idempotency key, None without one."""
-        return self.idempotency_key or None
+        return self.idempotency_key or None  # UNSET is falsy, and no key is empty
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +107,7 @@ def refusal(failure: Exception, path: str = "") -> Refused:
 def check_moments(row: Row[Any], path: str, between: Between) -> None:
     """Raise `Refused` unless the moments of a row are in UTC and within bounds."""
     for name, moment, bounds in zip(MOMENTS, (row.service_time, row.asked_at), between, strict=True):
+        # msgspec gives this very object for Z and +00:00.
         if moment.tzinfo is not UTC or not bounds[0] <= moment < bounds[1]:
             field = f"{path}.{name}" if path else name
             sent = moment.isoformat().replace("+00:00", "Z")

@@ -71,7 +71,14 @@ class Tick(Generic[Work]):
         await finished
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        taken = self._next()
+        """Finish a work from the queue, and more while their rows fit into one slice."""
+        rows, count = 0, 0
+        for work, _ in self._waiting:
+            rows += len(work.fresh)
+            if count and rows > work.at_once:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
         if self._waiting:
             loop.call_soon(self._run, loop)
         problem: BaseException | None = None
@@ -86,17 +93,6 @@ class Tick(Generic[Work]):
                 finished.set_result(None)
             else:
                 finished.set_exception(problem)
-
-    def _next(self) -> list[tuple[Work, asyncio.Future[None]]]:
-        """Take works from the queue: one, and more while their rows fit into one slice."""
-        rows, count = 0, 0
-        for work, _ in self._waiting:
-            rows += len(work.fresh)
-            if count and rows > work.at_once:
-                break
-            count += 1
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        return taken
 
 
 def finish(steps: Joining[Work, Result], together: Callable[[Sequence[Work]], None] | None = None) -> Result:

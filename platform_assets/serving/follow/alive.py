@@ -76,6 +76,7 @@ class Mark:
             OSError: the folder cannot be written.
         """
         make_folder(self._folder)
+        # Locked, so that two processes that start do not both count a death, nor take a new mark for a dead one.
         with durable.locked(self._folder):
             died = [item for path in self._folder.glob(f"*{SUFFIX}") if (item := _died(path)) is not None]
             count = self._folder / COUNT

@@ -47,10 +47,10 @@ class _Asking:
     def single(self, place: int) -> float | None:
         """Return a row's CPU seconds, None if the contract refuses it."""
         limit_s = self._logged.limit_ms / 1000
-        taken_s = self._timed([place])
+        taken_s = self.timed([place])
         tries = 1
         while taken_s is not None and limit_s < taken_s < BEYOND_NOISE * limit_s and tries < TRIES:
-            taken_s = min(taken_s, self._timed([place]) or taken_s)
+            taken_s = min(taken_s, self.timed([place]) or taken_s)
             tries += 1
         if taken_s is not None and taken_s > limit_s:
             self._slow += 1
@@ -68,10 +68,6 @@ class _Asking:
                 f"{SLOW_IN}."
             )
 
-    def many(self, places: list[int]) -> None:
-        """Ask a list."""
-        self._timed(places)
-
     def turn(self, places: list[int]) -> None:
         """Ask single rows that share one run of the graph."""
         self._start(places)
@@ -86,7 +82,7 @@ class _Asking:
         if not all(model.contract.task.is_sound(output) for output in outputs):
             raise ModelProblem(f"bundle {self._digest} gives other answers to rows together than alone: {outputs}.")
 
-    def _timed(self, places: list[int]) -> float | None:
+    def timed(self, places: list[int]) -> float | None:
         """Ask a request; return its CPU seconds, or None if the contract refuses it."""
         rows = [self._logged.rows[place] for place in places]
         body = rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]"
@@ -100,6 +96,7 @@ class _Asking:
 
     def _start(self, places: list[int]) -> None:
         self._begin(places)
+        # Not a thread: SIGPROF ends the process while a graph runs, and counts CPU.
         signal.setitimer(signal.ITIMER_PROF, HUNG_S)
 
 
@@ -112,19 +109,19 @@ def ask(model: Model, logged: Logged, begin: Callable[[list[int]], None]) -> Ans
     Raises:
         ModelProblem: it gives an answer that is not valid, fails, or is slow; the last call of `begin` names the row.
     """
-    gc.freeze()
+    gc.freeze()  # as a service does, so that no row's time holds a collection
     asking, count = _Asking(model, logged, begin), len(logged.rows)
     taken: dict[int, float] = {}
     for place in range(count):
         seconds = asking.single(place)
-        asking.check_slow(count)
+        asking.check_slow(count)  # no answer to come could make up for these
         if seconds is not None:
             taken[place] = seconds
     fit = list(taken)
-    asking.check_slow(len(fit))
+    asking.check_slow(len(fit))  # what the contract refuses is no share of the answers
     for places in logged.lists:
         if fitting := [place for place in places if place in taken]:
-            asking.many(fitting)
+            asking.timed(fitting)
     for size in range(2, 1 + min(slice_rows(model.contract), len(fit))):
         asking.turn(fit[:size])
     signal.setitimer(signal.ITIMER_PROF, 0)
@@ -136,6 +133,7 @@ def ask(model: Model, logged: Logged, begin: Callable[[list[int]], None]) -> Ans
 def _peak() -> int:
     """Return the most memory that the process held, in bytes; 0 where the system does not say."""
     try:
+        # Not `ru_maxrss`, which Linux passes on from the process that forked this one.
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0

@@ -61,7 +61,7 @@ class Deadline:
         while thread.is_alive() and (left_s := until_s - monotonic()) > 0:
             thread.join(min(left_s, SIGNAL_S))
         if not future.done():
-            self._abandoned.append(thread)
+            self._abandoned.append(thread)  # a thread can be neither killed nor bounded
             raise Overdue(f"{name} did not end within {self.seconds:g} s; it is abandoned.")
         return future.result()
 

@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,14 +31,11 @@ from platform_assets.serving.follow.logged_requests import Answered, Logged
 from platform_assets.serving.run.event_loop import HUNG_S
 from platform_assets.training.sealed import ModelProblem, Sealed
 
-if TYPE_CHECKING:
-    from platform_assets.serving.answer.model import Model
-
 MODULE = "platform_assets.serving.follow.candidate"
-BYTES_MAX = 512 * 2**20
+BYTES_MAX = 512 * 2**20  # by SHARE_OF_BLOBS, of files of 128 MiB
 SHARE_OF_BLOBS = 4
 """Blobs may have a quarter of the memory: they are held as received, as parsed and as loaded."""
-PATIENCE = 6
+PATIENCE = 6  # a good model's trial got less than a third of a busy processor
 _NICENESS = 5
 _PR_SET_PDEATHSIG = 1
 _MESSAGE_MAX = 600
@@ -63,7 +59,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         request: the places of the logged rows that it answers next, in one request or one turn.
         problem: why the bundle cannot be served.
         good: the digest of the bundle, when it can be.
-        allocated: bytes of memory that the loaded model takes, where that was asked.
         answered: how logged requests were answered, where that was asked.
     """
 
@@ -71,7 +66,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     request: list[int] | None = None
     problem: str | None = None
     good: str | None = None
-    allocated: int | None = None
     answered: Answered | None = None
 
 
@@ -85,26 +79,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 class Trial:
     """Tries bundles, one at a time per machine."""
 
-    def __init__(
-        self, seconds: float, bytes_max: int = BYTES_MAX, lock: Path | None = None, *, measures: bool = False
-    ) -> None:
+    def __init__(self, seconds: float, bytes_max: int = BYTES_MAX, lock: Path | None = None) -> None:
         """Prepare.
 
         Args:
             seconds: of CPU after which the process is killed.
             bytes_max: memory that loading and warming may take.
             lock: a file that the workers of a machine share, so that they do not take the memory several times.
-            measures: whether the process also loads each bundle once more, to measure the memory that it takes.
         """
         self.seconds = seconds
         self.bytes_max = bytes_max
         self._lock = lock
-        self._measures = measures
-        self._good: dict[str, int] = {}
-
-    def size(self, digest: str) -> int:
-        """Return the bytes of memory that a bundle takes which passed, as measured."""
-        return self._good[digest]
+        self._good: set[str] = set()
 
     @property
     def blob_bytes_max(self) -> int:
@@ -118,12 +104,9 @@ class Trial:
             ModelProblem: it cannot be loaded, or answers wrongly, or the process took too much memory or crashed.
             Overdue: it was killed at the deadline.
         """
-        if sealed.digest in self._good:
-            return
-        last = self._run(Question(sealed=sealed))
-        if self._measures and last.allocated is None:
-            raise ModelProblem(f"bundle {sealed.digest}: its memory cannot be measured here; that needs glibc 2.33.")
-        self._good[sealed.digest] = last.allocated or 0
+        if sealed.digest not in self._good:  # so a rollback to a model that passed waits for no process
+            self._run(Question(sealed=sealed))
+            self._good.add(sealed.digest)
 
     def ask(self, sealed: Sealed, logged: Logged) -> Answered:
         """Return how a bundle answers logged requests. Costs what `__call__` does, and twice the CPU of the rows.
@@ -143,7 +126,21 @@ class Trial:
         digest, logged = question.sealed.digest, question.logged
         seconds = self.seconds + (0.0 if logged is None else logged.cpu_s_max)
         with _locked(self._lock, PATIENCE * seconds):
-            process = self._start(digest, seconds)
+            # Bento's process manager sends SIGTERM to a worker's children too; what is blocked here is blocked there.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, seconds))],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=settings.bare_environment(),
+                    start_new_session=True,
+                )
+            except OSError as problem:
+                raise TrialProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 printed, errors = process.communicate(msgspec.msgpack.encode(question), timeout=PATIENCE * seconds)
             except subprocess.TimeoutExpired:
@@ -166,28 +163,12 @@ class Trial:
             raise Overdue(f"bundle {digest} was still {stage} after {taken_s:g} s of CPU; its process was killed.")
         how = f"ended with status {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
         error = (errors.decode(errors="replace").strip().splitlines() or ["nothing on its error output"])[-1]
+        # What the kernel did is worth another try soon.
         kind = TrialProblem if status == -signal.SIGKILL else ModelProblem
         raise kind(
             f"bundle {digest}: the process that tried it {how} while {stage} ({error:.200}); it had {self.bytes_max} "
             "bytes of memory."
         )
-
-    def _start(self, digest: str, seconds: float) -> subprocess.Popen[bytes]:
-        # Bento's process manager sends SIGTERM to the children of a worker too; what is blocked here is blocked there.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            return subprocess.Popen(
-                [sys.executable, "-m", MODULE, *map(str, (os.getpid(), self.bytes_max, seconds, self._measures))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=settings.bare_environment(),
-                start_new_session=True,
-            )
-        except OSError as problem:
-            raise TrialProblem(f"bundle {digest}: no process to try it could be started: {problem}.") from problem
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _last(printed: bytes, logged: Logged | None) -> tuple[Report, str]:
@@ -209,89 +190,59 @@ def _locked(path: Path | None, seconds: float) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if path is not None:
                 private_folders.make_folder(path.parent)
-                _wait_for(stack.enter_context(path.open("ab")).fileno(), seconds)
+                lock, deadline = stack.enter_context(path.open("ab")), time.monotonic() + seconds
+                while time.monotonic() < deadline:  # flock itself has no time limit
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.05)
         yield
 
 
-def _wait_for(descriptor: int, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return
-
-
-def main(parent: int, bytes_max: int, seconds: float, measures: bool = False) -> None:
+def main(parent: int, bytes_max: int, seconds: float) -> None:
     """Try the bundle on standard input, and report on standard output."""
-    _be_harmless(parent, seconds)
+    # It dies with the parent, gives way to it, is the first to go when memory is short, and writes no files.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):  # a container may forbid it
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if os.getppid() != parent:  # it ended before this process could ask for the signal
+        raise SystemExit("the worker that asked for this ended")
+    # A graph is a program: 40,000 levels end a process by SIGSEGV, a constant of 4 GB takes its memory.
+    os.nice(_NICENESS)
+    cpu_s = math.ceil(seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU, then SIGKILL a second later
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     from platform_assets.serving.answer.model import Model, problem_of
+    from platform_assets.serving.follow.asking_logged import ask
 
-    _limit_memory(bytes_max)
+    # What may be mapped in addition to interpreter and libraries, so after these were imported.
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if sys.platform == "linux" else 0
+    limit = pages * resource.getpagesize() + bytes_max
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
-    sealed = question.sealed
+    sealed, answered = question.sealed, None
     try:
         _report(Report(begins="loading"))
         model = Model.from_blobs(sealed)
         _report(Report(begins="warming"))
         model.warm()
-        answered = None if question.logged is None else _ask(model, question.logged)
-        del model
-        size = _measure(sealed) if measures else None
+        if question.logged is not None:
+            answered = ask(model, question.logged, lambda places: _report(Report(begins="answering", request=places)))
     except Exception as problem:  # a graph may fail in any way; it is named to the worker
         sentence = " ".join(str(problem_of(sealed.digest, problem)).split())
         _report(Report(problem=sentence[:_MESSAGE_MAX]))
         raise SystemExit(1) from problem
-    _report(Report(good=sealed.digest, allocated=size, answered=answered))
-
-
-def _ask(model: Model, logged: Logged) -> Answered:
-    from platform_assets.serving.follow.asking_logged import ask
-
-    return ask(model, logged, lambda places: _report(Report(begins="answering", request=places)))
-
-
-def _measure(sealed: Sealed) -> int | None:
-    """Return the bytes that a model takes; loaded before, so that what libraries keep for all does not count."""
-    from platform_assets.serving.answer.model import Model
-    from platform_assets.serving.follow.freed_memory import allocated
-
-    before = allocated()
-    model = Model.from_blobs(sealed)
-    model.warm()
-    after = allocated()
-    return None if before is None or after is None else after - before
-
-
-def _be_harmless(parent: int, seconds: float) -> None:
-    """Die with the parent, give way to it, be the first to go when memory is short, and write no files."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with contextlib.suppress(OSError):  # a container may forbid it
-            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    if os.getppid() != parent:
-        raise SystemExit("the worker that asked for this ended")
-    os.nice(_NICENESS)
-    cpu_s = math.ceil(seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-def _limit_memory(bytes_max: int) -> None:
-    """Limit what may be mapped in addition to interpreter and libraries."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if sys.platform == "linux" else 0
-    limit = pages * resource.getpagesize() + bytes_max
-    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _report(Report(good=sealed.digest, answered=answered))
 
 
 def _report(report: Report) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(report) + b"\n")
-    sys.stdout.buffer.flush()
+    sys.stdout.buffer.flush()  # a killed process must have said how far it came
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4] == "True")
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -23,8 +23,7 @@ from platform_assets.serving.follow import releases
 from platform_assets.serving.follow.background import Deadline, Overdue
 from platform_assets.serving.follow.candidate import Trial, TrialProblem
 from platform_assets.serving.follow.local_copy import LocalCopy, LocalCopyProblem
-from platform_assets.serving.follow.model_cache import Shelf
-from platform_assets.serving.follow.releases import Followed, Refusal, Release
+from platform_assets.serving.follow.releases import Refusal, Release
 from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.objects import is_there, reason
@@ -65,8 +64,6 @@ class Follower:
         load_s: float = LOAD_S,
         trial: Trial | None = None,
         pinned_keys: Sequence[str] = (),
-        shelf: Shelf | None = None,
-        name: str = "",
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -79,11 +76,8 @@ class Follower:
             local_copy: this machine's copy of the last release; None for no copy.
             load_s: time limit for a look at the store, and for loading and warming a bundle.
             trial: what tries a bundle of the store before this process loads it; by default a process of its own. The
-                Bento's own bundle and a pinned one are not tried: nothing else could be served. With a shelf all are,
-                because it asks the trial how much memory they take.
+                Bento's own bundle and a pinned one are not tried: nothing else could be served.
             pinned_keys: public keys, one of which must have signed a release and its verdict; none: any is followed.
-            shelf: keeps the models of a process within its memory; None: the live model stays loaded.
-            name: under which the shelf shows the model.
         """
         self.live: Live | None = None
         self.latest: int | None = None
@@ -106,7 +100,6 @@ class Follower:
         self._trial = Trial(load_s) if trial is None else trial
         self._sealed: Sealed | None = None
         self._refused: tuple[str, float, str] | None = None
-        self._shelf, self._name = shelf, name
 
     @property
     def problem(self) -> str | None:
@@ -128,15 +121,23 @@ class Follower:
         if self.live is not None or self._pinned is not None:
             return
         began_s, is_kept = time.monotonic(), False
-        if self._local_copy is not None:
+        if (local_copy := self._local_copy) is not None:
             try:
-                is_kept = self._start_from(self._local_copy, began_s)
+                note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)
+                if note is not None:
+                    # Also after a restart no release with a lower number is followed.
+                    self.highest, self._highest_digest = note.highest, note.highest_digest
+                    self._highest_sha256 = note.highest_sha256
+                    self.confirmed_at = local_copy.confirmed()
+                    if note.digest is not None:
+                        self._go_live(self._tried(local_copy.store, note.digest, note.release, "kept"), began_s)
+                        self._copied_release, is_kept = note.release, True
             except (LocalCopyProblem, ArtifactProblem, ModelProblem, Overdue, OSError) as problem:
                 self.problem = f"the local copy of the last release cannot be served: {problem}"
         if not is_kept and self._fallback is not None:
             try:
-                fallback = self._load(self._read(self._fallback, self._fallback_digest), None, "fallback")
-                self._go_live(fallback, began_s)
+                model = self._loaded(self._read(self._fallback, self._fallback_digest))
+                self._go_live(Live(model, None, "fallback"), began_s)
             except (ArtifactProblem, ModelProblem, Overdue) as problem:
                 self.problem = f"the fallback cannot be served: {problem}"
 
@@ -153,10 +154,7 @@ class Follower:
         else:
             self.problem = None
         self._has_looked = True
-        live = self.live
-        if self._shelf is not None and before is not None and live is not None and live.model is not before.model:
-            self._shelf.remove(before.model)
-        return live is not before
+        return self.live is not before
 
     def _look_or_refuse(self) -> None:
         """Look; any error, expected or not, becomes a sentence.
@@ -179,7 +177,7 @@ class Follower:
             raise Refusal(message) from problem
 
     def _look(self) -> None:
-        if not self._reading.run("the store", lambda: is_there(self._root)):
+        if not self._reading.run("the store", lambda: is_there(self._root)):  # opening it would make the folder
             raise FileNotFoundError("the folder does not exist; check DRIFTLINE_ROOT, or create it")
         if self._pinned is not None:
             if self.live is None:
@@ -200,20 +198,20 @@ class Follower:
             )
         self.highest, self._highest_digest, self._highest_sha256 = release.number, release.digest, release.sha256
         try:
-            self._serve(release)
+            if release.contract_sha256 != self._contract.sha256:
+                raise Refusal(
+                    f"release {release.number} has contract {release.contract_sha256}, this Bento has "
+                    f"{self._contract.sha256}: roll out the Bento that was built for the release, on Kubernetes "
+                    f"with `driftline manifests {self._contract.product}`."
+                )
+            self._take(release.digest, release.number, "release")
         except Refusal:
-            self._remember(release)
+            # It may be followed, so nothing older is, also after a restart.
+            if (local_copy := self._local_copy) is not None:
+                with contextlib.suppress(LocalCopyProblem, Overdue):  # it is tried again after a restart
+                    self._reading.run(f"noting release {release.number}", lambda: local_copy.note(release))
             raise
         self._store_copy(release)
-
-    def _serve(self, release: Release) -> None:
-        if release.contract_sha256 != self._contract.sha256:
-            raise Refusal(
-                f"release {release.number} has contract {release.contract_sha256}, this Bento has "
-                f"{self._contract.sha256}: roll out the Bento that was built for the release, on Kubernetes "
-                f"with `driftline manifests {self._contract.product}`."
-            )
-        self._take(release.digest, release.number, "release")
 
     def _newest(self) -> tuple[int, Release | Refusal]:
         ledgers = self._ledgers = self._ledgers or Ledgers(self._root, self._contract.product, RECORD_BYTES_MAX)
@@ -224,8 +222,7 @@ class Follower:
                 "DRIFTLINE_ROOT."
             )
         try:
-            followed = Followed(self.highest, self._highest_sha256)
-            return number, releases.read(ledgers, number, followed, self._pinned_keys)
+            return number, releases.read(ledgers, number, self.highest, self._highest_sha256, self._pinned_keys)
         except Refusal as refusal:
             return number, refusal
 
@@ -285,29 +282,11 @@ class Follower:
     def _tried(self, store: ArtifactStore, digest: str, release: int | None, source: Source) -> Live:
         """Read a bundle once, try it in another process, and load the same bytes here."""
         sealed = self._read(store, digest)
-        if source != "pinned" or self._shelf is not None:
+        if source != "pinned":
             self._trial(sealed)
-        live = self._load(sealed, release, source)
+        live = Live(self._loaded(sealed), release, source)
         self._sealed = sealed if self._local_copy is not None else None
         return live
-
-    def _load(self, sealed: Sealed, release: int | None, source: Source) -> Live:
-        shelf, digest = self._shelf, sealed.digest
-        if shelf is None:
-            return Live(self._loaded(sealed), release, source)
-        size = self._trial.size(digest)
-        shelf.check(digest, size)
-        model = shelf.add(
-            self._name, size, lambda: self._loaded(sealed), lambda: self._loaded(self._read_again(digest))
-        )
-        return Live(model, release, source)
-
-    def _read_again(self, digest: str) -> Sealed:
-        """Read a bundle that was served before, from this machine's copy if it has it."""
-        if self._local_copy is not None:
-            with contextlib.suppress(ArtifactProblem):  # a damaged copy: the store has it too
-                return self._read(self._local_copy.store, digest)
-        return self._read(self._opened(), digest)
 
     def _loaded(self, sealed: Sealed) -> Model:
         """Load and warm a bundle within the time limit."""
@@ -328,30 +307,6 @@ class Follower:
             for late in loading:
                 late.give_up()
             raise
-
-    def _start_from(self, local_copy: LocalCopy, began_s: float) -> bool:
-        """Serve the local copy; return whether there is one."""
-        note = self._reading.run(f"reading {local_copy.folder}", local_copy.read)
-        if note is None:
-            return False
-        self.highest, self._highest_digest, self._highest_sha256 = (
-            note.highest,
-            note.highest_digest,
-            note.highest_sha256,
-        )
-        self.confirmed_at = local_copy.confirmed()
-        if note.digest is None:
-            return False
-        self._go_live(self._tried(local_copy.store, note.digest, note.release, "kept"), began_s)
-        self._copied_release = note.release
-        return True
-
-    def _remember(self, release: Release) -> None:
-        """Store the number of a release that may be followed but could not be served here."""
-        local_copy = self._local_copy
-        if local_copy is not None:
-            with contextlib.suppress(LocalCopyProblem, Overdue):  # it is tried again after a restart
-                self._reading.run(f"noting release {release.number}", lambda: local_copy.note(release))
 
     def _store_copy(self, release: Release) -> None:
         """Copy the served release to local disk, for the next start."""

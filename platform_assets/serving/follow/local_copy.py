@@ -130,7 +130,7 @@ class LocalCopy:
         blobs |= {named[name]["sha256"]: data for name, data in sealed.blobs.items()}
         with self._locked():
             note = self._valid_note()
-            if note is not None and (note.release or 0) > release.number:
+            if note is not None and (note.release or 0) > release.number:  # another process of this machine was ahead
                 return
             kept = self.store
             for digest, data in sorted(blobs.items()):
@@ -138,6 +138,7 @@ class LocalCopy:
                     durable.replace(self.folder / naming.blob_path(digest), data)
             newest = note if note is not None and note.highest > release.number else _note_of(release)
             self._write(replace(newest, release=release.number, digest=release.digest))
+            # The last step: a kill before it leaves blobs that no note names, never a note without its blobs.
             for path in (self.folder / naming.blob_path("0" * 64)).parents[1].glob("*/*"):
                 if path.name not in blobs:
                     path.unlink()

@@ -28,6 +28,7 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cpu_s_max(self) -> float:
         """CPU that a model within its limit may take for all of them, and one request until it counts as hung."""
+        # Turns of 2, 3, ... ROWS_AT_ONCE rows have fewer rows than its square.
         rows = len(self.rows) + sum(len(places) for places in self.lists) + ROWS_AT_ONCE**2
         return HUNG_S + rows * self.limit_ms / 1000
 

@@ -58,6 +58,7 @@ class ModelFaults:
         problems = []
         if live.model.digest == self._digest and time.time() - self._last_s < SHOWN_S:
             problems.append(self._of_answers(live))
+        # A rollback is a release with a higher number, so it ends this.
         if self._died is not None and (live.release or 0) <= (self._died.release or 0):
             problems.append(self._of_death(self._died))
         return " ".join(problems) or None

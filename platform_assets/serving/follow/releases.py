@@ -32,20 +32,15 @@ class Release:
     sha256: str = ""
 
 
-@dataclass(frozen=True)
-class Followed:
-    """The newest release that a service could follow: number, and the hash of its record where it is known."""
-
-    number: int = 0
-    sha256: str | None = None
-
-
-def read(ledgers: Ledgers, number: int, followed: Followed, pinned: Sequence[str] = ()) -> Release:
+def read(
+    ledgers: Ledgers, number: int, followed: int, followed_sha256: str | None, pinned: Sequence[str] = ()
+) -> Release:
     """Return the release of a number.
 
     Args:
         number: the newest one.
-        followed: the newest one before it, up to which the hashes are checked.
+        followed, followed_sha256: the newest one that could be followed, up to which hashes are checked, and the hash
+            of its record where it is known; 0 for none.
         pinned: the public keys that count; without any, signatures are not checked.
 
     Raises:
@@ -66,9 +61,18 @@ def read(ledgers: Ledgers, number: int, followed: Followed, pinned: Sequence[str
         )
     if record.product != ledgers.product:
         raise Refusal(f"release {number} is one of product {record.product!r:.100}; expected {ledgers.product!r}.")
-    _check_chain(ledgers, number, record, followed)
+    _check_chain(ledgers, number, record, followed, followed_sha256)
     if not record.override:
-        _check_verdict(ledgers, number, record, pinned)
+        try:
+            stored = ledgers.of(verdicts.VERDICTS).stored(record.digest)
+            reason = "has no verdict" if stored is None else _doubt(*stored, record, pinned)
+        except (DamagedRecord, NewerRecord, UnfitRecord) as problem:
+            reason = f"has a verdict that cannot be read: {problem}"
+        if reason is not None:
+            raise Refusal(
+                f"release {number} is not followed: {record.digest} {reason}. Expected a passing verdict, or a "
+                "person's reason in the record (`driftline release --override`)."
+            )
     return Release(number, record.digest, record.contract_sha256, sha256(data))
 
 
@@ -85,13 +89,15 @@ def _stored(ledgers: Ledgers, number: int) -> tuple[bytes, releases.Release]:
     return stored
 
 
-def _check_chain(ledgers: Ledgers, number: int, record: releases.Release, followed: Followed) -> None:
+def _check_chain(
+    ledgers: Ledgers, number: int, record: releases.Release, followed: int, followed_sha256: str | None
+) -> None:
     """Follow the hashes from a release back to the one that was followed."""
-    while number - 1 >= followed.number and number > 1 and record.previous_sha256 is not None:
+    while number - 1 >= followed and number > 1 and record.previous_sha256 is not None:
         expected = record.previous_sha256
-        if number - 1 == followed.number and followed.sha256 is not None:
-            actual = followed.sha256
-        elif followed.number == 0:
+        if number - 1 == followed and followed_sha256 is not None:
+            actual = followed_sha256
+        elif followed == 0:
             return  # nothing was followed here: the newest record speaks for itself
         else:
             data, record = _stored(ledgers, number - 1)
@@ -102,20 +108,6 @@ def _check_chain(ledgers: Ledgers, number: int, record: releases.Release, follow
                 f"{actual}: one of them was changed or replaced. The model stays; put the record back from a backup."
             )
         number -= 1
-
-
-def _check_verdict(ledgers: Ledgers, number: int, record: releases.Release, pinned: Sequence[str]) -> None:
-    digest, reason = record.digest, None
-    try:
-        stored = ledgers.of(verdicts.VERDICTS).stored(digest)
-        reason = "has no verdict" if stored is None else _doubt(*stored, record, pinned)
-    except (DamagedRecord, NewerRecord, UnfitRecord) as problem:
-        reason = f"has a verdict that cannot be read: {problem}"
-    if reason is not None:
-        raise Refusal(
-            f"release {number} is not followed: {digest} {reason}. Expected a passing verdict, or a person's reason in "
-            "the record (`driftline release --override`)."
-        )
 
 
 def _doubt(data: bytes, verdict: verdicts.Verdict, record: releases.Release, pinned: Sequence[str]) -> str | None:

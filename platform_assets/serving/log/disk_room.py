@@ -44,8 +44,9 @@ class DiskRoom:
         for path, folders, files in os.walk(self._folder):
             for name in (*folders, *files):
                 with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                    used += 512 * Path(path, name).lstat().st_blocks
+                    used += 512 * Path(path, name).lstat().st_blocks  # in units of 512 bytes on any file system
         try:
+            # An `emptyDir` shows the size of its node's disk, not its sizeLimit.
             limit = self._limit_bytes or shutil.disk_usage(self._folder).total
         except OSError as problem:
             self.problem = f"the room of {self._folder} cannot be measured: {problem.strerror}."
@@ -63,6 +64,7 @@ class DiskRoom:
         Raises:
             LogProblem: with them the volume would hold too much; they must not be written.
         """
+        # A look every few seconds came too late: 16 MiB filled up between two, and the pod was evicted with answers.
         if self._unseen + count > LOOK_SHARE * self._limit:
             self.check()
             self._unseen = 0

@@ -21,7 +21,7 @@ import msgspec
 
 from platform_assets.base import private_folders
 from platform_assets.base.problems import Problem
-from platform_assets.serving.log.prediction_log import SUFFIX, PredictionLog, Stream
+from platform_assets.serving.log.prediction_log import SUFFIX, Stream
 from platform_assets.store import durable, segments
 
 PROCESS, SHIPPED, SHIPPING = ".process", ".shipped", ".shipping"
@@ -59,12 +59,27 @@ class Outbox:
         """
         self.process, self.streams = process, streams
         self._folder, self._lock = folder, lock
-        self._claiming = threading.Lock()
+        self._claiming = threading.Lock()  # the log's first record and the thread that ships both claim
         self._shipped: dict[str, int] = {}
         self._since_s: dict[str, float] = {}
         self._notes: dict[str, Note] = {}
-        for stream in streams:
-            self._load(stream)
+        for stream in streams:  # of a process that has ended: how far it had shipped them
+            mark = stream.path.with_suffix(SHIPPED)
+            # The first answer that is not in the store is at most as old as its file and as the last segment.
+            since_s = stream.began_at.timestamp()
+            try:
+                shipped = int(mark.read_bytes())
+                if 0 < shipped <= stream.bytes:
+                    self._shipped[stream.name], since_s = shipped, mark.stat().st_mtime
+            except (OSError, ValueError):
+                pass  # nothing of it was shipped, or some of it is shipped again
+            self._since_s[stream.name] = monotonic() - max(0.0, time() - since_s)
+            try:
+                note = msgspec.json.decode(stream.path.with_suffix(SHIPPING).read_bytes(), type=Note)
+                if segments.Name.parse(note.path).first == self.shipped(stream) < note.end <= stream.bytes:
+                    self._notes[stream.name] = note
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError, segments.SegmentProblem):
+                pass  # no segment was under way, or the disk was full
 
     def claim(self) -> None:
         """Create the process's file unless there is one.
@@ -139,7 +154,9 @@ class Outbox:
             self._since_s.pop(stream.name, None)
         elif seen_s is not None:
             self._since_s[stream.name] = seen_s
+        # On a full disk the range is sent again, and counts once.
         with contextlib.suppress(OSError):
+            # In this order: a kill in between leaves a note that is ignored, as it begins where nothing is to be sent.
             durable.replace(stream.path.with_suffix(SHIPPED), str(end).encode())
             stream.path.with_suffix(SHIPPING).unlink(missing_ok=True)
 
@@ -166,35 +183,17 @@ class Outbox:
             self._forget(stream)
             path = stream.path.with_name(f"{'-'.join(stream.name.split('-')[:2])}-{mark}{SUFFIX}")
             stream.path.rename(path)
-            self._remove_files(stream)
+            self._remove_files(stream)  # by its old name, which `stream.path` still has
             stream.path = path
         return mark
 
     def close(self) -> None:
         """Remove the process's file, because nothing is left to ship, and unlock it."""
+        # Removed before it is unlocked, or others would take this process for one that left something.
         (self._folder / f"{self.process}{PROCESS}").unlink(missing_ok=True)
         if self._lock is not None:
             os.close(self._lock)
         self._lock = None
-
-    def _load(self, stream: Stream) -> None:
-        """Read how far a process that has ended had shipped a stream."""
-        mark = stream.path.with_suffix(SHIPPED)
-        # The first answer that is not in the store is at most as old as its file and as the last segment.
-        since_s = stream.began_at.timestamp()
-        try:
-            shipped = int(mark.read_bytes())
-            if 0 < shipped <= stream.bytes:
-                self._shipped[stream.name], since_s = shipped, mark.stat().st_mtime
-        except (OSError, ValueError):
-            pass  # nothing of it was shipped, or some of it is shipped again
-        self._since_s[stream.name] = monotonic() - max(0.0, time() - since_s)
-        try:
-            note = msgspec.json.decode(stream.path.with_suffix(SHIPPING).read_bytes(), type=Note)
-            if segments.Name.parse(note.path).first == self.shipped(stream) < note.end <= stream.bytes:
-                self._notes[stream.name] = note
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, segments.SegmentProblem):
-            pass  # no segment was under way, or the disk was full
 
     def _forget(self, stream: Stream) -> None:
         self._shipped.pop(stream.name, None)
@@ -205,13 +204,6 @@ class Outbox:
         marks = (path for suffix in (SHIPPED, SHIPPING) for path in self._folder.glob(f"{stream.name}{suffix}*"))
         for path in (*more, *marks):
             path.unlink(missing_ok=True)
-
-
-def of_log(log: PredictionLog) -> Outbox:
-    """Return the outbox of this process, which the log claims before its first record."""
-    box = Outbox(log.folder, f"{log.server}-{os.getpid()}-{log.mark}", log.streams)
-    log.claim = box.claim
-    return box
 
 
 def left_behind(folder: Path) -> Iterator[Outbox]:
@@ -226,7 +218,7 @@ def left_behind(folder: Path) -> Iterator[Outbox]:
     by_process: dict[str, list[Stream]] = {
         path.stem: [] for path in folder.glob(f"*{PROCESS}") if segments.is_process(path.stem)
     }
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):  # names begin with their time: the oldest first
         if segments.is_stream(path.stem):
             end = path.stem[path.stem.index("-") :]  # the files of processes know their hosts too
             process = next((name for name in by_process if name.endswith(end)), f"{socket.gethostname()}{end}")
@@ -253,7 +245,7 @@ def _acquire(folder: Path, process: str) -> int:
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, private_folders.FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.link(temporary, path)
+        os.link(temporary, path)  # fails where the process has a file; a rename would replace it
     except OSError:
         os.close(descriptor)
         raise
@@ -275,7 +267,7 @@ def _take_over(folder: Path, process: str, streams: list[Stream]) -> int | None:
         return _take_over_streams(folder, process, streams)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.exists():
+        if path.exists():  # its process may have removed it between our open and our lock
             return descriptor
     except BlockingIOError:
         pass

@@ -79,8 +79,17 @@ class Sender:
             NameTaken: another one exists.
             StoreAway: the store cannot be written.
         """
-        if not self._run("put", lambda store: objects.create(store, name.path, data)):
-            self._compare(name, data)
+        if self._run("put", lambda store: objects.create(store, name.path, data)):
+            return
+        # Ours, if the answer to its creation was lost; otherwise that of a process with our name.
+        existing = self._run("get", lambda store: objects.read(store, name.path))
+        ours = segments.decode(name.path, data, self._product)
+        try:
+            if existing is not None and segments.decode(name.path, existing, self._product).body == ours.body:
+                return
+        except SegmentProblem as problem:
+            raise NameTaken(f"a segment's name is taken: {problem}") from None
+        raise NameTaken(f"{name.path} exists with other content: another process has our name.")
 
     def measure(self, path: str | None = None) -> None:
         """Measure the store's clock; raises like `send`.
@@ -103,26 +112,34 @@ class Sender:
         Args:
             since_s: seconds since 1970, by our clock.
         """
-        after = segments.start_after(self._product, int((since_s + (self.offset_s or 0.0)) * 1000))
-        paths = self._run("list", lambda store: _paths(store, f"{segments.folder(self._product)}/", after))
-        return {process for path in paths if (process := segments.process_of(path)) is not None}
+        import obstore
 
-    def _compare(self, name: Name, data: bytes) -> None:
-        existing = self._run("get", lambda store: objects.read(store, name.path))
-        ours = segments.decode(name.path, data, self._product)
-        try:
-            if existing is not None and segments.decode(name.path, existing, self._product).body == ours.body:
-                return
-        except SegmentProblem as problem:
-            raise NameTaken(f"a segment's name is taken: {problem}") from None
-        raise NameTaken(f"{name.path} exists with other content: another process has our name.")
+        after = segments.start_after(self._product, int((since_s + (self.offset_s or 0.0)) * 1000))
+
+        def paths(store: ObjectStore) -> list[str]:
+            pages = obstore.list(store, f"{segments.folder(self._product)}/", offset=after)
+            return [item["path"] for page in pages for item in page]
+
+        listed = self._run("list", paths)
+        return {process for path in listed if (process := segments.process_of(path)) is not None}
 
     def _run(self, operation: str, job: Callable[[ObjectStore], Result]) -> Result:
         import obstore
 
+        def counted() -> Result:
+            began_s = thread_time()
+            try:
+                if not objects.is_there(self._root):  # opening a store makes its folder, also of a mistyped root
+                    raise FileNotFoundError("the folder does not exist; check DRIFTLINE_ROOT, or create it")
+                if self._store is None:
+                    self._store = objects.open_store(self._root, patience=PATIENCE)
+                return job(self._store)
+            finally:
+                self.cpu_s += thread_time() - began_s
+
         self.requests[operation] += 1
         try:
-            return self._deadline.run(f"{operation} of a segment", lambda: self._counted(job))
+            return self._deadline.run(f"{operation} of a segment", counted)
         except Overdue as problem:
             raise StoreAway(f"{self._root} cannot be used: {problem}") from problem
         except (obstore.exceptions.BaseError, OSError) as problem:
@@ -133,23 +150,3 @@ class Sender:
                     f"({reason})"
                 )
             raise StoreAway(f"{self._root} cannot be used: {reason}.") from problem
-
-    def _counted(self, job: Callable[[ObjectStore], Result]) -> Result:
-        began_s = thread_time()
-        try:
-            return job(self._opened())
-        finally:
-            self.cpu_s += thread_time() - began_s
-
-    def _opened(self) -> ObjectStore:
-        if not objects.is_there(self._root):
-            raise FileNotFoundError("the folder does not exist; check DRIFTLINE_ROOT, or create it")
-        if self._store is None:
-            self._store = objects.open_store(self._root, patience=PATIENCE)
-        return self._store
-
-
-def _paths(store: ObjectStore, folder: str, after: str) -> list[str]:
-    import obstore
-
-    return [item["path"] for page in obstore.list(store, folder, offset=after) for item in page]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -27,8 +28,6 @@ SILENCE_S = 180.0
 """A process that sent nothing for so long counts as gone: three heartbeats, as in `prediction_log.waiting`."""
 LOOK_S = 1.0
 """Seconds between two looks at what is due."""
-FILE_BYTES_MAX = 16 * 1024 * 1024
-"""Size of the log's files while it is shipped: a file is removed when all of it is in the store."""
 log = logging.getLogger("bentoml.driftline")
 
 
@@ -98,8 +97,10 @@ class Shipper:
         self._log, self._sender, self._terms = prediction_log, sender, terms
         self._answered_before, self._release = answered_before, release
         self._covered = answered_before()
-        self._own = outbox.of_log(prediction_log)
-        prediction_log.reserve = room.reserve
+        # A restarted container counts process ids from 1 again: the mark tells the two processes apart.
+        process = f"{prediction_log.server}-{os.getpid()}-{prediction_log.mark}"
+        self._own = Outbox(prediction_log.folder, process, prediction_log.streams)
+        prediction_log.claim, prediction_log.reserve = self._own.claim, room.reserve
         self._adopted: list[Outbox] = []
         self._has_greeted = self._has_ended = False
         self._sent_s = self._measured_s = float("-inf")
@@ -183,12 +184,21 @@ class Shipper:
         self._send_left_behind()
 
     def _send_left_behind(self) -> None:
+        """Send what processes that have ended left behind, and their goodbyes."""
+        # At each look: answers of a killed process waited for its successor, and were 14 s old where 6 were promised.
         self._adopted += outbox.left_behind(self._log.folder)
         for box in list(self._adopted):
-            self._finish(box)
+            for stream in list(box.streams):
+                # What the process gave before this stream began is in streams before it.
+                self._send_stream(box, stream, stream.bytes, (ANSWERS, stream.began_at), monotonic())
+            box.tidy()
+            self._send_empty(box, GOODBYE, datetime.now(UTC))
+            box.close()
+            self._adopted.remove(box)
 
     def _greet(self) -> None:
         """Learn the store's time, which names segments, and say hello."""
+        # Names sort by the store's time: a clock an hour ahead would move the platform's cursor past all others.
         if self._sender.offset_s is None:
             self._sender.measure()
             self._measured_s = monotonic()
@@ -215,22 +225,13 @@ class Shipper:
             return
         kind: Kind = ANSWERS
         for stream, end in ends:
+            # Only the last segment may say that all answers up to `covers` are in the store.
             closing = (last, covers) if stream is ends[-1][0] else (ANSWERS, self._covered)
             kind = self._send_stream(self._own, stream, end, closing, seen_s)
         if (is_forced and not ends) or kind != last:
             self._send_empty(self._own, HEARTBEAT if last == ANSWERS else last, covers)
         self._covered = covers
         self._own.tidy()
-
-    def _finish(self, box: Outbox) -> None:
-        """Send what a process left behind, and its goodbye."""
-        for stream in list(box.streams):
-            # What the process gave before this stream began is in streams before it.
-            self._send_stream(box, stream, stream.bytes, (ANSWERS, stream.began_at), monotonic())
-        box.tidy()
-        self._send_empty(box, GOODBYE, datetime.now(UTC))
-        box.close()
-        self._adopted.remove(box)
 
     def _say_goodbye(self) -> None:
         if not self._has_ended:
@@ -249,27 +250,25 @@ class Shipper:
         """
         kind: Kind = ANSWERS
         try:
-            while box.shipped(stream) < end:
-                kind = self._send_part(box, stream, end, last, seen_s)
+            while (first := box.shipped(stream)) < end:
+                # A segment that was under way is sent again under its name, with its lines.
+                note = box.noted(stream)
+                until, most = (end, self._terms.bytes_max) if note is None else (note.end, note.end - first)
+                body = box.read(stream, until, most)
+                to = first + len(body)
+                name = self._sender.name(box.process, stream.name, first) if note is None else Name.parse(note.path)
+                # The platform lists from ten minutes before its newest segment: an older name would not be found.
+                if self._sender.is_late(name):
+                    name = self._sender.name(box.process, stream.name, first)
+                # On the disk before it is sent: the folder's next process sends the same range by the same name.
+                box.note(stream, Note(path=name.path, end=to))
+                is_whole = note is None and to >= until
+                kind, covers = last if is_whole else (ANSWERS, self._covered if box is self._own else stream.began_at)
+                self._send(box, name, body, kind, covers, is_last=stream.is_ended and to >= stream.bytes)
+                box.settle(stream, to, seen_s if is_whole else None)
         except LostStream:
             box.abandon(stream)
             raise
-        return kind
-
-    def _send_part(self, box: Outbox, stream: Stream, end: int, last: tuple[Kind, datetime], seen_s: float) -> Kind:
-        """Send the next segment of a stream; one that was under way is sent again under its name, with its lines."""
-        first, note = box.shipped(stream), box.noted(stream)
-        end, most = (end, self._terms.bytes_max) if note is None else (note.end, note.end - first)
-        body = box.read(stream, end, most)
-        to = first + len(body)
-        name = self._sender.name(box.process, stream.name, first) if note is None else Name.parse(note.path)
-        if self._sender.is_late(name):
-            name = self._sender.name(box.process, stream.name, first)
-        box.note(stream, Note(path=name.path, end=to))
-        is_whole = note is None and to >= end
-        kind, covers = last if is_whole else (ANSWERS, self._covered if box is self._own else stream.began_at)
-        self._send(box, name, body, kind, covers, is_last=stream.is_ended and to >= stream.bytes)
-        box.settle(stream, to, seen_s if is_whole else None)
         return kind
 
     def _send_empty(self, box: Outbox, kind: Kind, covers: datetime) -> None:
@@ -293,12 +292,12 @@ class Shipper:
         except NameTaken:
             mark = box.rename()
             if box is self._own:
-                self._log.mark, self._has_greeted = mark, False
+                self._log.mark, self._has_greeted = mark, False  # nobody knows its new name yet
             raise
         if box is self._own:
             self._sent_s = monotonic()
             if self._sent_s - self._measured_s >= self._terms.heartbeat_s:
-                self._sender.measure(name.path)
+                self._sender.measure(name.path)  # what was created just now shows the store's time, for one request
                 self._measured_s = monotonic()
                 self._look_for_others()
 

@@ -8,8 +8,6 @@ elsewhere.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -27,6 +25,7 @@ from platform_assets.base.problems import Problem
 from platform_assets.base.settings import REPOSITORY, Settings
 from platform_assets.engine.digests import modules
 from platform_assets.serving.run import fetch
+from platform_assets.store import durable
 from platform_assets.store.artifacts import ArtifactStore, Bundle
 
 SERVER = "platform_assets.serving.run.pod"
@@ -80,7 +79,8 @@ def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
     version = version_of(contract)
     tag, path = f"{product}:{version}", settings.bentoml_home / "bentos" / product / version
     record = settings.bentoml_home / "driftline" / f"{product}-{version}.json"
-    with _locked(settings.bentoml_home / "driftline" / f"{product}.lock"):
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with durable.locked(record.parent):  # two runs do not build one Bento at the same time
         if record.exists() and path.exists():
             content = json.loads(record.read_bytes())["content_digest"]
             if content_digest(path) == content:
@@ -91,7 +91,17 @@ def build(settings: Settings, store: ArtifactStore, digest: str) -> Built:
         with tempfile.TemporaryDirectory(prefix="driftline-bento-") as context:
             write_context(Path(context), bundle)
             _run(settings, Path(context), ["build", ".", "--name", product, "--version", version, "--output", "tag"])
-        _check(settings, tag, path, bundle)
+        info = json.loads(_run(settings, path, ["get", tag, "--output", "json"]))
+        packed = json.loads((path / "src" / "fallback" / "fallback.json").read_bytes())["digest"]
+        # Bento says nothing when it packs other files, as the second build of a process packs those of the first.
+        if info["service"] != SERVICE or info["models"] or packed != bundle.digest:
+            raise BuildProblem(
+                f"{tag} contains service {info['service']!r}, models {info['models']} and bundle {packed}; "
+                f"expected {SERVICE!r}, none and {bundle.digest}. Remove {path} and build again."
+            )
+        fallback = ArtifactStore(str(path / "src" / "fallback")).bundle(bundle.digest)
+        for name in fallback.names:
+            fallback.read(name)
         content = content_digest(path)
         record.write_text(json.dumps({"tag": tag, "content_digest": content}), encoding="utf-8")
     return Built(tag, path, content, was_built=True)
@@ -108,7 +118,7 @@ def stored(store: ArtifactStore, built: Built) -> str:
     files["bento.yaml"], count = _BUILT_AT.subn(_ALWAYS, files["bento.yaml"])
     if count != 1:
         raise BuildProblem(f"{built.path}/bento.yaml states {count} creation times; expected one.")
-    runnable = [name for name in files if os.access(built.path / name, os.X_OK)]
+    runnable = [name for name in files if os.access(built.path / name, os.X_OK)]  # a blob has no mode
     return store.write_bundle(files, {"kind": fetch.KIND, "tag": built.tag, fetch.EXECUTABLE: runnable})
 
 
@@ -147,7 +157,7 @@ def write_context(folder: Path, bundle: Bundle) -> None:
         "labels": {"product": bundle.manifest["product"], "contract": bundle.manifest["contract_sha256"][:40]},
         "python": {"packages": _pinned(), "lock_packages": False},
     }
-    (folder / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")
+    (folder / "bentofile.yaml").write_text(json.dumps(bentofile), encoding="utf-8")  # JSON is YAML
 
 
 def content_digest(path: Path) -> str:
@@ -170,19 +180,6 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
             yield name.as_posix(), file
 
 
-def _check(settings: Settings, tag: str, path: Path, bundle: Bundle) -> None:
-    info = json.loads(_run(settings, path, ["get", tag, "--output", "json"]))
-    packed = json.loads((path / "src" / "fallback" / "fallback.json").read_bytes())["digest"]
-    if info["service"] != SERVICE or info["models"] or packed != bundle.digest:
-        raise BuildProblem(
-            f"{tag} contains service {info['service']!r}, models {info['models']} and bundle {packed}; "
-            f"expected {SERVICE!r}, none and {bundle.digest}. Remove {path} and build again."
-        )
-    fallback = ArtifactStore(str(path / "src" / "fallback")).bundle(bundle.digest)
-    for name in fallback.names:
-        fallback.read(name)
-
-
 def _pinned() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES]
 
@@ -202,12 +199,3 @@ def _run(settings: Settings, folder: Path, arguments: list[str]) -> str:
             f"bentoml {' '.join(arguments)} failed with status {result.returncode}:\n" + "\n".join(lines)
         )
     return result.stdout
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, so that two runs do not build one Bento at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -90,6 +90,7 @@ class Server:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_S)
+        # Bento's supervisor may have ended before its worker did.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -122,7 +123,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=True,  # a process group of its own, which `stop` kills
         )
     return Server(f"http://{HOST}:{port}", f"http://{HOST}:{settings.probes_port(port)}", process, log)
 
@@ -142,18 +143,6 @@ def serving(
         server.stop()
 
 
-def unheard(settings: Settings, state: Path, digest: str) -> Settings:
-    """Return the settings of a service on exactly one bundle whose answers no caller gets: its log stays in `state`."""
-    return settings.replace(
-        state=state,
-        serving_digest=digest,
-        serving_ships=False,
-        serving_drain_s=0.0,
-        serving_probes_port=None,
-        serving_callers=None,
-    )
-
-
 def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> list[Any]:
     """Start a Bento on exactly this bundle, send it requests, and return the answers.
 
@@ -170,7 +159,15 @@ def smoke(settings: Settings, tag: str, digest: str, bodies: Sequence[Any]) -> l
     """
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.scratch, prefix="smoke-") as state:
-        smoke_settings = unheard(settings, Path(state), digest)
+        # Nothing of the platform's own service: neither its log, nor its port, nor its callers.
+        smoke_settings = settings.replace(
+            state=Path(state),
+            serving_digest=digest,
+            serving_ships=False,
+            serving_drain_s=0.0,
+            serving_probes_port=None,
+            serving_callers=None,
+        )
         with serving(smoke_settings, tag, environment={"BENTOML_HOME": str(settings.bentoml_home)}) as server:
             answers = []
             for body in bodies:

@@ -8,28 +8,39 @@ files appear in the folder after the last of them was. The init container of a s
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 
+from platform_assets.base import naming
 from platform_assets.base.configuration import ConfigurationProblem
 from platform_assets.base.problems import Problem
 from platform_assets.base.settings import Settings
-from platform_assets.serving.follow import store_wait
 from platform_assets.serving.follow.background import Deadline, Overdue
-from platform_assets.serving.follow.store_wait import StoreAway
-from platform_assets.serving.run.listening import PortProblem, bound
 from platform_assets.store import objects
-from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore, Bundle
+from platform_assets.store.artifacts import ArtifactProblem, ArtifactStore
 
 FETCH_S = 300.0
 KIND = "bento"
 EXECUTABLE = "executable"
 """Member of the manifest: the files that may be executed."""
+
+
+WAIT_S = 300.0
+"""How long a store that is away is waited for: then the process ends, and whoever started it sees that. The kubelet
+starts a container that ends again after 10 s, then 20 s, and up to 5 minutes after the store is back."""
+PAUSE_S = 2.0
+PATIENCE, REACH_S = timedelta(seconds=10), 30.0
+"""For how long the client repeats a request before the wait is reported, and until a request that hangs is given up."""
+
+
+class StoreAway(Problem):
+    """The store cannot be read, for a reason that may pass."""
 
 
 class FetchProblem(Problem):
@@ -50,10 +61,20 @@ def fetch(store: ArtifactStore, digest: str, folder: Path) -> int:
         ArtifactProblem: a file is missing in the store, or its bytes do not match their digest.
         FetchProblem: the digest names something else, or a file's path leads out of the folder.
     """
-    bento = _opened(store, digest)
+    bento = store.bundle(digest)
+    if bento.manifest.get("kind") != KIND:
+        raise FetchProblem(
+            f"{digest} is not a Bento but a bundle of kind {bento.manifest.get('kind')!r}; expected the digest that "
+            "`driftline manifests` prints."
+        )
+    for name in bento.names:
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts or str(relative) != name:
+            raise FetchProblem(f"Bento {digest} names a file {name!r}; expected a path within the Bento's folder.")
     folder.mkdir(parents=True, exist_ok=True)
     for remains in folder.iterdir():
         shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
+    # Within the folder, because a rename does not leave a file system, and the folder is a volume.
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as temporary:
         for name in bento.names:
             path = Path(temporary, name)
@@ -65,56 +86,35 @@ def fetch(store: ArtifactStore, digest: str, folder: Path) -> int:
     return len(bento.names)
 
 
-def _opened(store: ArtifactStore, digest: str) -> Bundle:
-    """Return the manifest of a Bento whose files all lie within one folder."""
-    bento = store.bundle(digest)
-    if bento.manifest.get("kind") != KIND:
-        raise FetchProblem(
-            f"{digest} is not a Bento but a bundle of kind {bento.manifest.get('kind')!r}; expected the digest that "
-            "`driftline manifests` prints."
-        )
-    for name in bento.names:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or str(path) != name:
-            raise FetchProblem(f"Bento {digest} names a file {name!r}; expected a path within the Bento's folder.")
-    return bento
+def _wait_for_store(root: str, digest: str) -> None:
+    """Wait for a store that is away, and say so once: ask for a Bento's manifest, which need not exist.
 
-
-def _reach(root: str, digest: str) -> None:
+    Raises:
+        StoreAway: the store cannot be read for now.
+        FetchProblem: it cannot be read at all.
+    """
     import obstore
 
-    try:
-        store_wait.reach(root, digest)
-    except StoreAway as problem:
-        raise StoreAway(f"Bento {digest} cannot be fetched: {problem}") from problem
-    except (obstore.exceptions.BaseError, OSError) as problem:
-        raise FetchProblem(f"Bento {digest} cannot be read: {objects.reason(root, problem)}.") from problem
+    def read() -> None:
+        objects.read(objects.open_store(root, PATIENCE), naming.blob_path(digest))
 
-
-def _wait_for_store(settings: Settings, digest: str, wait_s: float) -> None:
-    with contextlib.ExitStack() as opened:
-        probes = None
-        if settings.serving_probes_port is not None:
-            with contextlib.suppress(PortProblem):  # then only the log says so
-                probes = opened.enter_context(bound("0.0.0.0", settings.serving_probes_port))  # a pod's
-        store_wait.wait(
-            lambda: _reach(settings.root, digest),
-            lambda sentence: print(f"fetch: {sentence}", file=sys.stderr, flush=True),
-            probes,
-            wait_s,
-        )
-
-
-def _place(settings: Settings) -> str:
-    """Return where a pod's store and its keys are set; empty elsewhere."""
-    if settings.environment != "cluster":
-        return ""
-    address = dict(settings.store_environment).get("AWS_ENDPOINT_URL")
-    keys = "its keys in" if settings.store_secrets else "and no key of it is set: without a role, add the keys to"
-    return (
-        f" The store is {settings.root}{f' at {address}' if address else ''}, as the config map `driftline` says "
-        f"(DRIFTLINE_ROOT, AWS_ENDPOINT_URL), {keys} the secret `driftline-store`."
-    )
+    until_s, is_first = time.monotonic() + WAIT_S, True
+    while True:
+        try:
+            return Deadline(REACH_S).run("the first request", read)
+        except Overdue as problem:
+            reason = str(problem)
+        except (obstore.exceptions.BaseError, OSError) as problem:
+            reason = f"{objects.reason(root, problem)}."
+            if not objects.may_pass(root, problem):  # a wrong name, key or address
+                raise FetchProblem(f"Bento {digest} cannot be read: {reason}") from problem
+        away = f"Bento {digest} cannot be fetched: the store at {root} cannot be read: {reason}"
+        if time.monotonic() + PAUSE_S > until_s:
+            raise StoreAway(away)
+        if is_first:
+            print(f"fetch: {away} Waiting for the store, {WAIT_S:g} s at most.", file=sys.stderr, flush=True)
+        is_first = False
+        time.sleep(PAUSE_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,20 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fetch", description="Fetch a Bento from the store by its digest.")
     parser.add_argument("digest", metavar="DIGEST", help="of the Bento, as `driftline manifests` prints it")
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="where its files go; replaced")
-    parser.add_argument(
-        "--wait-s",
-        type=float,
-        default=store_wait.WAIT_S,
-        help=f"seconds to wait for a store that is away (default: {store_wait.WAIT_S:g})",
-    )
     options = parser.parse_args(arguments)
     place = ""
     try:
         settings = Settings.from_environment()
-        place = _place(settings)
+        if settings.environment == "cluster":  # a pod has both from objects that an operator writes
+            address = dict(settings.store_environment).get("AWS_ENDPOINT_URL")
+            place = (
+                f" The store is {settings.root}{f' at {address}' if address else ''}, as the config map `driftline` "
+                "says (DRIFTLINE_ROOT, AWS_ENDPOINT_URL), its keys in the secret `driftline-store`."
+            )
         if not objects.is_there(settings.root):
             raise FetchProblem(f"no store exists at {settings.root}; check DRIFTLINE_ROOT.")
-        _wait_for_store(settings, options.digest, options.wait_s)
+        _wait_for_store(settings.root, options.digest)
         store = ArtifactStore(settings.root)
         count = Deadline(FETCH_S).run("the fetch", lambda: fetch(store, options.digest, options.folder))
     except (ArtifactProblem, ConfigurationProblem, FetchProblem, OSError, Overdue, StoreAway) as problem:

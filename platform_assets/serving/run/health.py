@@ -25,7 +25,7 @@ class Health:
             ended: returns the names of background jobs that ended by a bug.
         """
         self._runtime, self._ended = runtime, ended
-        self._noting = threading.Lock()
+        self._noting = threading.Lock()  # jobs, the loop and the thread of probes publish
 
     @property
     def pages(self) -> Pages:
@@ -99,5 +99,6 @@ class Health:
             )
         if runtime.gate.is_draining:
             problems.append("the service was asked to end, and answers only those who have not noticed yet.")
+        # Not for a model's invalid answers nor for shipping: other rows are answered, and the log is on the disk.
         is_ready = is_named and log_problem is None and room_problem is None and not runtime.gate.is_draining
         return is_ready, problems

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
-from pathlib import Path
+
+import psutil
 
 from platform_assets.base.problems import Problem
+from platform_assets.base.settings import Settings
 
 BACKLOG = 2048
 """Connections that may wait to be accepted: uvicorn's default."""
@@ -20,7 +21,7 @@ class PortProblem(Problem):
 def bound(address: str, port: int) -> socket.socket:
     """Return a listening socket, not blocking; raise `PortProblem` if there can be none."""
     listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or connections in TIME_WAIT would keep the port
     try:
         listening.bind((address, port))
     except (OSError, OverflowError) as problem:
@@ -32,34 +33,17 @@ def bound(address: str, port: int) -> socket.socket:
     return listening
 
 
+def bound_for_probes(settings: Settings, public: socket.socket) -> socket.socket:
+    """Return a listening socket for the probes of a service, next to that of its callers."""
+    host, port = public.getsockname()[:2]
+    try:
+        return bound(host, settings.probes_port(port))
+    except PortProblem as problem:
+        raise PortProblem(f"{problem} It is the port of probes; DRIFTLINE_SERVING_PROBES_PORT sets it.") from None
+
+
 def copies() -> list[socket.socket]:
-    """Return a copy of each TCP socket on which this process listens; none where Linux' /proc is missing."""
-    folder = Path("/proc/self/fd")
-    descriptors = [int(entry.name) for entry in folder.iterdir()] if folder.is_dir() else []
-    by_inode: dict[int, socket.socket] = {}
-    for descriptor in descriptors:
-        copy = _copy(descriptor)
-        # Two descriptors may belong to one socket.
-        if copy is not None and by_inode.setdefault(os.fstat(copy.fileno()).st_ino, copy) is not copy:
-            copy.close()
-    return list(by_inode.values())
-
-
-def _copy(descriptor: int) -> socket.socket | None:
-    """Return a copy of a listening TCP socket, or None for anything else."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return None
-        duplicate = os.dup(descriptor)
-    except OSError:  # closed meanwhile
-        return None
-    try:
-        copy = socket.socket(fileno=duplicate)
-    except OSError:
-        os.close(duplicate)
-        return None
-    is_tcp = copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM
-    if is_tcp and copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return copy
-    copy.close()
-    return None
+    """Return a copy of each TCP socket on which this process listens; none where the kernel is not Linux."""
+    connections = psutil.Process().net_connections("tcp") if psutil.LINUX else []
+    listening = [connection.fd for connection in connections if connection.status == psutil.CONN_LISTEN]
+    return [socket.socket(fileno=os.dup(descriptor)) for descriptor in listening]  # closing it leaves ours open

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter as Counted
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from platform_assets.serving.run.event_loop import WINDOW_S, Highest
+from platform_assets.serving.run.event_loop import TICK_S, WINDOW_S, Highest
 
 if TYPE_CHECKING:
     from platform_assets.serving.follow.follower import Follower, Live
@@ -37,6 +37,38 @@ IN_FLIGHT_ALERT = 8
 """Alert above this: the costliest list takes some 60 ms of CPU, one at a time: 8 take half a second."""
 
 
+_COUNTERS = {
+    "requests": ("Requests to /predict by HTTP status.", "status", "release"),
+    "refused_requests": ("Requests to /predict refused because too many were under way.", "release"),
+    "predictions": ("Rows answered.", "release"),
+    "cpu_seconds": ("CPU time of the process.",),
+    "model_swaps": ("Releases that went live after the start.",),
+    "process_deaths": ("Processes of this service's folder that ended without closing.",),
+    "invalid_answers": ("Requests to which the model gave no valid answer; they got 503.",),
+    "http_requests": ("Requests by path and HTTP status.", "path", "status"),
+    "shipping_cpu_seconds": ("CPU time of the process for shipping.",),
+    "shipping_requests": ("Calls of the store for shipping.", "operation"),
+}
+_GAUGES = {
+    "resident_bytes": (f"Highest resident memory of the process in the last {WINDOW_S:g} s.",),
+    "model_info": ("1 for the bundle that is served.", "digest", "source"),
+    "release": ("The number of the release that is served, 0 for none.",),
+    "release_has_problem": ("1 while the newest release cannot be read, served or copied.",),
+    "model_has_problem": ("1 while the model gives invalid answers, or after a process died soon after it took it.",),
+    "event_loop_lag_seconds": (f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s.",),
+    "in_flight_requests": (
+        f"Most concurrent requests to /predict in the last {WINDOW_S:g} s, plus connections not accepted yet.",
+    ),
+    "ready": ("1 while the service is ready.",),
+    "log_has_problem": ("1 while the prediction log cannot be written.",),
+    "log_unshipped_seconds": ("Age of the oldest answer that is not in the store.",),
+    "log_unshipped_bytes": ("Answers that are not in the store.",),
+    "shipping_has_problem": ("1 while the log cannot be shipped, or the clock is wrong.",),
+    "clock_offset_seconds": ("By how much the store's clock is ahead of ours.",),
+}
+"""By name: the help text, and labels."""
+
+
 @dataclass
 class _Series:
     """The series of one release, with those of requests by status."""
@@ -57,69 +89,26 @@ class Metrics:
 
     def __init__(self) -> None:
         self.turn_s: float | None = None
-        self._registry = CollectorRegistry()
-        self._requests = self._counter(
-            "driftline_requests", "Requests to /predict by HTTP status.", "status", "release"
-        )
-        self._refused = self._counter(
-            "driftline_refused_requests", "Requests to /predict refused because too many were under way.", "release"
-        )
+        self._registry = registry = CollectorRegistry()
+        self._counters = {
+            name: Counter(f"driftline_{name}", text, labels, registry=registry)
+            for name, (text, *labels) in _COUNTERS.items()
+        }
+        self._gauges = {
+            name: Gauge(f"driftline_{name}", text, labels, registry=registry)
+            for name, (text, *labels) in _GAUGES.items()
+        }
         self._latency = Histogram(
             "driftline_request_seconds",
             "From the head of a request to /predict to the last byte of its answer, including refused requests.",
             ("release",),
-            registry=self._registry,
+            registry=registry,
             buckets=LATENCY_BUCKETS_S,
         )
-        self._rows = self._counter("driftline_predictions", "Rows answered.", "release")
-        self._cpu = self._counter("driftline_cpu_seconds", "CPU time of the process.")
-        self._resident = self._gauge(
-            "driftline_resident_bytes", f"Highest resident memory of the process in the last {WINDOW_S:g} s."
-        )
-        self._model = self._gauge("driftline_model_info", "1 for the bundle that is served.", "digest", "source")
-        self._release = self._gauge("driftline_release", "The number of the release that is served, 0 for none.")
-        self._release_problem = self._gauge(
-            "driftline_release_has_problem", "1 while the newest release cannot be read, served or copied."
-        )
-        self._swaps = self._counter("driftline_model_swaps", "Releases that went live after the start.")
-        self._deaths = self._counter(
-            "driftline_process_deaths", "Processes of this service's folder that ended without closing."
-        )
-        self._swapped = 0
-        self._invalid = self._counter(
-            "driftline_invalid_answers", "Requests to which the model gave no valid answer; they got 503."
-        )
-        self._model_problem = self._gauge(
-            "driftline_model_has_problem",
-            "1 while the model gives invalid answers, or after a process died soon after it took it.",
-        )
-        self._all = self._counter("driftline_http_requests", "Requests by path and HTTP status.", "path", "status")
-        self._lag = self._gauge(
-            "driftline_event_loop_lag_seconds", f"Longest wait for a turn of the loop in the last {WINDOW_S:g} s."
-        )
-        self._in_flight = self._gauge(
-            "driftline_in_flight_requests",
-            f"Most concurrent requests to /predict in the last {WINDOW_S:g} s, plus connections not accepted yet.",
-        )
-        self._ready = self._gauge("driftline_ready", "1 while the service is ready.")
+        self._totals: defaultdict[tuple[str, ...], float] = defaultdict(float)
         self._highest_lag, self._highest_in_flight, self._highest_resident = Highest(), Highest(), Highest()
         self._now_in_flight = self._peak = 0
-        self._unlogged = self._gauge("driftline_log_has_problem", "1 while the prediction log cannot be written.")
-        self._unshipped_s = self._gauge(
-            "driftline_log_unshipped_seconds", "Age of the oldest answer that is not in the store."
-        )
-        self._unshipped = self._gauge("driftline_log_unshipped_bytes", "Answers that are not in the store.")
-        self._unsendable = self._gauge(
-            "driftline_shipping_has_problem", "1 while the log cannot be shipped, or the clock is wrong."
-        )
-        self._clock = self._gauge("driftline_clock_offset_seconds", "By how much the store's clock is ahead of ours.")
-        self._shipping_cpu = self._counter("driftline_shipping_cpu_seconds", "CPU time of the process for shipping.")
-        self._store_requests = self._counter(
-            "driftline_shipping_requests", "Calls of the store for shipping.", "operation"
-        )
-        self._shipped_cpu_s, self._requested = 0.0, Counted[str]()
         self._live_model: tuple[str, str] | None = None
-        self._cpu_s, self._invalid_so_far = 0.0, 0
         self._process = psutil.Process()
         self._by_release: dict[str, _Series] = {}
         self._adding = threading.Lock()
@@ -128,46 +117,40 @@ class Metrics:
         pages = [(path, status) for path in PATHS - PREDICT for status in ("200", "405")]
         asked = [(path, status) for path in PREDICT for status in (*STATUSES, GONE)]
         for path, status in (*pages, *asked, ("/readyz", "503"), (OTHER, "404"), (UNREAD, "400")):
-            self._all.labels(path, status)
+            self._counters["http_requests"].labels(path, status)
 
     def count_deaths(self, deaths: int) -> None:
         """Count processes that died before this one."""
-        self._deaths.inc(deaths)
+        self._counters["process_deaths"].inc(deaths)
 
     def _of(self, live: Live | None) -> _Series:
-        """Return the series of a live model's release."""
+        """Return the series of a live model's release, and forget those of an older one."""
         label = NO_RELEASE if live is None or live.release is None else str(live.release)
-        series = self._by_release.get(label)
-        if series is not None:
+        if (series := self._by_release.get(label)) is not None:
             return series
+        requests, latency = self._counters["requests"], self._latency
+        refused, rows = self._counters["refused_requests"], self._counters["predictions"]
         with self._adding:
-            return self._add(label)
-
-    def _add(self, label: str) -> _Series:
-        numbers = sorted(int(name) for name in self._by_release if name.isdigit())
-        if label.isdigit() and len(numbers) == RELEASES_MAX:
-            if int(label) < numbers[0]:
-                label = OLDER
-            else:
-                self._remove(str(numbers[0]))
-        if label not in self._by_release:
-            series = _Series(label, self._refused.labels(label), self._rows.labels(label), self._latency.labels(label))
-            series.requests = {status: self._requests.labels(status, label) for status in STATUSES}
-            self._by_release[label] = series
-        return self._by_release[label]
+            numbers = sorted(int(name) for name in self._by_release if name.isdigit())
+            if label.isdigit() and len(numbers) == RELEASES_MAX:
+                if int(label) < numbers[0]:
+                    label = OLDER
+                else:
+                    for metric in (refused, rows, latency):
+                        metric.remove(str(numbers[0]))
+                    for status in list(self._by_release.pop(str(numbers[0])).requests):
+                        requests.remove(status, str(numbers[0]))
+            if label not in self._by_release:
+                series = _Series(label, refused.labels(label), rows.labels(label), latency.labels(label))
+                series.requests = {status: requests.labels(status, label) for status in STATUSES}
+                self._by_release[label] = series
+            return self._by_release[label]
 
     def _requests_of(self, series: _Series, status: str) -> Counter:
         counter = series.requests.get(status)
         if counter is None:
-            counter = series.requests[status] = self._requests.labels(status, series.label)
+            counter = series.requests[status] = self._counters["requests"].labels(status, series.label)
         return counter
-
-    def _remove(self, label: str) -> None:
-        series = self._by_release.pop(label)
-        for metric in (self._refused, self._rows, self._latency):
-            metric.remove(label)
-        for status in list(series.requests):
-            self._requests.remove(status, label)
 
     def begin(self, path: str) -> None:
         """Count a request that has started."""
@@ -185,7 +168,7 @@ class Metrics:
             live: what answered it, or was live when it was refused.
         """
         label = GONE if status is None else str(status)
-        self._all.labels(path if path in PATHS else OTHER, label).inc()
+        self._counters["http_requests"].labels(path if path in PATHS else OTHER, label).inc()
         if path not in PREDICT:
             return
         self._now_in_flight -= 1
@@ -200,75 +183,77 @@ class Metrics:
 
     def count_unread(self) -> None:
         """Count a request that was not HTTP: the server itself answers it with 400."""
-        self._all.labels(UNREAD, "400").inc()
+        self._counters["http_requests"].labels(UNREAD, "400").inc()
 
     def count_refused(self, path: str) -> None:
         """Count a request that was refused before it began, because too many were under way."""
-        self._all.labels(path if path in PATHS else OTHER, "503").inc()
+        self._counters["http_requests"].labels(path if path in PATHS else OTHER, "503").inc()
         if path in PREDICT:
             self._requests_of(self._live, "503").inc()
             self._live.refused.inc()
 
-    def note_lag(self, lag_s: float, waiting: int, had_turn: bool = True) -> None:
+    def note_lag(self, lag_s: float, waiting: int) -> None:
         """Publish how long the loop has made others wait, and how many requests were in flight meanwhile.
 
         Args:
             lag_s: the wait.
             waiting: connections not accepted yet: each brings a request.
-            had_turn: whether the wait is over.
         """
-        now_s = time.monotonic()
-        if had_turn:
-            self.turn_s = now_s
+        self.turn_s = now_s = time.monotonic()
         peak, self._peak = self._peak, self._now_in_flight
-        self._lag.set(self._highest_lag.add(now_s, lag_s))
-        self._in_flight.set(self._highest_in_flight.add(now_s, peak + waiting))
+        self._gauges["event_loop_lag_seconds"].set(self._highest_lag.add(now_s, lag_s))
+        self._gauges["in_flight_requests"].set(self._highest_in_flight.add(now_s, peak + waiting))
 
     def note(self, follower: Follower, log_problem: str | None = None, *, is_ready: bool) -> None:
         """Publish readiness, what the follower serves, whether predictions are logged, and the use of the machine."""
-        live = follower.live
+        live, now_s = follower.live, time.monotonic()
         model = None if live is None else (live.model.digest, live.source)
-        if self._live_model not in (None, model):
-            self._model.remove(*self._live_model)
+        if self._live_model not in (None, model):  # a gauge keeps its last value, here 1
+            self._gauges["model_info"].remove(*self._live_model)
         if model is not None:
-            self._model.labels(*model).set(1)
+            self._gauges["model_info"].labels(*model).set(1)
         self._live_model = model
         self._live = self._of(live)
-        self._swaps.inc(follower.swaps - self._swapped)
-        self._swapped = follower.swaps
-        self._ready.set(is_ready)
-        self._release.set(0 if live is None or live.release is None else live.release)
-        self._release_problem.set(follower.problem is not None)
-        self._unlogged.set(log_problem is not None)
-        self._resident.set(self._highest_resident.add(time.monotonic(), self._process.memory_info().rss))
-        used_s = time.process_time()
-        self._cpu.inc(used_s - self._cpu_s)
-        self._cpu_s = used_s
+        # A loop that hangs notes nothing by itself.
+        if self.turn_s is not None and (hung_s := now_s - self.turn_s - TICK_S) > LAG_ALERT_S:
+            self._gauges["event_loop_lag_seconds"].set(hung_s)
+        self._set(
+            ready=is_ready,
+            release=0 if live is None or live.release is None else live.release,
+            release_has_problem=follower.problem is not None,
+            log_has_problem=log_problem is not None,
+            resident_bytes=self._highest_resident.add(now_s, self._process.memory_info().rss),
+        )
+        self._raise("model_swaps", follower.swaps)
+        self._raise("cpu_seconds", time.process_time())
 
     def note_faults(self, invalid: int, problem: str | None) -> None:
         """Publish the requests without a valid answer so far, and whether anything speaks against the model."""
-        self._invalid.inc(invalid - self._invalid_so_far)
-        self._invalid_so_far = invalid
-        self._model_problem.set(problem is not None)
+        self._raise("invalid_answers", invalid)
+        self._set(model_has_problem=problem is not None)
 
     def note_shipping(self, figures: Figures, problem: str | None) -> None:
         """Publish how shipping is doing."""
-        self._unshipped_s.set(figures.unshipped_s)
-        self._unshipped.set(figures.unshipped_bytes)
-        self._unsendable.set(problem is not None)
-        self._clock.set(figures.clock_offset_s or 0.0)
-        self._shipping_cpu.inc(figures.cpu_s - self._shipped_cpu_s)
-        self._shipped_cpu_s = figures.cpu_s
+        self._set(
+            log_unshipped_seconds=figures.unshipped_s,
+            log_unshipped_bytes=figures.unshipped_bytes,
+            shipping_has_problem=problem is not None,
+            clock_offset_seconds=figures.clock_offset_s or 0.0,
+        )
+        self._raise("shipping_cpu_seconds", figures.cpu_s)
         for operation, count in figures.requests.items():
-            self._store_requests.labels(operation).inc(count - self._requested[operation])
-        self._requested = Counted(figures.requests)
+            self._raise("shipping_requests", count, operation)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
+    def _set(self, **values: float) -> None:
+        for name, value in values.items():
+            self._gauges[name].set(value)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self._registry)
+    def _raise(self, name: str, total: float, *labels: str) -> None:
+        """Raise a counter to a total that somebody else counts."""
+        counter, before = self._counters[name], self._totals[name, *labels]
+        (counter.labels(*labels) if labels else counter).inc(total - before)
+        self._totals[name, *labels] = total

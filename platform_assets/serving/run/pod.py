@@ -28,9 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PortProblem as problem:
         print(f"serve: {problem}", file=sys.stderr)
         return 1
+    # After the port is bound: this import finds the socket, and checks the port of probes next to it.
     from platform_assets.serving.run.bento import PredictionService
 
-    protocol.serve(PredictionService.to_asgi(), callers)  # type: ignore[attr-defined]  # a bentoml.Service
+    application = PredictionService.to_asgi()  # type: ignore[attr-defined]  # a bentoml.Service
+    # By default uvicorn goes on after a start that failed, and serves nothing.
+    protocol.server(application, lifespan="on").run(sockets=[callers])
     return 0
 
 

@@ -11,7 +11,6 @@ from platform_assets.serving.answer.contract import Contract
 from platform_assets.serving.answer.predict import Predictor
 from platform_assets.serving.follow.alive import Mark
 from platform_assets.serving.follow.follower import Follower
-from platform_assets.serving.follow.model_cache import Shelf
 from platform_assets.serving.log.shipping import Shipper
 from platform_assets.serving.run.event_loop import Waiting
 from platform_assets.serving.run.metrics import Metrics
@@ -30,7 +29,6 @@ class Runtime:
         drain_s: for how long it is not ready and still answers before it ends.
         waiting: counts the connections that it has not accepted.
         probes: the listening socket of its probes; None without one.
-        shelf: holds the models of several products; None where the process serves one, which it never drops.
     """
 
     contract: Contract
@@ -46,4 +44,3 @@ class Runtime:
     drain_s: float = 0.0
     waiting: Waiting = field(default_factory=Waiting)
     probes: socket.socket | None = None
-    shelf: Shelf | None = None

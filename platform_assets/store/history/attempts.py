@@ -54,19 +54,15 @@ def frame(records: Iterable[Numbered]) -> pl.DataFrame:
         pl.col(pl.String).replace("", None)
     )
     own_work = pl.format("record {}", "number")
+    done = pl.col("steps_done").fill_null(0) - pl.col("resumed_from_step").fill_null(0)
+    not_saved = (pl.col("steps_done").fill_null(0) - pl.col("steps_saved")).clip(0)
+    share = pl.when(done > 0).then(pl.coalesce("steps_lost", not_saved) / done).clip(0.0, 1.0).fill_null(1.0)
     recorded = recorded.with_columns(
         pl.col("step").fill_null(TRAIN),
         began_at_utc=pl.coalesce("started_at_utc", "requested_at_utc", "ended_at_utc", pl.lit("")),
-        lost_share=_lost_share(),
+        lost_share=pl.when(pl.col("reason") == FINISHED).then(0.0).otherwise(share),
         usd=hours * pl.col("usd_per_hour"),
         saving_usd=hours * (pl.coalesce("on_demand_usd_per_hour", "usd_per_hour") - pl.col("usd_per_hour")),
     )
     work = pl.format("{} {}", "step", pl.coalesce("fingerprint", own_work))
     return recorded.with_columns(work=work)[SCHEMA.names()]
-
-
-def _lost_share() -> pl.Expr:
-    done = pl.col("steps_done").fill_null(0) - pl.col("resumed_from_step").fill_null(0)
-    not_saved = (pl.col("steps_done").fill_null(0) - pl.col("steps_saved")).clip(0)
-    share = pl.when(done > 0).then(pl.coalesce("steps_lost", not_saved) / done).clip(0.0, 1.0).fill_null(1.0)
-    return pl.when(pl.col("reason") == FINISHED).then(0.0).otherwise(share)

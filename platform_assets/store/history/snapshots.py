@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from platform_assets.base.keys import Grain
-    from platform_assets.store.history.rebuilds import Rebuilds
+    from platform_assets.store.history.reader import History
     from platform_assets.store.partition_records import PartitionRecord
-    from platform_assets.store.records.rebuilds import RebuildSnapshots
+    from platform_assets.store.records.versions import RebuildSnapshots
     from platform_assets.store.tables import TableStore
 
 FEATURES = naming.stage("features")
@@ -95,7 +95,7 @@ class Snapshots:
     """
 
     tables: TableStore
-    history: Rebuilds
+    history: History
     grain: Grain
     stages: Sequence[str]
 

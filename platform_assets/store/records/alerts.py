@@ -7,15 +7,15 @@ from typing import Literal
 from platform_assets.base import naming
 from platform_assets.store.records.base import Record, RecordKind
 
-RECEIVERS = {"webhook": ".sent", "alertmanager": ".alertmanager", "mail": ".mail"}
-"""Suffix, by receiver, of the record that an alert was delivered to it."""
+DELIVERED = ".alertmanager"
+"""Suffix of the record that an alert was delivered."""
 ENDED = ".ended"
 """Suffix of the record that an alert's episode is over; in the name of a delivery also of that of the end."""
 Severity = Literal["page", "ticket"]
 
 
 class Alert(Record, frozen=True, kw_only=True):
-    """An alert, sent once per episode; also the body of the webhook.
+    """An alert, sent once per episode.
 
     `details` are JSON values by name that differ per kind. Without a severity, an earlier version raised it, which
     recorded no ends.
@@ -38,7 +38,7 @@ class Ended(Record, frozen=True, kw_only=True):
 
 
 class Delivered(Record, frozen=True, kw_only=True):
-    """The outcome of a delivery to one receiver, stored next to the alert, with the moment of the wall clock."""
+    """The outcome of a delivery to Alertmanager, stored next to the alert, with the moment of the wall clock."""
 
     id: str
     outcome: Literal["sent", "refused"]
@@ -52,9 +52,10 @@ class Queued(Record, frozen=True, kw_only=True):
     id: str
     is_end: bool = False
 
-    def delivery(self, receiver: str) -> str:
-        """Return the name of the record of its delivery to a receiver."""
-        return f"{self.id}{RECEIVERS[receiver]}{ENDED if self.is_end else ''}"
+    @property
+    def delivery(self) -> str:
+        """The name of the record of its delivery."""
+        return f"{self.id}{DELIVERED}{ENDED if self.is_end else ''}"
 
 
 class Failure(Record, frozen=True, kw_only=True):

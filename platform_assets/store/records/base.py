@@ -18,6 +18,7 @@ from platform_assets.base.problems import NewerRecord, UnfitRecord
 Document = dict[str, Any]
 """A JSON object whose members this code does not name."""
 
+# As floats, an epoch's 1 came back from a save as 1.0, and a training that was killed ended with other bytes.
 Number = int | float
 """A number as it was written: an integer stays an integer."""
 
@@ -28,6 +29,7 @@ Decided = dict[str, Number | list[str | Row | list[int]] | None]
 """How answers would be used, as its measures say (`Measures.decided`): numbers and counts by name, tables, notes."""
 
 
+# By itself msgspec drops members that it does not know.
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A part of a record."""
 
@@ -90,6 +92,7 @@ class RecordKind(Generic[R]):
             UnfitRecord: a member is missing, unknown or of another type.
         """
         number = document.get("format") if isinstance(document, dict) else None
+        # Before its members are looked at, which this code would misread.
         if isinstance(number, int) and number > self.newest:
             raise NewerRecord(
                 f"{location} has format {number}; this code reads formats up to {self.newest}. Upgrade Driftline."

@@ -1,29 +1,26 @@
 """Define the notes of a key's partition record, per stage, as their readers get them.
 
-Those of `performance` and `drift` are records of their own (`performance`, `judgements`). Members added by later
+Those of `performance` and `drift` are records of their own (`performance`, `faults`). Members added by later
 code are not an error, because records of keys are read by whatever code is installed.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, Self, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict
 
 import msgspec
 
 from platform_assets.base.problems import UnfitRecord
-from platform_assets.store.records.base import Number, Part
-from platform_assets.store.records.performance import Value
+from platform_assets.store.records.base import Document, Number, Part
+from platform_assets.store.records.faults import JUDGEMENTS, Judgement
+from platform_assets.store.records.performance import MEASURED, Measured, Value
 
+if TYPE_CHECKING:
+    from platform_assets.store.partition_records import PartitionRecord
 
-class Noted(Protocol):
-    """The part of a partition record that is read here."""
-
-    @property
-    def stage(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def notes(self) -> object: ...
+_NULL = ("decided", "digest", "excess_log_loss", "expected_log_loss", "quality")
+UNKNOWN: Document = {**dict.fromkeys(_NULL), "labelled": 0, "labels": {}, "models": [], "rows": 0}
+"""Defaults for measurements that a record rebuilt from its rows lacks."""
 
 
 class Notes(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -32,7 +29,7 @@ class Notes(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
     cpu_s: Number = 0.0
 
     @classmethod
-    def of(cls, record: Noted) -> Self:
+    def of(cls, record: PartitionRecord) -> Self:
         """Parse a record's notes; raise `UnfitRecord` where a member is missing or of another type."""
         return cls.read(record.notes, f"the record of {record.stage} {record.key}")
 
@@ -147,3 +144,13 @@ class Service(Notes, frozen=True, kw_only=True, forbid_unknown_fields=False):
     max_apart: Number
     request: dict[str, str | dict[str, Value] | None]
     stored: str
+
+
+def judgement(record: PartitionRecord) -> Judgement:
+    """Parse the judgement in a key's record of `drift`."""
+    return JUDGEMENTS.read(record.notes, f"the judgement of {record.key}")
+
+
+def measured(record: PartitionRecord) -> Measured:
+    """Parse the measurements of a key."""
+    return MEASURED.read({**UNKNOWN, **record.notes}, f"the performance of {record.key}")

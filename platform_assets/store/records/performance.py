@@ -23,7 +23,16 @@ class Interval(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
 
 
 class Tested(Part, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The test of one promise: `evaluation.promises.Tested`, which training can import without records."""
+    """The result of testing one promise; `low`, `high` and both p-values are None where too few keys can tell.
+
+    Attributes:
+        name, words, side, margin: as in `evaluation.promises.Promise`; `words` is its description.
+        keys: number of keys that can tell.
+        effect: the mean over keys.
+        low, high: its interval.
+        p_value: probability of an effect at least as bad for a model that keeps the promise.
+        p_adjusted: the same for the whole family: at most `alpha` in a share `alpha` of windows of honest models.
+    """
 
     effect: Number | None
     high: Number | None

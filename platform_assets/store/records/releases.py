@@ -1,4 +1,4 @@
-"""Define the release ledger. Its newest record has the whole state of a product's channels."""
+"""Define the release ledger, whose newest record has the state of a product's channels, and refusals of a release."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import msgspec
 
 from platform_assets.base import naming
 from platform_assets.store.records.base import Part, Record, RecordKind
-from platform_assets.store.records.signatures import Signature
+
+PublicKey = Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z+/]{43}=$")]
+"""32 bytes of an Ed25519 public key, in base64."""
+
+
+class Signature(Part, frozen=True, kw_only=True):
+    """An Ed25519 signature (64 bytes, in base64) of the record's bytes without this member."""
+
+    key: PublicKey
+    value: Annotated[str, msgspec.Meta(pattern="^[0-9A-Za-z+/]{86}==$")]
+
 
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Words = Annotated[str, msgspec.Meta(min_length=1)]
@@ -66,3 +76,24 @@ class Release(Record, frozen=True, kw_only=True):
 
 
 RELEASES = RecordKind(naming.RELEASES, Release, newest=FORMAT)
+
+
+class Refusal(Record, frozen=True, kw_only=True):
+    """A model that was not released, because it does not answer logged requests.
+
+    Attributes:
+        reason: with the row that shows it.
+        by: who asked for the release.
+        release: number of the newest release then, 0 for none; a later one ends the refusal.
+    """
+
+    product: str
+    digest: Digest
+    cutoff: str
+    reason: str
+    by: str
+    at_utc: str
+    release: int
+
+
+REFUSALS = RecordKind("refusals", Refusal)

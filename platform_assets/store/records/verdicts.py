@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from platform_assets.base import naming
 from platform_assets.store.records.base import Decided, Number, Part, Record, RecordKind, Row
-from platform_assets.store.records.releases import Digest
-from platform_assets.store.records.signatures import Signature
+from platform_assets.store.records.releases import Digest, Signature
 
 FORMAT = 3
 CHALLENGER, CHAMPION = "challenger", "champion"

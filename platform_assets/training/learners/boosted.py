@@ -51,6 +51,7 @@ class LightGbm(Learner):
     settings: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
 
+    # Does not resume: after init_model the random streams of bagging and features start anew, and give other trees.
     kinds: ClassVar[tuple[str, ...]] = ("lightgbm",)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,17 @@ class LightGbm(Learner):
 
         columns = trees.matrix(rows, context.learned)
         cut = len(rows) - context.judged
-        spread = self._checked(context)
+        is_regression = context.task.kind == "regression"
+        if is_regression and not context.judged:
+            raise TrainingProblem(
+                "LightGbm has validation_keys=0 in a regression; expected at least 1: the spread of its answers is "
+                "measured on rows that it has not learned from."
+            )
+        if self.validation_keys and not context.judged:
+            raise TrainingProblem(
+                f"the last {self.validation_keys} training keys, LightGbm.validation_keys, have no labelled row; "
+                "expected some to judge the rounds on."
+            )
         self._check_names()
         try:
             booster = self._boost(columns, labels, cut, context)
@@ -86,7 +97,7 @@ class LightGbm(Learner):
                 "the product's file."
             ) from None
         blobs = {BOOSTER: booster.model_to_string(num_iteration=booster.best_iteration).encode()}
-        if spread:
+        if is_regression:
             residuals = labels[cut:] - booster.predict(columns[cut:], num_iteration=booster.best_iteration)
             blobs[SPREAD] = msgspec.json.encode(float((residuals**2).mean() ** 0.5))
         return blobs
@@ -115,54 +126,6 @@ class LightGbm(Learner):
             predicted = np.column_stack([predicted, np.full(len(rows), spread)])
         return predicted.astype(np.float32)
 
-    def _boost(self, columns: NDArray[np.float32], labels: NDArray[Any], cut: int, context: Context) -> Any:
-        """Return the booster of the rows before `cut`, judged on those behind it."""
-        import lightgbm
-
-        parameters = self._parameters(context)
-        categories = list(range(len(context.learned.numeric), columns.shape[1]))
-        train = lightgbm.Dataset(columns[:cut], labels[:cut], categorical_feature=categories, params=parameters)
-        judged = {"judged": train.create_valid(columns[cut:], labels[cut:])} if context.judged else {}
-        stopping = [lightgbm.early_stopping(self.patience, verbose=False)] if self.patience else []
-        return lightgbm.train(
-            parameters,
-            train,
-            self.rounds,
-            valid_sets=[train, *judged.values()],
-            valid_names=["train", *judged],
-            callbacks=[self._report(context), *stopping],
-        )
-
-    def _parameters(self, context: Context) -> dict[str, Any]:
-        objective, metric = OBJECTIVES[context.task.kind]
-        classes = {"num_class": context.task.outputs} if context.task.kind == "multi_class" else {}
-        return {
-            **self.settings,
-            **classes,
-            "objective": objective,
-            "metric": metric,
-            "num_threads": context.training.threads,
-            "seed": context.training.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "verbosity": -1,
-        }
-
-    def _checked(self, context: Context) -> bool:
-        """Return whether answers need a spread; refuse a regression that has no rows to measure it on."""
-        is_regression = context.task.kind == "regression"
-        if is_regression and not context.judged:
-            raise TrainingProblem(
-                "LightGbm has validation_keys=0 in a regression; expected at least 1: the spread of its answers is "
-                "measured on rows that it has not learned from."
-            )
-        if self.validation_keys and not context.judged:
-            raise TrainingProblem(
-                f"the last {self.validation_keys} training keys, LightGbm.validation_keys, have no labelled row; "
-                "expected some to judge the rounds on."
-            )
-        return is_regression
-
     def _check_names(self) -> None:
         """Refuse settings that LightGBM would ignore."""
         from difflib import get_close_matches
@@ -178,8 +141,24 @@ class LightGbm(Learner):
                 f"{f', such as {near[0]}' if near else ''}. LightGBM ignores others."
             )
 
-    def _report(self, context: Context) -> Any:
-        """Return the callback that draws the curve and reports progress."""
+    def _boost(self, columns: NDArray[np.float32], labels: NDArray[Any], cut: int, context: Context) -> Any:
+        """Return the booster of the rows before `cut`, judged on those behind it."""
+        import lightgbm
+
+        objective, metric = OBJECTIVES[context.task.kind]
+        classes = {"num_class": context.task.outputs} if context.task.kind == "multi_class" else {}
+        parameters = {
+            **self.settings,
+            **classes,
+            "objective": objective,
+            "metric": metric,
+            "num_threads": context.training.threads,
+            "seed": context.training.seed,
+            "deterministic": True,
+            # By itself LightGBM chooses between rows and columns by timing both.
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
 
         def report(env: CallbackEnv) -> None:
             done = env.iteration + 1
@@ -187,7 +166,18 @@ class LightGbm(Learner):
             is_shown = done % EVERY == 0 or done == self.rounds
             context.progress.note(done, self.rounds, **(losses if is_shown else {}))
 
-        return report
+        categories = list(range(len(context.learned.numeric), columns.shape[1]))
+        train = lightgbm.Dataset(columns[:cut], labels[:cut], categorical_feature=categories, params=parameters)
+        judged = {"judged": train.create_valid(columns[cut:], labels[cut:])} if context.judged else {}
+        stopping = [lightgbm.early_stopping(self.patience, verbose=False)] if self.patience else []
+        return lightgbm.train(
+            parameters,
+            train,
+            self.rounds,
+            valid_sets=[train, *judged.values()],
+            valid_names=["train", *judged],
+            callbacks=[report, *stopping],
+        )
 
 
 def _booster(blobs: Blobs) -> Any:

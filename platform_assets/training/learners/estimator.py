@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from platform_assets.product.learner import Blobs, Context, Graphs, Learner
+from platform_assets.product.learner import Blobs, Context, Graphs, Learner, TrainingProblem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,13 +41,20 @@ class Estimator(Learner):
         from platform_assets.training import estimators, trees
 
         columns, cut = trees.matrix(rows, context.learned), len(rows) - context.judged
-        estimators.check(context.task, context.judged)
+        is_regression, spread = context.task.kind == "regression", None
+        if is_regression and not context.judged:
+            raise TrainingProblem(
+                "Estimator has validation_keys=0 in a regression, or these keys have no labels; expected at least 1 "
+                "key with labels: the spread of its answers is measured on rows that it has not learned from."
+            )
         with context.progress.busy():
             fitted = estimators.fitted(lambda: self.make(context), columns[:cut], labels[:cut])
             answers = estimators.answers(fitted, columns, context.task)
-            spread = estimators.spread(labels[cut:], answers[cut:]) if context.task.kind == "regression" else None
+            if is_regression:
+                spread = float(((labels[cut:] - answers[cut:]) ** 2).mean() ** 0.5)
             core = estimators.core(fitted, columns, context.learned, context.task, spread)
         context.note_answers(labels, estimators.with_spread(answers, spread))
+        # The graph and not the estimator, which scikit-learn pickles.
         return {CORE: core}
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

@@ -43,34 +43,11 @@ class FinishedOnnx(Learner):
 
     def fit(self, rows: Inputs, labels: NDArray[Any], context: Context) -> dict[str, bytes]:
         """Read the file, verify its digest, and try it on these rows; see `Learner.fit`."""
-        from platform_assets.training import foreign_onnx
-
-        data = self._read()
-        try:
-            foreign_onnx.check(data, rows, context.task)
-        except TrainingProblem as problem:
-            raise TrainingProblem(f"{self.file} in {self.place}: {problem}") from None
-        blobs = {GIVEN: data}
-        context.note_answers(labels, self.answers(blobs, rows, context))
-        return blobs
-
-    def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:
-        """Return the file; see `Learner.to_onnx`."""
-        del graphs
-        return blobs[GIVEN]
-
-    def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
-        """Return the graph's answers; see `Learner.answers`."""
-        from platform_assets.training import export
-
-        del context
-        return export.answers(blobs[GIVEN], rows, batch=max(export.BATCHES))
-
-    def _read(self) -> bytes:
         import obstore
 
         from platform_assets.store import objects
         from platform_assets.store.artifacts import sha256
+        from platform_assets.training import foreign_onnx
 
         try:
             # A folder that is not there stays so: opening it as a store would make it.
@@ -90,4 +67,22 @@ class FinishedOnnx(Learner):
                 f"{self.file} in {self.place} has {len(data)} bytes with sha256 {actual}; expected {self.sha256}. Fix "
                 "sha256 in the product's FinishedOnnx if the file was replaced on purpose."
             )
-        return data
+        try:
+            foreign_onnx.check(data, rows, context.task)
+        except TrainingProblem as problem:
+            raise TrainingProblem(f"{self.file} in {self.place}: {problem}") from None
+        blobs = {GIVEN: data}
+        context.note_answers(labels, self.answers(blobs, rows, context))
+        return blobs
+
+    def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:
+        """Return the file; see `Learner.to_onnx`."""
+        del graphs
+        return blobs[GIVEN]
+
+    def answers(self, blobs: Blobs, rows: Inputs, context: Context) -> NDArray[np.float32]:
+        """Return the graph's answers; see `Learner.answers`."""
+        from platform_assets.training import export
+
+        del context
+        return export.answers(blobs[GIVEN], rows, batch=max(export.BATCHES))

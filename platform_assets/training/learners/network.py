@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from platform_assets.product.modelling import Training
     from platform_assets.product.spec import Product
 
+# Not torch.save: loading a pickle executes code, and `weights_only=True` has been bypassed twice.
 WEIGHTS = "weights.safetensors"
 
 
@@ -94,6 +95,7 @@ class Network(Learner):
             patience=self.patience,
         )
         context.progress.take_steps(loop)
+        # safetensors stores contiguous tensors alone.
         return {WEIGHTS: save({name: value.cpu().contiguous() for name, value in loop.model.state_dict().items()})}
 
     def to_onnx(self, blobs: Blobs, graphs: Graphs) -> bytes:

@@ -111,8 +111,7 @@ class Attempt:
                 self.note(started_at_utc=self._now())
                 if self._lease.left:
                     self._record(self._lease.left)
-                self._record_vanished()
-                if self._was_started_before():
+                if self._is_second_start():
                     raise process.Preempted
                 self.beat(is_due=True)
                 return True
@@ -162,6 +161,7 @@ class Attempt:
     ) -> None:
         if self.fence == 0:
             return
+        # A record stays small, however much an error prints.
         if error is None:
             self.note(reason="finished")
         elif isinstance(error, process.Preempted):
@@ -188,21 +188,17 @@ class Attempt:
             peak_memory_mb=round(process.peak_memory_mb(), 1),
         )
 
-    def _was_started_before(self) -> bool:
-        earlier = (
-            self._progress.read(f"{fence}.progress") for fence in range(self.fence - 1, max(0, self.fence - 3), -1)
-        )
-        before = next((progress for progress in earlier if progress is not None), None)
-        return before is not None and before.id == self.facts.id
-
-    def _record_vanished(self) -> None:
+    def _is_second_start(self) -> bool:
+        """Record the end of the attempt before, if it vanished; return whether it was this one."""
+        is_released = False
         # An attempt that recorded its result took a second number, without progress.
         for before in range(self.fence - 1, max(0, self.fence - 3), -1):
-            if self._signs.read(f"{before}.released") is not None:
-                return
+            is_released = is_released or self._signs.read(f"{before}.released") is not None
             if (progress := self._progress.read(f"{before}.progress")) is not None:
-                self._ledgers.of(attempts.ATTEMPTS).append(replace(progress, reason=attempts.VANISHED))
-                return
+                if not is_released:
+                    self._ledgers.of(attempts.ATTEMPTS).append(replace(progress, reason=attempts.VANISHED))
+                return progress.id == self.facts.id
+        return False
 
     def _now(self) -> str:
         return clock.now(self._settings, self._ledgers.product, is_live=True).isoformat()

@@ -19,11 +19,11 @@ from platform_assets.engine.digests import reads
 from platform_assets.product.learned import Learned
 from platform_assets.product.spec import Product, Training
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.records.models import CheckpointManifest
+from platform_assets.store.records.trainings import CheckpointManifest
 from platform_assets.store.tables import TableStore
 from platform_assets.training.onnx_maker import Exporting
 from platform_assets.training.steps import instructions, process
-from platform_assets.training.steps.jobs import Exported, ExportJob, Parity
+from platform_assets.training.steps.jobs import Exported, ExportJob
 from platform_assets.training.stored_models import read_model
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def run(spec: Product, checkpoint: str, settings: Settings, *, log: Callable[[st
     learned = Learned.from_json(store.get_json(manifest.learned))
     blobs = read_model(store, manifest.weights)
     maker = Exporting.for_product(spec)
+    # As it was trained, but for the profile, which decides where a training runs and not its bytes.
     maker = replace(
         maker,
         learning=replace(maker.learning, training=Training(**{**config["training"], "profile": Training.profile})),
@@ -63,7 +64,7 @@ def run(spec: Product, checkpoint: str, settings: Settings, *, log: Callable[[st
     digest = maker.bundle(store, manifest, learned, blobs, graph, holdout, reference)
     done = Exported(
         bundle=digest,
-        parity=msgspec.convert(parity, Parity, from_attributes=True),
+        parity=parity,
         onnx_bytes=len(graph),
         cpu_s=round(process.cpu_s(), 3),
         peak_memory_mb=round(process.peak_memory_mb(), 1),

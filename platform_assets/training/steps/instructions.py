@@ -34,7 +34,7 @@ WRITE_EVERY_S = 2.0
 WRITE_ATTEMPTS = 8
 NAMED = 5
 """How many modules an error names."""
-PROTOCOL = 3
+PROTOCOL = 4
 """Raise it when the input of steps, or what they send back, changes."""
 _FIX = (
     "In a container or a pod, build the image again (`make images`) and set DRIFTLINE_TRAINER_IMAGE to what it "
@@ -71,32 +71,28 @@ def opened(*, is_silent: bool = False) -> Iterator[PipesContext]:
         OtherCode: the run uses another protocol.
     """
     with open_context(is_silent=is_silent) as context:
-        _log_as_json(context)
+        if logs.install():
+            # What the step tells its run goes to its own log too, where that is JSON; by Pipes it never gets there.
+            asset = context.asset_key if context.is_asset_step else ""
+            logs.know(
+                product=text(context.extras, "product"),
+                key=context.partition_key if context.is_partition_step else None,
+                run_id=context.run_id,
+                job=context.job_name,
+                step=asset.replace("/", "__"),
+            )
+            context.log.addHandler(logging.StreamHandler())
         check_protocol(context.extras)
         before = process.oom_kills()
         try:
             yield context
         except Exception as error:
             if count := process.oom_kills() - before:
+                # Not every runtime marks a container as OOMKilled when the kernel kills a child of its first process.
                 error.add_note(f"The kernel killed for memory, in this container: {count} processes.")
             if isinstance(error, ModuleNotFoundError):
                 raise extras.named(error) from error
             raise
-
-
-def _log_as_json(context: PipesContext) -> None:
-    """Write what the step tells its run to its own log too, where that is JSON; by Pipes it never gets there."""
-    if not logs.install():
-        return
-    asset = context.asset_key if context.is_asset_step else ""
-    logs.know(
-        product=text(context.extras, "product"),
-        key=context.partition_key if context.is_partition_step else None,
-        run_id=context.run_id,
-        job=context.job_name,
-        step=asset.replace("/", "__"),
-    )
-    context.log.addHandler(logging.StreamHandler())
 
 
 def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | None = None) -> object:
@@ -110,11 +106,7 @@ def to_extras(job: msgspec.Struct, maker: object, versions: Mapping[str, str] | 
     return {
         **msgspec.to_builtins(job),
         "protocol": PROTOCOL,
-        "maker": {
-            "digest": digests.code_digest(maker),
-            "parts": digests.parts(maker),
-            "files": _files(maker),
-        },
+        "maker": {"digest": digests.code_digest(maker), "parts": digests.parts(maker), "files": _files(maker)},
         **({} if versions is None else {"libraries": dict(versions)}),
     }
 
@@ -137,6 +129,7 @@ def check_maker(extras: object, maker: object) -> None:
         OtherCode: it names the modules and the data files that differ.
     """
     try:
+        # Images age: a training in yesterday's would be recorded as made by today's code.
         if text(extras, "maker", "digest") == digests.code_digest(maker):
             return
         files = _files(maker)
@@ -148,20 +141,19 @@ def check_maker(extras: object, maker: object) -> None:
     other = sorted(name for name in {*files, *expected} if files.get(name) != expected.get(name))
     here, there = digests.parts(maker), texts(extras, "maker", "parts")
     other += sorted({name.partition(":")[0] for name in {*here, *there} if here.get(name) != there.get(name)})
-    other = other or [_product_of(extras)]
+    if not other:  # the product's definitions are digested together, so none of them can be named
+        module = text(extras, "module")
+        is_shipped = module.startswith(f"{product_files.FOLDER}.")
+        other = [
+            "the product's file"
+            if is_shipped
+            else f"module {module}, or one of {module.partition('.')[0]} that it imports"
+        ]
     named = ", ".join(other[:NAMED]) + (f" and {len(other) - NAMED} more" if len(other) > NAMED else "")
     raise OtherCode(
         "the code of this step differs from that of the run that started it; different or missing here: "
         f"{named}. {_FIX}"
     )
-
-
-def _product_of(extras: object) -> str:
-    """Return where the product lies: its definitions are digested together, so none of them can be named."""
-    module = text(extras, "module")
-    if module.startswith(f"{product_files.FOLDER}."):
-        return "the product's file"
-    return f"module {module}, or one of {module.partition('.')[0]} that it imports"
 
 
 def _files(maker: object) -> dict[str, str]:
@@ -176,6 +168,7 @@ def check_libraries(extras: object) -> None:
     """
     expected = texts(extras, "libraries")
     here = libraries.installed(expected)
+    # An image whose label cannot be read stands for its versions: there is nothing to compare then.
     if libraries.IMAGE not in expected and expected != here:
         names = sorted(name for name in {*expected, *here} if expected.get(name) != here.get(name))
         differing = ", ".join(f"{name} {here.get(name)} (expected {expected.get(name)})" for name in names)

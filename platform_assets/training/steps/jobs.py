@@ -8,10 +8,8 @@ import msgspec
 
 from platform_assets.store.records.attempts import Launch
 from platform_assets.store.records.base import Number
-from platform_assets.store.records.models import WorldSizes
-from platform_assets.store.records.trainings import LOOP
+from platform_assets.store.records.trainings import LOOP, Parity, WorldSizes
 from platform_assets.store.records.values import member
-from platform_assets.training.steps.use import Columns
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +92,8 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
     Attributes:
         baselines: their training loss.
-        world_sizes: see `store.records.models.Checkpoint`.
-        use: what the process used; absent if the checkpoint existed already.
+        world_sizes: see `store.records.trainings.Checkpoint`.
+        used: what the process used (`steps.use`); absent if the checkpoint existed already.
     """
 
     checkpoint: str
@@ -108,7 +106,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     cpu_s: float
     peak_memory_mb: float
     world_sizes: WorldSizes = []
-    use: Columns | None = None
+    used: dict[str, float] | None = None
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):
@@ -125,14 +123,6 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="re
     problem: str | None
     cpu_s: float
     peak_memory_mb: float
-
-
-class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the answers of graph and network differ (`training.export.Parity`)."""
-
-    rows: int
-    max_abs_difference: float
-    batches: tuple[int, ...]
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="result"):

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from platform_assets.store.records.base import Document
+from platform_assets.store.records.base import Number
+from platform_assets.store.records.trainings import Parameters
 from platform_assets.training.checkpoint_maker import Learning
 
 
-def describe(maker: Learning) -> Document:
+def describe(maker: Learning) -> Parameters:
     """Return the parameters of a training and its learner by dotted name: `learner.settings.num_leaves`."""
     return {**dict(_flat("training", maker.training)), **dict(_flat("learner", maker.learner))}
 
 
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Number | str | bool | None]]:
     if is_dataclass(value) and not isinstance(value, type):
         for member in fields(value):
             yield from _flat(f"{name}.{member.name}", getattr(value, member.name))

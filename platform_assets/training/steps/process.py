@@ -80,6 +80,7 @@ def oom_kills(groups: Path = Path("/sys/fs/cgroup")) -> int:
     Args:
         groups: where its control group is mounted, of version 2 or 1.
     """
+    # Not every container runtime says OOMKilled when the kernel killed a child of a container's first process.
     for name in ("memory.events", "memory/memory.oom_control"):
         if (groups / name).exists():
             lines = (groups / name).read_text(encoding="ascii").splitlines()

@@ -17,12 +17,12 @@ from platform_assets.base.wording import counted
 from platform_assets.product.learner import History, Resumable, finite
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.records.leases import BEAT_S
-from platform_assets.store.records.models import WorldSizes, continued
+from platform_assets.store.records.trainings import WorldSizes, continued
 from platform_assets.training.loop_state import Facts, LoopState
 from platform_assets.training.steps import process
 from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job
-from platform_assets.training.steps.state import SaveStore, saves
+from platform_assets.training.steps.state import Saves, saves
 from platform_assets.training.watchdog import SAVING
 
 if TYPE_CHECKING:
@@ -128,33 +128,34 @@ class StepProgress:
             _start_together(loop, self.group)
         attempt.note(resumed_from_step=loop.done, steps_done=loop.done, steps_saved=loop.done)
         with nullcontext() if self.group is None else self.group.watchdog.watching(loop.done):
-            self._take_steps(loop, save_store, due_s)
+            saved_at_s, is_due = time.perf_counter(), False
+            while not loop.is_finished:
+                # In one message: whether any process was asked to stop, so that all end after the same step, and
+                # whether the first one saves.
+                is_stopped, is_saving = self.stop.is_set, is_due
+                if self.group is not None:
+                    is_stopped, is_saving = self.group.is_any(is_stopped, is_saving)
+                if is_stopped or is_saving:
+                    self._save(loop, save_store)
+                    saved_at_s = time.perf_counter()
+                if is_stopped:
+                    self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
+                    raise process.Preempted
+                epochs = len(loop.history)
+                loop.step()
+                if self.group is not None:
+                    self.group.watchdog.step_ended(loop.done)
+                attempt.note(steps_done=loop.done)
+                self.on_step(loop.done, loop.steps)
+                if len(loop.history) > epochs:
+                    self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
+                is_due = loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s
+                attempt.beat()
+            if is_due:
+                self._save(loop, save_store)
         self.history.extend(loop.history)
 
-    def _take_steps(self, loop: Resumable, save_store: SaveStore, due_s: float) -> None:
-        attempt, saved_at_s, is_due = self.attempt, time.perf_counter(), False
-        while not loop.is_finished:
-            is_stopped, is_saving = _agreed(self.group, self.stop.is_set, is_due)
-            if is_stopped or is_saving:
-                self._save(loop, save_store)
-                saved_at_s = time.perf_counter()
-            if is_stopped:
-                self.log(f"stopping on request: step {loop.done} of {loop.steps} is saved.")
-                raise process.Preempted
-            epochs = len(loop.history)
-            loop.step()
-            if self.group is not None:
-                self.group.watchdog.step_ended(loop.done)
-            attempt.note(steps_done=loop.done)
-            self.on_step(loop.done, loop.steps)
-            if len(loop.history) > epochs:
-                self.log(f"epoch {epochs + 1} of {loop.epochs}: train loss {loop.history[-1]['train_loss']:.5f}")
-            is_due = loop.done == loop.steps or time.perf_counter() - saved_at_s >= due_s
-            attempt.beat()
-        if is_due:
-            self._save(loop, save_store)
-
-    def _save(self, loop: Resumable, save_store: SaveStore) -> None:
+    def _save(self, loop: Resumable, save_store: Saves) -> None:
         """Save the current step, and say how long it took: at the first save, and when one takes too long."""
         attempt, began_s = self.attempt, time.perf_counter()
         with nullcontext() if self.group is None else self.group.watchdog.phase(SAVING):
@@ -191,7 +192,7 @@ class FollowerProgress:
         watchdog = self.group.watchdog
         with watchdog.watching(loop.done):
             while not loop.is_finished:
-                is_stopped, is_saving = _agreed(self.group, self.stop.is_set, False)
+                is_stopped, is_saving = self.group.is_any(self.stop.is_set)
                 if is_stopped:
                     raise process.Preempted
                 if is_saving:
@@ -211,11 +212,3 @@ def _start_together(loop: Resumable, group: ProcessGroup) -> None:
         first = LoopState.of_bytes(data, facts)
         assert first is not None  # the first process made these bytes
         loop.restore(first)
-
-
-def _agreed(group: ProcessGroup | None, is_stopped: bool, is_due: bool) -> tuple[bool, bool]:
-    """Return whether any process was asked to stop, so that all end after the same step, and whether the first saves.
-
-    Both in one message.
-    """
-    return (is_stopped, is_due) if group is None else group.is_any(is_stopped, is_due)

@@ -29,8 +29,7 @@ from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records import trainings
 from platform_assets.store.records.base import Number
 from platform_assets.store.records.leases import TTL_S
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint, CheckpointManifest, WorldSizes
-from platform_assets.store.records.trainings import TRAININGS
+from platform_assets.store.records.trainings import CHECKPOINTS, TRAININGS, Checkpoint, CheckpointManifest, WorldSizes
 from platform_assets.store.tables import TableStore
 from platform_assets.training import gpu_memory, libraries, suspects
 from platform_assets.training.checkpoint_maker import Learning
@@ -40,7 +39,7 @@ from platform_assets.training.steps.attempt import Attempt
 from platform_assets.training.steps.jobs import Job, Trained
 from platform_assets.training.steps.progress import FollowerProgress, StepProgress
 from platform_assets.training.steps.state import saves
-from platform_assets.training.steps.use import Columns, Use
+from platform_assets.training.steps.use import Use
 
 if TYPE_CHECKING:
     from platform_assets.training.process_group import ProcessGroup
@@ -102,7 +101,9 @@ class Training:
             PeerLost: another process of the group is gone.
         """
         if self.group is not None and self.group.rank:
-            self._follow(self.group)
+            if self.group.is_any(False)[0]:  # the first process says whether there is a fit to share
+                with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
+                    self.fit(None)
             return None
         with self.attempt() as attempt:
             is_holder = self._goes_on() and attempt.acquire(wait=self._goes_on)
@@ -114,13 +115,23 @@ class Training:
             if is_holder:
                 saves(self.settings, self.job.fingerprint).forget()
         with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
-            return msgspec.to_builtins(self.report(attempt, used, is_reused=not is_new))
-
-    def _follow(self, group: ProcessGroup) -> None:
-        """Share the fit, if there is one, in a process other than the first."""
-        if group.is_any(False)[0]:
-            with reads.guarded(self.spec.module, Learning.for_product(self.spec)):
-                self.fit(None)
+            record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
+            assert record is not None
+            manifest = msgspec.convert(self.store.get_json(record.manifest), CheckpointManifest)
+            done = Trained(
+                checkpoint=record.manifest,
+                history=manifest.history,
+                device=manifest.computed.device,
+                precision=manifest.computed.precision,
+                world_sizes=record.world_sizes,
+                baselines=self.store.get_json(manifest.baselines)["train_log_loss"],
+                is_reused=not is_new,
+                resumed_from_step=attempt.facts.resumed_from_step,
+                cpu_s=round(process.cpu_s(), 3),
+                peak_memory_mb=round(process.peak_memory_mb(), 1),
+                used=used,
+            )
+        return msgspec.to_builtins(done)
 
     def attempt(self) -> Attempt:
         """Return a try at the job; it holds no lease yet."""
@@ -180,7 +191,13 @@ class Training:
         for name in suspects.empty(rows.inputs, maker.fields):
             self.log(f"{name} is null in all of them, so nothing is learned from it; look at features().")
         if self.group is not None:
-            self.group.check_equal(**self._digests(rows, learned))
+            # What determines the fit, as this process has it; texts count by their vocabularies.
+            parts = [rows.inputs.numeric, rows.labels, *([] if rows.inputs.image is None else [rows.inputs.image])]
+            self.group.check_equal(
+                configuration=sha256(canonical([asdict(maker.training), msgspec.to_builtins(job)])),
+                data=sha256(canonical([learned.to_json(), *(sha256(part.tobytes()) for part in parts)])),
+                code=sha256(canonical([digests.code_digest(maker), libraries.installed()])),
+            )
         progress: StepProgress | FollowerProgress
         if attempt is None:
             assert self.group is not None
@@ -193,27 +210,22 @@ class Training:
         sizes = progress.world_sizes if len(progress.world_sizes) > 1 else []
         return Fit(rows=rows, learned=learned, blobs=blobs, history=progress.history, world_sizes=sizes)
 
-    def _digests(self, rows: Rows, learned: Learned) -> dict[str, str]:
-        """Return digests of what determines the fit, as this process has it; texts count by their vocabularies."""
-        maker, inputs = Learning.for_product(self.spec), rows.inputs
-        parts = [inputs.numeric, rows.labels, *([] if inputs.image is None else [inputs.image])]
-        return {
-            "configuration": sha256(canonical([asdict(maker.training), msgspec.to_builtins(self.job)])),
-            "data": sha256(canonical([learned.to_json(), *(sha256(part.tobytes()) for part in parts)])),
-            "code": sha256(canonical([digests.code_digest(maker), libraries.installed()])),
-        }
-
     def is_made(self) -> bool:
         """Return whether the checkpoint is on record and complete."""
         record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
         return record is not None and self.store.is_whole(record.manifest, naming.CHECKPOINT_BLOBS)
 
-    def make(self, attempt: Attempt) -> Columns:
+    def make(self, attempt: Attempt) -> dict[str, float]:
         """Fit with its baselines, and record the checkpoint; return what the process used."""
         with Use() as use:
             fitted = self.fit(attempt)
         attempt.beat(is_due=True)
-        manifest = self.store.put_json(msgspec.to_builtins(self._manifest(fitted)))
+        maker = Learning.for_product(self.spec)
+        baselines = maker.baselines(fitted.learned, fitted.rows)
+        self.stop.check()
+        members = (fitted.blobs, fitted.learned, baselines, fitted.history)
+        stored = maker.manifest(self.store, self.job, self.known_before, self.spec.training, *members)
+        manifest = self.store.put_json(msgspec.to_builtins(stored))
         if not attempt.conclude(CHECKPOINTS, Checkpoint(manifest=manifest, world_sizes=fitted.world_sizes)):
             self.log("this checkpoint is already on record and is used; blobs that were damaged are restored.")
         if not self.is_made():
@@ -221,19 +233,13 @@ class Training:
                 f"{self.spec.name} {self.job.cutoff}: blobs of its checkpoint are damaged, and training again here "
                 "gave other bytes; restore them from a backup, or train with its number of processes or another seed."
             )
-        self.ledgers.of(TRAININGS).append(self._record(fitted, manifest, attempt))
-        return use.columns()
-
-    def _record(self, fitted: Fit, manifest: str, attempt: Attempt) -> trainings.Training:
-        """Return the record of the training, with the model's quality on the holdout."""
-        job, maker = self.job, Learning.for_product(self.spec)
-        tables = TableStore(self.settings.root, self.spec.name)
+        job, tables = self.job, TableStore(self.settings.root, self.spec.name)
         holdout = maker.rows(tables, job.holdout_keys, job.features, job.outcomes, self.known_before).labelled()
         quality: dict[str, Number | None] = {}
         if self.quality is not None and len(holdout.inputs):
             labels, answers = holdout.labels, maker.answers(fitted.blobs, fitted.learned, holdout)
             quality |= self.quality(labels, answers, self.spec.task)
-        return trainings.Training(
+        record = trainings.Training(
             fingerprint=job.fingerprint,
             cutoff=job.cutoff,
             purpose=job.purpose,
@@ -253,38 +259,5 @@ class Training:
             wall_s=round(attempt.wall_s, 3),
             peak_memory_mb=round(process.peak_memory_mb(), 1),
         )
-
-    def _manifest(self, fitted: Fit) -> CheckpointManifest:
-        """Store what was learned, and return the manifest that names it."""
-        maker = Learning.for_product(self.spec)
-        baselines = maker.baselines(fitted.learned, fitted.rows)
-        self.stop.check()
-        return maker.manifest(
-            self.store,
-            self.job,
-            self.known_before,
-            self.spec.training,
-            fitted.blobs,
-            fitted.learned,
-            baselines,
-            fitted.history,
-        )
-
-    def report(self, attempt: Attempt, used: Columns | None, *, is_reused: bool) -> Trained:
-        """Return the checkpoint, and parts of it for the asset's metadata."""
-        record = self.ledgers.of(CHECKPOINTS).read(self.job.fingerprint)
-        assert record is not None
-        manifest = msgspec.convert(self.store.get_json(record.manifest), CheckpointManifest)
-        return Trained(
-            checkpoint=record.manifest,
-            history=manifest.history,
-            device=manifest.computed.device,
-            precision=manifest.computed.precision,
-            world_sizes=record.world_sizes,
-            baselines=self.store.get_json(manifest.baselines)["train_log_loss"],
-            is_reused=is_reused,
-            resumed_from_step=attempt.facts.resumed_from_step,
-            cpu_s=round(process.cpu_s(), 3),
-            peak_memory_mb=round(process.peak_memory_mb(), 1),
-            use=used,
-        )
+        self.ledgers.of(TRAININGS).append(record)
+        return use.summary()

@@ -101,12 +101,32 @@ def run(spec: Product, job: TrialJob, settings: Settings, progress: TrialProgres
         ValueError: no row to judge it on.
     """
     began_s, loss, problem = process.cpu_s(), None, None
+    maker, digests_by_key = Learning.for_product(spec), (job.features, job.outcomes)
+    tables = TableStore(settings.root, spec.name)
+    assert job.known_before is not None
+    known_before = datetime.fromisoformat(job.known_before)
     try:
-        loss = _loss(spec, job, settings, progress)
-    except _EndedEarly:
+        with reads.guarded(spec.module, maker):
+            maker.prepare(job.device, job.precision)
+            if job.device == "cuda" and settings.gpu_memory_gb is not None:
+                gpu_memory.limit(settings.gpu_memory_gb)
+            rows = maker.rows(tables, job.training_keys, *digests_by_key, known_before).labelled()
+            learned = maker.learn(rows)
+            with gpu_memory.explained(spec.name, job.device):
+                blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
+            judging = maker.rows(tables, job.holdout_keys, *digests_by_key, known_before).labelled()
+            if not len(judging.inputs):
+                raise ValueError(
+                    f"the {len(job.holdout_keys)} keys from {job.holdout_keys[0]} on, which judge trials of "
+                    f"{spec.name}, have no labelled row; choose another cutoff."
+                )
+            loss = float(spec.task.losses(judging.labels, maker.answers(blobs, learned, judging)).mean())
+        if not math.isfinite(loss):
+            raise TrainingProblem(f"the loss on the rows that judge is {loss}; expected a finite number")
+    except _EndedEarly:  # its curve is the result
         pass
     except TrainingProblem as error:
-        problem = str(error)
+        loss, problem = None, str(error)
     return Tried(
         curve=list(progress.curve.items()),
         loss=loss,
@@ -114,32 +134,6 @@ def run(spec: Product, job: TrialJob, settings: Settings, progress: TrialProgres
         cpu_s=round(process.cpu_s() - began_s, 3),
         peak_memory_mb=round(process.peak_memory_mb(), 1),
     )
-
-
-def _loss(spec: Product, job: TrialJob, settings: Settings, progress: TrialProgress) -> float:
-    """Learn from the training keys; return the mean log loss on the keys that judge, in nats."""
-    maker, digests_by_key = Learning.for_product(spec), (job.features, job.outcomes)
-    tables = TableStore(settings.root, spec.name)
-    assert job.known_before is not None
-    known_before = datetime.fromisoformat(job.known_before)
-    with reads.guarded(spec.module, maker):
-        maker.prepare(job.device, job.precision)
-        if job.device == "cuda" and settings.gpu_memory_gb is not None:
-            gpu_memory.limit(settings.gpu_memory_gb)
-        rows = maker.rows(tables, job.training_keys, *digests_by_key, known_before).labelled()
-        learned = maker.learn(rows)
-        with gpu_memory.explained(spec.name, job.device):
-            blobs = maker.fit(learned, rows, job.training_keys, progress, job.device, job.precision)
-        judging = maker.rows(tables, job.holdout_keys, *digests_by_key, known_before).labelled()
-        if not len(judging.inputs):
-            raise ValueError(
-                f"the {len(job.holdout_keys)} keys from {job.holdout_keys[0]} on, which judge trials of "
-                f"{spec.name}, have no labelled row; choose another cutoff."
-            )
-        loss = float(spec.task.losses(judging.labels, maker.answers(blobs, learned, judging)).mean())
-    if not math.isfinite(loss):
-        raise TrainingProblem(f"the loss on the rows that judge is {loss}; expected a finite number")
-    return loss
 
 
 def main() -> None:

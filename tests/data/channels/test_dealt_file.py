@@ -1,7 +1,5 @@
 """A file without moments is dealt into batches: samples of the whole, or the rows of one value; marks by content."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,8 @@ import pytest
 
 from driftline import BatchGrain, DailyGrain, DealtFile, read_csv
 from platform_assets.data.channels.dealt_file import KNOWN_AT, LONG_AGO
+from platform_assets.product.channel_sites import ChannelProblem, Site
 from platform_assets.product.channels import Channel
-from platform_assets.product.sited import ChannelProblem, Site
 
 ROWS = "id,year,amount\n" + "".join(f"{number},{1990 + number // 4},{number}.5\n" for number in range(12))
 

@@ -1,7 +1,5 @@
 """Many files per key, with any names: complete by a marker or a manifest, in a folder and on a real S3 server."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ import pytest
 
 from driftline import DailyGrain, ObjectPrefix
 from platform_assets.data.landed import UnreadableFile
-from platform_assets.product.sited import ChannelProblem, Site
+from platform_assets.product.channel_sites import ChannelProblem, Site
 from platform_assets.product.sources import Source
 from platform_assets.store import objects
 from tests.doubles.s3_server import S3Server

@@ -1,7 +1,5 @@
 """One file of all days is cut into keys: marks by content, one pass per change, nothing half-taken."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -11,23 +9,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import dagster as dg
 import polars as pl
 import pytest
 
 from driftline import BatchGrain, DailyGrain, HourlyGrain, OneFile
-from platform_assets.automation.factory import build_defs
 from platform_assets.base import clock
 from platform_assets.base.settings import Settings
 from platform_assets.data.channels import parts, passes
-from platform_assets.engine.store_resource import StoreResource
+from platform_assets.product.channel_sites import ChannelProblem, Site, project_of
 from platform_assets.product.channels import Channel
-from platform_assets.product.sited import ChannelProblem, Site, project_of
 from platform_assets.product.sources import Source
 from platform_assets.products import flight_delays
 from platform_assets.store import landing
-from platform_assets.store.tables import TableStore
-from tests.doubles import instances
 from tests.doubles.shop_orders import KEYS, SPEC, orders_schema
 
 GRAIN = DailyGrain(start="2026-01-01", end="2026-03-31")
@@ -69,24 +62,15 @@ def row(name: str, day: int, amount: float = 1.0) -> str:
 
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect the passes over files."""
     made: list[str] = []
     real = parts.index
 
-    def index(recipe: parts.Recipe, *given: Any) -> parts.Index:
+    def index(recipe: parts.Recipe) -> parts.Index:
         made.append(recipe.path)
-        return real(recipe, *given)
+        return real(recipe)
 
     monkeypatch.setattr(parts, "index", index)
     return made
-
-
-def test_each_key_is_its_rows_in_the_files_order(tmp_path: Path) -> None:
-    write(tmp_path, HEADER + row("b", 1) + row("a", 1) + row("c", 2) + row("d", 1))
-    channel = sited(tmp_path)
-    assert channel.keys() == ["2026-01-01", "2026-01-02"]
-    assert channel.fetch("2026-01-01").data.decode() == HEADER + row("b", 1) + row("a", 1) + row("d", 1)
-    assert channel.fetch("2026-01-02").data.decode() == HEADER + row("c", 2)
 
 
 def test_a_parquet_file_is_cut_as_a_csv_file_is(tmp_path: Path) -> None:
@@ -178,8 +162,7 @@ def test_the_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> Non
 
 def test_days_and_hours_end_in_their_zone(tmp_path: Path) -> None:
     write(tmp_path, HEADER + "a,2026-01-01 23:30,1\nb,2026-01-02T03:00:00-02:00,1\n")
-    berlin = replace(GRAIN, time_zone="Europe/Berlin")
-    assert sited(tmp_path, grain=berlin).keys() == ["2026-01-02"]
+    assert sited(tmp_path, grain=replace(GRAIN, time_zone="Europe/Berlin")).keys() == ["2026-01-02"]
     assert sited(tmp_path, grain=HourlyGrain(start="2026-01-01T00")).keys()[0] == "2026-01-01T23"
     with pytest.raises(ValueError, match="batches have no moments; expected a DailyGrain or an HourlyGrain"):
         sited(tmp_path, grain=BatchGrain(count=3))
@@ -241,33 +224,3 @@ def test_labels_that_are_filled_in_later_share_the_pass(both: Any, tmp_path: Pat
     assert channels["orders"].probe(KEYS[0]) is not None
     assert channels["returns"].probe(KEYS[0]) is None
     assert len(passed) == 1
-
-
-def test_label_and_features_come_from_one_pass(
-    both: Any, settings: Settings, tmp_path: Path, passed: list[str]
-) -> None:
-    header, rows = "id,at,amount,is_back\n", [f"{n},2026-01-0{n} 10:00:00,{n}.5,true\n" for n in (1, 2, 3)]
-    write(tmp_path, header + "".join(rows))
-    store = StoreResource(variables=settings.to_environment())
-    job = build_defs(specs=[both], resources={"store": store}).resolve_job_def("advance__shop_orders")
-    stages = (
-        "raw_orders",
-        "raw_returns",
-        "validated_orders",
-        "validated_returns",
-        "quarantine_orders",
-        "quarantine_returns",
-        "features",
-        "outcomes",
-    )
-    with instances.forgetful() as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=[dg.AssetKey(["shop_orders", stage]) for stage in stages],
-            tags={"dagster/asset_partition_range_start": KEYS[0], "dagster/asset_partition_range_end": KEYS[-1]},
-        )
-    assert result.success
-    tables = TableStore(settings.root, "shop_orders")
-    assert [tables.read("features", [key])["amount"].to_list() for key in KEYS] == [[1.5], [2.5], [3.5]]
-    assert [tables.read("outcomes", [key])["label"].to_list() for key in KEYS] == [[1], [1], [1]]
-    assert passed == [str(tmp_path / "orders.csv")]

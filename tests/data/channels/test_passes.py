@@ -1,17 +1,13 @@
-"""A pass over a file leaves a tick, dies without a trace, and meets files that are written meanwhile."""
+"""A pass over a file is made once for all that wait for it, and meets files that are written meanwhile."""
 
-from __future__ import annotations
-
+import itertools
 import os
 import string
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,111 +15,48 @@ from hypothesis import given, strategies
 from hypothesis import settings as drawn
 
 from driftline import DailyGrain, OneFile
-from platform_assets.automation.sensors import landed_files, source_calls
-from platform_assets.base.settings import Settings
-from platform_assets.data.channels import parts, passes
-from platform_assets.product.sited import ChannelProblem, Site
-from platform_assets.store.product_store import ProductStore
-from tests.doubles.shop_orders import SPEC
+from platform_assets.data.channels import parts
+from platform_assets.product.channel_sites import ChannelProblem, Site
 
 GRAIN = DailyGrain(start="2026-01-01", end="2026-01-31")
 HEADER = "at,text\n"
 KEYS = [f"2026-01-{day:02d}" for day in range(1, 10)]
 
 
-def sited(folder: Path, *, is_tick: bool = False, multiline: tuple[str, ...] = ()) -> OneFile:
-    site = Site(
-        grain=GRAIN, source="s", folder=folder, scratch=folder / "scratch", multiline=multiline, is_tick=is_tick
-    )
+def sited(folder: Path, *, multiline: tuple[str, ...] = ()) -> OneFile:
+    site = Site(grain=GRAIN, source="s", folder=folder, scratch=folder / "scratch", multiline=multiline)
     channel = OneFile("rows.csv", by="at").at(site)
     assert isinstance(channel, OneFile)
     return channel
 
 
+TIMES = itertools.count(1_700_000_001)
+
+
 def write(folder: Path, text: str) -> None:
     (folder / "rows.csv").write_bytes(text.encode())
-    os.utime(folder / "rows.csv", (1_700_000_000, 1_700_000_000 + passes_made()))
+    os.utime(folder / "rows.csv", (1_700_000_000, next(TIMES)))  # each file has a time of its own
 
 
-def passes_made(count: list[int] = []) -> int:  # noqa: B006  # each file has a time of its own
-    count.append(1)
-    return len(count)
+def test_two_threads_do_not_read_one_file_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick goes on without a pass that takes long; the next source of the file waits for it."""
+    write(tmp_path, HEADER + "2026-01-01,a\n")
+    real, began, may_end, passes_over = parts.index, threading.Event(), threading.Event(), list[str]()
 
+    def index(recipe: parts.Recipe) -> parts.Index:
+        passes_over.append(recipe.path)
+        began.set()
+        assert may_end.wait(60)
+        return real(recipe)
 
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A file whose pass a tick has no time for."""
-    monkeypatch.setattr(passes, "TICK_S", 0.0)
-    write(tmp_path, HEADER + "".join(f"2026-01-0{n % 9 + 1},{n}\n" for n in range(500_000)))
-    yield tmp_path
-    for process in passes._PROCESSES.values():
-        process.kill()
-        process.wait()
-    passes._PROCESSES.clear()
-
-
-def started() -> subprocess.Popen[bytes]:
-    (process,) = passes._PROCESSES.values()
-    return process
-
-
-def test_a_pass_that_is_too_long_for_a_tick_goes_on_in_a_process_of_its_own(slow: Path) -> None:
-    began_s = time.perf_counter()
-    with pytest.raises(
-        passes.StillReading, match=r"rows\.csv \(9 MB\) is being read by a process of its own; its keys"
-    ):
-        sited(slow, is_tick=True).marks(KEYS)
-    assert time.perf_counter() - began_s < 3
-    with pytest.raises(passes.StillReading):
-        sited(slow, is_tick=True).marks(KEYS)
-    assert started().wait(60) == 0
-    marks = sited(slow, is_tick=True).marks(KEYS)
-    assert all(marks.values())
-    passes.forget(sited(slow)._recipe, slow / "scratch")
-    assert sited(slow).marks(KEYS) == marks, "a run makes the same pass itself"
-
-
-def test_the_sensor_says_that_a_file_is_being_read(slow: Path, settings: Settings) -> None:
-    orders = replace(SPEC.sources[0], asset=None, read=None, channel=OneFile(str(slow / "rows.csv"), by="at"))
-    product = ProductStore(replace(SPEC, sources=(orders, SPEC.sources[1])), settings)
-    marks = landed_files.Marks(product)
-    with pytest.raises(source_calls.SourceProblem):
-        marks(orders, KEYS[0])
-    (clause,) = marks.clauses("")
-    assert clause == (
-        f"orders cannot be asked: {slow}/rows.csv (9 MB) is being read by a process of its own; its keys follow."
-    )
-
-
-def test_a_killed_pass_leaves_nothing_and_the_next_tick_says_so_and_starts_again(slow: Path) -> None:
-    with pytest.raises(passes.StillReading):
-        sited(slow, is_tick=True).marks(KEYS)
-    started().kill()
-    started().wait()
-    assert [path.suffix for path in (slow / "scratch/one_file").iterdir()] == [".lock"]
-    with pytest.raises(passes.StillReading, match=r"the process that read .* ended with -9; the next tick tries again"):
-        sited(slow, is_tick=True).marks(KEYS)
-    with pytest.raises(passes.StillReading, match="is being read"):
-        sited(slow, is_tick=True).marks(KEYS)
-    assert started().wait(60) == 0
-    assert all(sited(slow, is_tick=True).marks(KEYS).values())
-
-
-def test_two_processes_do_not_read_one_file_twice(slow: Path) -> None:
-    recipe, place = sited(slow)._recipe, passes._place(sited(slow)._recipe, slow / "scratch")
-    assert isinstance(place, Path)
-    command = [sys.executable, "-m", "platform_assets.data.channels.passes", passes._as_text(recipe, place)]
-    with passes._locked(place, is_patient=True):
-        other = subprocess.Popen(command)
-        time.sleep(1)
-        with pytest.raises(passes.StillReading):
-            sited(slow, is_tick=True).marks(KEYS)
-        passes._store(place, parts.index(recipe))
-        at_s = passes._KNOWN[place].at_s
-    assert other.wait(60) == 0
-    stored = passes._stored(place)
-    assert stored is not None
-    assert stored.at_s == at_s, "the other one found what this one had stored"
+    monkeypatch.setattr(parts, "index", index)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(sited(tmp_path).marks, KEYS)
+        assert began.wait(60)
+        second = threads.submit(sited(tmp_path).marks, KEYS)
+        may_end.set()
+        assert first.result(60) == second.result(60)
+    assert passes_over == [f"{tmp_path}/rows.csv"]
 
 
 def test_a_file_that_is_replaced_between_mark_and_rows_gives_no_mixed_rows(tmp_path: Path) -> None:
@@ -140,6 +73,7 @@ def test_a_file_that_is_replaced_between_mark_and_rows_gives_no_mixed_rows(tmp_p
     assert delivery.mark == sited(tmp_path).probe("2026-01-01") != before["2026-01-01"]
 
 
+@pytest.mark.costly
 def test_a_mark_and_its_rows_are_one_while_the_file_is_rewritten(tmp_path: Path) -> None:
     """A writer replaces the file in place all the time; what comes is whole, and its mark names it."""
     texts = [HEADER + "".join(f"2026-01-0{n % 3 + 1},{kind * 9}\n" for n in range(3_000)) for kind in "ab"]
@@ -195,26 +129,6 @@ def test_marks_differ_exactly_where_rows_do(before: list[tuple[int, str]], after
         is_same = content(before, day) == content(after, day)
         if content(before, day) or content(after, day):
             assert (old[key] == new[key]) == is_same, key
-
-
-@drawn(max_examples=60, deadline=None)
-@given(rows=ROWS.filter(bool), change=strategies.sampled_from(["change", "add", "remove"]), data=strategies.data())
-def test_a_row_that_is_changed_added_or_removed_moves_the_mark_of_its_key_alone(
-    rows: list[tuple[int, str]], change: str, data: strategies.DataObject
-) -> None:
-    place = data.draw(strategies.integers(0, len(rows) - 1))
-    day, text = rows[place]
-    replaced = {"change": [(day, f"{text}!")], "add": [(day, text), (day, "more")], "remove": []}[change]
-    with tempfile.TemporaryDirectory() as name:
-        old = marks_of(Path(name), rows)
-        new = marks_of(Path(name), [*rows[:place], *replaced, *rows[place + 1 :]])
-    is_empty = "0 "
-    moved = [
-        key
-        for key in KEYS
-        if old[key] != new[key] and {(old[key] or is_empty)[:2], (new[key] or is_empty)[:2]} != {is_empty}
-    ]
-    assert moved == [f"2026-01-{day:02d}"]
 
 
 @drawn(max_examples=30, deadline=None)

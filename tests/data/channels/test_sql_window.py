@@ -1,9 +1,6 @@
 """A query is cut into keys: mark and rows from one snapshot, in a stated order, and no password anywhere."""
 
-from __future__ import annotations
-
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from driftline import BatchGrain, DailyGrain, SqlWindow
+from driftline import DailyGrain, SqlWindow
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import clock
 from platform_assets.base.settings import Settings
@@ -25,10 +22,12 @@ from platform_assets.data.landed import UnreadableFile
 from platform_assets.data.raw_maker import Landing
 from platform_assets.engine import digests
 from platform_assets.engine.store_resource import StoreResource
-from platform_assets.product.sited import ChannelProblem, Site
+from platform_assets.product.channel_sites import ChannelProblem, Site
 from platform_assets.product.sources import Source
 from tests.doubles import instances, postgres_server
 from tests.doubles.shop_orders import KEYS, SPEC, orders_schema
+
+pytestmark = pytest.mark.slow
 
 GRAIN = DailyGrain(start="2026-01-01", end="2026-03-31")
 QUERY = "select id, at, amount from orders"
@@ -235,46 +234,6 @@ def test_mark_and_rows_are_of_one_snapshot(database: Database, monkeypatch: pyte
 
 
 @NEEDS
-def test_the_mark_says_which_rows_came_while_others_write(postgresql: Database) -> None:
-    """The same mark means the same bytes, whenever writers commit."""
-    postgresql.run("insert into orders select 'x' || n, '2026-01-01 10:00:00', n from generate_series(1, 500) n")
-    stop, came = threading.Event(), dict[str, set[bytes]]()
-
-    def work(number: int) -> None:
-        import psycopg2
-
-        connection = postgresql._connect()
-        with connection, connection.cursor() as cursor:
-            while not stop.is_set():
-                try:
-                    cursor.execute(f"update orders set amount = amount + 1 where id = 'x{number}'")
-                    connection.commit()
-                except psycopg2.Error:
-                    connection.rollback()
-        connection.close()
-
-    writers = [threading.Thread(target=work, args=(number,)) for number in (1, 2)]
-    for writer in writers:
-        writer.start()
-    try:
-        for _ in range(20):
-            delivery = postgresql.channel().fetch(KEYS[0])
-            came.setdefault(delivery.mark, set()).add(delivery.data)
-            assert pl.read_parquet(BytesIO(delivery.data)).height == 500
-    finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
-    assert len(came) > 1, "the writers changed rows meanwhile"
-    assert all(len(data) == 1 for data in came.values())
-    delivery = postgresql.channel().fetch(KEYS[0])
-    assert (postgresql.channel().probe(KEYS[0]), postgresql.channel().fetch(KEYS[0]).data) == (
-        delivery.mark,
-        delivery.data,
-    )
-
-
-@NEEDS
 def test_the_clock_of_the_database_is_hours_off(postgresql: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     postgresql.add("a", 1)
     now = datetime.now(UTC)
@@ -298,9 +257,7 @@ def test_the_session_of_a_user_moves_no_mark(postgresql: Database) -> None:
 
 
 @NEEDS
-def test_a_missing_or_wrong_password_is_named_and_never_shown(
-    postgresql: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_or_wrong_password_is_named_and_never_shown(postgresql: Database, monkeypatch: pytest.MonkeyPatch):
     postgresql.add("a", 1)
     delivery = postgresql.channel().fetch(KEYS[0])
     monkeypatch.setenv("SHOP_PASSWORD", "hunter2-wrong")
@@ -356,9 +313,3 @@ def test_a_reader_takes_moments_as_the_database_writes_them(database: Database) 
     rows = orders.read(database.channel().fetch(KEYS[0]).data)
     assert rows.schema["at"] == pl.Datetime("us", "UTC")
     assert rows["at"].to_list() == [datetime(2026, 1, 1, 10, tzinfo=UTC)]
-
-
-def test_batches_have_no_moments() -> None:
-    window = SqlWindow("sqlite:///shop.db", QUERY, by="at", order_by=("id",))
-    with pytest.raises(ValueError, match="batches have no moments"):
-        window.at(Site(grain=BatchGrain(count=2), source="orders", folder=Path("/")))

@@ -139,8 +139,6 @@ def test_libraries_do_not_count() -> None:
     )
 
 
-# Definitions ---------------------------------------------------------------------------------------------------------
-
 SHARED = """
 import os
 from dataclasses import dataclass

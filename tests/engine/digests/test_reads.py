@@ -1,8 +1,6 @@
 # ruff: noqa: E501, ISC004 - texts of products
 """A product's code reads no file but data files: each way is refused by name, and nothing else is touched."""
 
-from __future__ import annotations
-
 import importlib
 import sqlite3
 import subprocess
@@ -19,6 +17,8 @@ import polars as pl
 import pytest
 
 from platform_assets.engine.digests import definitions, modules, reads
+
+pytestmark = pytest.mark.slow
 
 SETUP = """
 import functools, json, os, sys
@@ -171,6 +171,7 @@ def test_a_data_file_of_another_function_is_refused_unless_it_is_read_by_data_fi
     assert text
 
 
+@pytest.mark.costly
 def test_a_reader_that_a_helper_bound_before_is_refused_too(
     product: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def test_the_platforms_own_reads_pass_meanwhile(product: Callable[[str], ModuleT
         assert module.features(lambda: objects.is_there(str(tmp_path)))
 
 
+@pytest.mark.costly
 def test_importing_the_package_hears_nothing() -> None:
     code = (
         "import sys; hooks = []; add = sys.addaudithook; sys.addaudithook = hooks.append\n"

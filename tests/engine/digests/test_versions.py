@@ -1,7 +1,5 @@
 """The version of a stage's rows: the product's own functions and values, and a number per maker."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +39,7 @@ def test_no_module_of_the_platform_changes_a_version(spec: Product, monkeypatch:
 def test_the_end_of_the_keys_changes_no_version(spec: Product) -> None:
     grain = spec.grain
     later = replace(grain, count=grain.count + 1) if isinstance(grain, BatchGrain) else replace(grain, end=None)
-    changed = versions.current(replace(spec, grain=later, is_live=True, history=None))
-    assert changed == versions.current(spec)
+    assert versions.current(replace(spec, grain=later, is_live=True, history=None)) == versions.current(spec)
     if isinstance(grain, DailyGrain):
         zone = versions.current(replace(spec, grain=replace(grain, time_zone="Asia/Tokyo"), history=None))
         assert zone["features"] != versions.current(spec)["features"]
@@ -106,5 +103,4 @@ def test_a_version_follows_the_products_function_its_values_and_its_own_modules(
     modules.path_of.cache_clear()
     first = definitions.digest(features(), is_own=True)
     text = {"making.py": FILE, "helping.py": "def rate(tables):\n    return 1\n"}[file]
-    second = definitions.digest(features(**{file: text.replace(old, new)}), is_own=True)
-    assert (first != second) is changes
+    assert (first != definitions.digest(features(**{file: text.replace(old, new)}), is_own=True)) is changes

@@ -1,7 +1,5 @@
 """Binary tasks: their additions to `evaluation.metrics`, which has tests of its own."""
 
-from __future__ import annotations
-
 import polars as pl
 import pytest
 
@@ -45,9 +43,3 @@ def test_labels_are_zeros_and_ones() -> None:
     assert TASK.labels_of(pl.Series([], dtype=pl.Int8)).tolist() == []
     with pytest.raises(ValueError, match="labels hold 2; expected 0 and 1"):
         TASK.labels_of(pl.Series([1, 2]))
-
-
-@pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
-def test_a_threshold_lies_between_zero_and_one(threshold: float) -> None:
-    with pytest.raises(ValueError, match=r"Binary\.threshold is"):
-        Binary(threshold=threshold)

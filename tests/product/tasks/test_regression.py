@@ -1,7 +1,5 @@
 """Regression tasks: closed forms of a normal distribution, and error messages."""
 
-from __future__ import annotations
-
 import math
 
 import msgspec
@@ -13,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platform_assets.evaluation.measures.of_task import measures_of
-from platform_assets.operations.views import task_plots, vector
 from platform_assets.product.tasks import Regression
 
 TASK = Regression(unit="m")
@@ -104,8 +101,7 @@ def test_labels_and_answers_are_read_and_validated() -> None:
     assert TASK.labels_of(pl.Series([1, 2])).tolist() == [1.0, 2.0]
     with pytest.raises(ValueError, match="not finite"):
         TASK.labels_of(pl.Series([1.0, float("nan")]))
-    rows = pl.DataFrame({"value": [1.0], "spread": [2.0]})
-    assert TASK.answers_of(rows).tolist() == [[1.0, 2.0]]
+    assert TASK.answers_of(pl.DataFrame({"value": [1.0], "spread": [2.0]})).tolist() == [[1.0, 2.0]]
     types = TASK.logged_type()
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"value": 1.0, "spread": 0.0}, types)
@@ -140,13 +136,6 @@ def test_invalid_answers_are_refused() -> None:
         MEASURES.quality([], np.empty((0, 2)))
     with pytest.raises(ValueError, match="expected one of each per row"):
         MEASURES.quality(LABEL, LABEL)
-
-
-def test_the_chart_is_reproducible() -> None:
-    decided = {"challenger": MEASURES.decided(LABEL, ANSWERS)}
-    (chart,) = [vector.wide(draw) for draw in task_plots.pictures(TASK, decided).values()]
-    assert "mean answer" in chart
-    assert task_plots.pictures(TASK, {}) == {}
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0])

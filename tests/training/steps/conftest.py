@@ -1,32 +1,25 @@
 """Fixtures for the step tests: the tiny product of `tests/doubles`, and a store with its rows."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from platform_assets.base.settings import Settings
+from tests.doubles import tiny_product as tiny
+from tests.doubles.shared_training import Shared
 
-DOUBLES = Path(__file__).resolve().parents[2] / "doubles"
 
-
-@pytest.fixture(scope="session")
-def tiny() -> Iterator[ModuleType]:
-    """The module of the tiny product."""
-    sys.path.insert(0, str(DOUBLES))
-    import tiny_product
-
-    yield tiny_product
-    sys.path.remove(str(DOUBLES))
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The checkpoint of two processes on one node that nothing interrupts."""
+    shared = Shared(tmp_path_factory.mktemp("shared") / "alone")
+    code, output = shared.run()
+    assert code == 0, output
+    return shared.checkpoint()
 
 
 @pytest.fixture
-def extras(tiny: ModuleType, settings: Settings) -> dict[str, Any]:
+def extras(settings: Settings) -> dict[str, Any]:
     """The extras of a training of the tiny product, whose rows are in this test's store."""
     result: dict[str, Any] = tiny.store(settings)
     return result

@@ -1,7 +1,5 @@
 """Every attempt leaves one record, even if it vanished, and two attempts never work on the same training."""
 
-from __future__ import annotations
-
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -13,16 +11,17 @@ from platform_assets.base.settings import Settings
 from platform_assets.store.leases import LeaseLost
 from platform_assets.store.ledgers import Ledgers
 from platform_assets.store.records.attempts import Launch
-from platform_assets.store.records.models import CHECKPOINTS, Checkpoint
+from platform_assets.store.records.trainings import CHECKPOINTS, Checkpoint
 from platform_assets.training.steps import process
 from platform_assets.training.steps.attempt import Attempt
 
+pytestmark = pytest.mark.slow
 
-def attempt(settings: Settings, ttl_s: float = 60.0) -> Attempt:
+
+def attempt(settings: Settings, **changes: Any) -> Attempt:
     ledgers = Ledgers(settings.root, "tiny")
-    return Attempt(
-        settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", usd_per_hour=0.08, ttl_s=ttl_s
-    )
+    members = {"cutoff": "0009", "profile_name": "cpu_small", "usd_per_hour": 0.08, **changes}
+    return Attempt(settings, ledgers, fingerprint="f", **members)
 
 
 LAUNCH: dict[str, Any] = {
@@ -72,8 +71,7 @@ def test_what_a_pod_received_is_recorded_where_its_profile_says_where_the_data_i
     counts = chain([1000], repeat(1700))
     monkeypatch.setattr(process, "received_bytes", lambda: next(counts))
     launch = Launch(**LAUNCH, launcher=launcher, data_zone="zone-a", cross_zone_usd_per_gb=0.25)
-    ledgers = Ledgers(settings.root, "tiny")
-    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", launch=launch) as work:
+    with attempt(settings, launch=launch) as work:
         assert work.acquire(wait=continue_work)
     (record,) = records(settings)
     assert record.get("received_bytes") == counted
@@ -159,8 +157,7 @@ def test_an_attempt_is_not_started_a_second_time(settings: Settings) -> None:
     """A queue may let a Job in again while no launcher lives: its pods end before they work."""
 
     def started(name: str) -> Attempt:
-        launch, ledgers = Launch(**{**LAUNCH, "id": name}, launcher="kubernetes"), Ledgers(settings.root, "tiny")
-        return Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="cpu_small", launch=launch)
+        return attempt(settings, launch=Launch(**{**LAUNCH, "id": name}, launcher="kubernetes"))
 
     with started("a1") as work:
         work.acquire(wait=continue_work)
@@ -173,26 +170,10 @@ def test_an_attempt_is_not_started_a_second_time(settings: Settings) -> None:
 
 
 def test_the_launchers_facts_about_an_attempt_are_in_its_record_and_progress(settings: Settings) -> None:
-    launch = Launch(
-        id="a1",
-        product="tiny",
-        step="train",
-        fingerprint="f",
-        cutoff="0009",
-        run_id="r1",
-        launcher="kubernetes",
-        profile="gpu",
-        is_spot=False,
-        memory_gb=32,
-        usd_per_hour=2.49,
-        on_demand_usd_per_hour=2.49,
-        priced_on="2026-11-01",
-        requested_at_utc="2026-11-01T12:00:00+00:00",
-    )
-    ledgers = Ledgers(settings.root, "tiny")
-    with Attempt(settings, ledgers, fingerprint="f", cutoff="0009", profile_name="gpu_spot", launch=launch) as work:
+    launch = Launch(**{**LAUNCH, "profile": "gpu"}, launcher="kubernetes")
+    with attempt(settings, profile_name="gpu_spot", launch=launch) as work:
         work.acquire(wait=continue_work)
         work.note(steps_done=9, steps_saved=5)
     (record,) = records(settings)
     assert (record["id"], record["run_id"], record["profile"], record["by"]) == ("a1", "r1", "gpu", "step")
-    assert ledgers.read("leases/f", "1.progress") == record
+    assert Ledgers(settings.root, "tiny").read("leases/f", "1.progress") == record

@@ -1,7 +1,5 @@
 """A checkpoint becomes one sealed bundle, with the same digest in any checkout, or no bundle at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -9,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,9 @@ from platform_assets.training.golden import Golden
 from platform_assets.training.histograms import training_sketch
 from platform_assets.training.reference import Reference
 from platform_assets.training.steps import export, train
+from tests.doubles import tiny_product as tiny
+
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sealed:
 
 
 @pytest.fixture(scope="module")
-def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     folder = tmp_path_factory.mktemp("sealed")
     settings = Settings(root=str(folder / "store"), state=folder / "state")
     job = train.Job.from_extras(tiny.store(settings))
@@ -45,7 +45,7 @@ def sealed(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Sealed
     return Sealed(settings, checkpoint, export.run(tiny.SPEC, checkpoint, settings, log=lambda line: None))
 
 
-def read(tiny: ModuleType, sealed: Sealed, part: str) -> labelled_rows.Rows:
+def read(sealed: Sealed, part: str) -> labelled_rows.Rows:
     manifest = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"]).manifest
     tables = TableStore(sealed.settings.root, "tiny")
     return labelled_rows.read(
@@ -53,7 +53,8 @@ def read(tiny: ModuleType, sealed: Sealed, part: str) -> labelled_rows.Rows:
     )
 
 
-def test_the_bundle_has_the_designed_content_and_nothing_of_this_run(tiny: ModuleType, sealed: Sealed) -> None:
+@pytest.mark.costly
+def test_the_bundle_has_the_designed_content_and_nothing_of_this_run(sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     assert set(bundle.names) == {
         "model.onnx",
@@ -82,9 +83,8 @@ def test_the_bundle_has_the_designed_content_and_nothing_of_this_run(tiny: Modul
     }
 
 
-def test_another_checkout_path_and_process_give_the_same_digest(
-    sealed: Sealed, repository: Path, tmp_path: Path
-) -> None:
+@pytest.mark.costly
+def test_another_checkout_path_and_process_give_the_same_digest(sealed: Sealed, repository: Path, tmp_path: Path):
     package = tmp_path / "another" / "checkout"
     shutil.copytree(
         repository / "platform_assets", package / "platform_assets", ignore=shutil.ignore_patterns("__pycache__")
@@ -102,19 +102,10 @@ def test_another_checkout_path_and_process_give_the_same_digest(
     assert json.loads(ended.stdout.splitlines()[-1])["bundle"] == sealed.result["bundle"]
 
 
-def test_parity_covers_every_holdout_row(tiny: ModuleType, sealed: Sealed) -> None:
-    parity = sealed.result["parity"]
-    assert parity["rows"] == len(read(tiny, sealed, "holdout_keys").inputs) == 2 * tiny.ROWS_A_KEY
-    assert list(parity["batches"]) == [1, 7, 256]
-    assert parity["max_abs_difference"] <= 1e-5
-
-
-def test_the_golden_rows_are_spread_over_the_holdout_and_answered_by_the_graph(
-    tiny: ModuleType, sealed: Sealed
-) -> None:
+def test_the_golden_rows_are_spread_over_the_holdout_and_answered_by_the_graph(sealed: Sealed):
     store = ArtifactStore(sealed.settings.root)
     golden = Golden.from_bytes(store.bundle(sealed.result["bundle"]).read("golden.json"))
-    holdout = read(tiny, sealed, "holdout_keys").inputs
+    holdout = read(sealed, "holdout_keys").inputs
     assert len(golden.answers) == 16
     numeric, categorical, image = golden.inputs
     for place, row in ((0, 0), (-1, -1)):
@@ -124,9 +115,9 @@ def test_the_golden_rows_are_spread_over_the_holdout_and_answered_by_the_graph(
     Model.load(store, sealed.result["bundle"]).warm()
 
 
-def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny: ModuleType, sealed: Sealed) -> None:
+def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
-    reference = read(tiny, sealed, "training_keys")
+    reference = read(sealed, "training_keys")
     learned = graphs.Learned.from_json(json.loads(bundle.read("learned.json")))
     answers = graphs.answers(bundle.read("model.onnx"), reference.inputs, batch=4096)
     assert (
@@ -136,7 +127,7 @@ def test_the_sealed_sketch_covers_every_training_row_and_the_graphs_answers(tiny
     assert json.loads(bundle.read("sketch.json"))["rows"] == 6 * tiny.ROWS_A_KEY
 
 
-def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(tiny: ModuleType, sealed: Sealed) -> None:
+def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
     reference = Reference.from_json(json.loads(bundle.read("reference.json")))
     sketch = json.loads(bundle.read("sketch.json"))
@@ -152,15 +143,16 @@ def test_the_sealed_reference_has_each_training_key_and_adds_up_to_the_sketch(ti
         ]
 
 
-def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(tiny: ModuleType, sealed: Sealed) -> None:
+def test_the_sealed_network_can_be_rebuilt_and_is_better_than_a_coin(sealed: Sealed) -> None:
     bundle = ArtifactStore(sealed.settings.root).bundle(sealed.result["bundle"])
-    holdout = read(tiny, sealed, "holdout_keys").labelled()
+    holdout = read(sealed, "holdout_keys").labelled()
     answers = graphs.answers(bundle.read("model.onnx"), holdout.inputs, batch=256)
     is_right = (answers > np.median(answers)) == (holdout.labels == 1)
     assert is_right.mean() > 0.6
 
 
-def test_without_parity_there_is_no_bundle(tiny: ModuleType, sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.costly
+def test_without_parity_there_is_no_bundle(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(graph: bytes, inputs: Inputs, **_: Any) -> np.ndarray:
         return np.full(len(inputs), 0.5, dtype=np.float32)
 
@@ -173,7 +165,7 @@ def test_without_parity_there_is_no_bundle(tiny: ModuleType, sealed: Sealed, mon
         export.run(tiny.SPEC, sealed.checkpoint, sealed.settings, log=lambda line: None)
 
 
-def test_a_checkpoint_of_another_product_is_refused(tiny: ModuleType, sealed: Sealed) -> None:
+def test_a_checkpoint_of_another_product_is_refused(sealed: Sealed) -> None:
     store = ArtifactStore(sealed.settings.root)
     other = store.put_json({**store.get_json(sealed.checkpoint), "product": "other"})
     with pytest.raises(ValueError, match="belongs to product 'other'; expected 'tiny'"):

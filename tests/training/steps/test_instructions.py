@@ -1,7 +1,5 @@
 """A step refuses to work for a run of other code, another protocol or other libraries, with the remedy."""
 
-from __future__ import annotations
-
 import re
 import traceback
 from contextlib import nullcontext
@@ -16,6 +14,8 @@ from platform_assets.training.checkpoint_maker import Learning
 from platform_assets.training.steps import instructions, process
 from platform_assets.training.steps.jobs import ExportJob
 from tests.doubles.recorded import SPEC
+
+pytestmark = pytest.mark.slow
 
 MAKER = Learning.for_product(SPEC)
 

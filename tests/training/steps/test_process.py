@@ -1,7 +1,5 @@
 """A step ends with its parent, handles requests to stop, and measures its own use."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -11,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from platform_assets.training.steps import process
+
+pytestmark = pytest.mark.slow
 
 ORPHAN = """
 import os, subprocess, sys

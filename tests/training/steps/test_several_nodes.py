@@ -1,9 +1,6 @@
 """Processes on several nodes end with the bytes of as many on one, and together, however one of them ends."""
 
-from __future__ import annotations
-
 import os
-import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import pytest
 from platform_assets.training.steps.process import EXIT_HUNG, EXIT_PEER_LOST, EXIT_PREEMPTED
 from tests.doubles.shared_training import KILLED, Shared, ends, wait
 
-STEPS = 70
+pytestmark = pytest.mark.slow
+
 THOROUGH = pytest.mark.thorough
 
 
@@ -21,49 +19,20 @@ def codes(ended: list[tuple[int, str]]) -> list[int]:
     return [code for code, _ in ended]
 
 
-@pytest.fixture(scope="module")
-def of_one_node(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The checkpoint of two processes on one node that nothing interrupts."""
-    shared = Shared(tmp_path_factory.mktemp("shared") / "alone")
-    code, output = shared.run()
-    assert code == 0, output
-    return shared.checkpoint()
-
-
-def test_two_nodes_killed_and_stopped_end_with_the_bytes_of_one_node(tmp_path: Path, of_one_node: str) -> None:
+@THOROUGH
+def test_two_nodes_killed_and_stopped_end_with_the_bytes_uninterrupted(tmp_path: Path, uninterrupted: str) -> None:
     shared = Shared(tmp_path / "shared")
     assert codes(shared.run_on(2, dies={"1": (9, signal.SIGKILL)})) == [EXIT_PEER_LOST, KILLED]
     assert codes(shared.run_on(2, dies={"0": (25, signal.SIGKILL)})) == [KILLED, EXIT_PEER_LOST]
     assert codes(shared.run_on(2, dies={"1": (40, signal.SIGTERM)})) == [EXIT_PREEMPTED] * 2
     ended = shared.run_on(2)
     assert codes(ended) == [0, 0], ended
-    assert shared.checkpoint() == of_one_node
+    assert shared.checkpoint() == uninterrupted
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
 
 
-@pytest.mark.end_to_end
-def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: Path) -> None:
-    draw, shared, alone = random.Random(45), Shared(tmp_path / "shared"), Shared(tmp_path / "alone")
-    for step in sorted(draw.sample(range(1, STEPS), 20)):
-        rank = draw.randrange(4)
-        ended = shared.run_on(2, 2, dies={str(rank): (step, signal.SIGKILL)})
-        assert codes(ended) == [KILLED if rank // 2 == node else EXIT_PEER_LOST for node in range(2)], ended
-    assert codes(shared.run_on(2, 2)) == [0, 0]
-    assert alone.run(4)[0] == 0
-    assert shared.checkpoint() == alone.checkpoint()
-
-
-@pytest.mark.end_to_end
-def test_the_same_number_of_processes_gives_the_same_bytes_on_any_number_of_nodes(tmp_path: Path) -> None:
-    checkpoints = set()
-    for nodes in (1, 2, 4):
-        shared = Shared(tmp_path / str(nodes))
-        assert codes(shared.run_on(nodes, 4 // nodes)) == [0] * nodes
-        checkpoints.add(shared.checkpoint())
-    assert len(checkpoints) == 1
-
-
-def test_an_agent_that_is_stopped_stops_all_nodes_before_the_first_step(tmp_path: Path, of_one_node: str) -> None:
+@THOROUGH
+def test_an_agent_that_is_stopped_stops_all_nodes_before_the_first_step(tmp_path: Path, uninterrupted: str) -> None:
     shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
     with shared.on_nodes([[], []], ready=str(ready)) as agents:
         wait(lambda: all(Path(f"{ready}-{rank}").exists() for rank in range(2)))
@@ -71,17 +40,19 @@ def test_an_agent_that_is_stopped_stops_all_nodes_before_the_first_step(tmp_path
         assert codes(ends(agents)) == [EXIT_PREEMPTED] * 2
     assert shared.at_work() == []
     assert codes(shared.run_on(2)) == [0, 0]
-    assert shared.checkpoint() == of_one_node
+    assert shared.checkpoint() == uninterrupted
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("variables", "number", "expected"),
     [
-        (("RANK=1",), signal.SIGKILL, [EXIT_PEER_LOST, KILLED]),  # while the other waits for it in the rendezvous
+        # While the other waits for it in the rendezvous.
+        pytest.param(("RANK=1",), signal.SIGKILL, [EXIT_PEER_LOST, KILLED], marks=THOROUGH),
         (("PET_NODE_RANK=1",), signal.SIGTERM, [EXIT_PREEMPTED] * 2),
         # Nothing but its silence tells of it.
         pytest.param(("PET_NODE_RANK=1",), signal.SIGKILL, [EXIT_PEER_LOST, -signal.SIGKILL], marks=THOROUGH),
-        (("PET_NODE_RANK=0",), signal.SIGKILL, [-signal.SIGKILL, EXIT_PEER_LOST]),
+        pytest.param(("PET_NODE_RANK=0",), signal.SIGKILL, [-signal.SIGKILL, EXIT_PEER_LOST], marks=THOROUGH),
     ],
 )
 def test_a_node_that_ends_while_importing_ends_the_other_one(
@@ -97,6 +68,7 @@ def test_a_node_that_ends_while_importing_ends_the_other_one(
     assert shared.at_work() == []
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
@@ -117,6 +89,7 @@ def test_an_error_on_one_node_is_the_one_of_the_step(tmp_path: Path, plan: dict[
         assert end.last_lines[node][-1] in output
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("nodes", [pytest.param(1, marks=THOROUGH), 2])
 def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) -> None:
     ended = Shared(tmp_path / "shared").run_on(nodes, 2 // nodes, hangs={"1": 20}, least_s=10.0)
@@ -127,9 +100,8 @@ def test_a_process_that_hangs_is_named_and_ends_all(tmp_path: Path, nodes: int) 
     assert "rank 0 was waiting for its peers in step 21" in output
 
 
-@pytest.mark.parametrize(
-    ("nodes", "expected"), [pytest.param(1, [EXIT_HUNG], marks=THOROUGH), (2, [EXIT_HUNG, EXIT_PEER_LOST])]
-)
+@THOROUGH
+@pytest.mark.parametrize(("nodes", "expected"), [(1, [EXIT_HUNG]), (2, [EXIT_HUNG, EXIT_PEER_LOST])])
 def test_a_process_that_is_suspended_is_named_by_the_others(tmp_path: Path, nodes: int, expected: list[int]) -> None:
     shared = Shared(tmp_path / "shared")
     ended = shared.run_on(nodes, 2 // nodes, dies={"1": (20, signal.SIGSTOP)}, least_s=10.0)

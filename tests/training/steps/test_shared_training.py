@@ -1,42 +1,31 @@
 """Processes of torchrun's agent that share a training end with the same bytes however they are interrupted."""
 
-from __future__ import annotations
-
-import random
 import signal
 from dataclasses import replace
 from pathlib import Path
-from statistics import stdev
 from typing import Any
 
-import polars as pl
 import pytest
 
 from platform_assets.base.wording import counted
-from platform_assets.launch.train import quality
 from platform_assets.product.learner import TrainingProblem
 from platform_assets.store.artifacts import ArtifactStore
-from platform_assets.store.records.models import CHECKPOINTS, WorldSizes, continued
-from platform_assets.store.tables import TableStore
+from platform_assets.store.records.trainings import CHECKPOINTS, WorldSizes, continued
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
 from platform_assets.training.train import Loop
 from platform_assets.training.watchdog import Watchdog
 from tests.doubles import tiny_product
-from tests.doubles.shared_training import KILLED, PATIENCE_S, Shared, handles, wait
+from tests.doubles.shared_training import KILLED, PATIENCE_S, Shared, wait
+
+pytestmark = pytest.mark.slow
 
 STEPS = 70
+THOROUGH = pytest.mark.thorough
+"""A run of two processes takes 13 CPU seconds, most of them for imports."""
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The checkpoint of two processes that nothing interrupts."""
-    shared = Shared(tmp_path_factory.mktemp("shared") / "alone")
-    code, output = shared.run()
-    assert code == 0, output
-    return shared.checkpoint()
-
-
+@pytest.mark.costly
 def test_two_processes_killed_and_stopped_at_any_step_end_byte_identical(tmp_path: Path, uninterrupted: str) -> None:
     shared = Shared(tmp_path / "shared")
     codes = [
@@ -54,17 +43,6 @@ def test_two_processes_killed_and_stopped_at_any_step_end_byte_identical(tmp_pat
     assert manifest["computed"] == {"device": "cpu", "precision": "float32", "world_size": 2}
     assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
     assert sorted(shared.losses()) == list(range(1, STEPS + 1))
-
-
-@pytest.mark.end_to_end
-def test_twenty_kills_of_random_processes_at_random_steps_change_no_byte(tmp_path: Path, uninterrupted: str) -> None:
-    draw, shared, codes = random.Random(45), Shared(tmp_path / "shared"), list[int]()
-    for step in sorted(draw.sample(range(1, STEPS), 20)):
-        codes.append(shared.run(dies={str(draw.randrange(2)): (step, signal.SIGKILL)})[0])
-    assert codes == [KILLED] * 20
-    code, output = shared.run()
-    assert code == 0, output
-    assert shared.checkpoint() == uninterrupted
 
 
 @pytest.mark.parametrize(
@@ -89,7 +67,8 @@ TOGETHER: dict[str, Any] = {"epochs": 15, "settings": {"widths": (16, 16), "embe
 """210 steps without anything random in a network: what it drops would differ between numbers of processes."""
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.thorough)])
+@THOROUGH
+@pytest.mark.parametrize("processes", [1, 4])
 def test_another_number_of_processes_resumes_with_the_same_losses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
@@ -117,23 +96,7 @@ def test_another_number_of_processes_resumes_with_the_same_losses(
     assert record.world_sizes == [(0, 2), (100, processes)]
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_another_number_of_processes_changes_the_final_metric_by_less_than_a_standard_error_of_the_seed(
-    tmp_path: Path, dropout: float
-) -> None:
-    alone, shared = Shared(tmp_path / "alone"), Shared(tmp_path / "shared")
-    changes = {**TOGETHER, "settings": TOGETHER["settings"] | {"dropout": dropout}}
-    for seed in range(5):
-        job = train.Job.from_extras(alone.extras | {"fingerprint": f"{seed:064x}"})
-        spec = replace(tiny_product.SPEC, training=replace(tiny_product.SPEC.training, **changes, seed=seed))
-        train.Training(spec, job, alone.settings, log=lambda _: None, quality=quality).run()
-    assert shared.run(2, training=changes | {"seed": 0}, dies={"1": (100, signal.SIGKILL)})[0] == KILLED
-    assert shared.run(1, training=changes | {"seed": 0})[0] == 0
-    of_seeds, (resumed,) = alone.log_losses(), shared.log_losses()
-    assert 0 < abs(resumed - of_seeds[0]) < stdev(of_seeds) / len(of_seeds) ** 0.5
-
-
+@THOROUGH
 def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path: Path, uninterrupted: str) -> None:
     shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
     with shared.started(ready=str(ready)) as agent:
@@ -147,16 +110,6 @@ def test_processes_that_are_stopped_before_the_first_step_lose_nothing(tmp_path:
     assert shared.checkpoint() == uninterrupted
 
 
-def test_a_training_that_is_stopped_as_soon_as_it_starts_was_told_to_stop(tmp_path: Path) -> None:
-    shared = Shared(tmp_path / "shared")
-    with shared.started() as agent:
-        wait(lambda: handles(agent.pid, signal.SIGTERM))
-        agent.terminate()
-        output, _ = agent.communicate(timeout=PATIENCE_S)
-    assert agent.returncode == process.EXIT_PREEMPTED, output
-    wait(lambda: not shared.at_work())
-
-
 def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     group = ProcessGroup(rank=4, size=8, size_here=4, watchdog=Watchdog(4, print))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
@@ -167,6 +120,7 @@ def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) 
     group.check_device("cuda")
 
 
+@pytest.mark.costly
 def test_nothing_is_left_of_a_training_whose_agent_is_killed(tmp_path: Path) -> None:
     shared, ready = Shared(tmp_path / "shared"), tmp_path / "ready"
     with shared.started(ready=str(ready)) as agent:
@@ -177,40 +131,18 @@ def test_nothing_is_left_of_a_training_whose_agent_is_killed(tmp_path: Path) -> 
     wait(lambda: not shared.at_work())
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("plan", "sentence"),
     [
         ({"own": {"1": {"weight_decay": 0.5}}}, "the configuration of rank 1 differs from that of rank 0"),
-        ({"other_rows": [1]}, "the data of rank 1 differs from that of rank 0"),
-        ({"training": {"learning_rate": 1e30}}, "expected a finite number. Lower Training.learning_rate"),
+        pytest.param({"other_rows": [1]}, "the data of rank 1 differs from that of rank 0", marks=THOROUGH),
+        pytest.param({"training": {"learning_rate": 1e30}}, "expected a finite number. Lower Training", marks=THOROUGH),
     ],
 )
-def test_what_all_processes_find_wrong_is_one_error_of_the_step(
-    tmp_path: Path, plan: dict[str, Any], sentence: str
-) -> None:
+def test_what_all_processes_find_wrong_is_one_error_of_the_step(tmp_path: Path, plan: dict[str, Any], sentence: str):
     shared = Shared(tmp_path / "shared")
     code, output = shared.run(**plan)
     assert (code, shared.reasons()) == (1, ["code"]), output
     assert sentence in output
     assert output.count("Traceback") == 1
-
-
-def test_labels_of_one_class_are_one_error_of_the_step(tmp_path: Path) -> None:
-    shared, keys = Shared(tmp_path / "shared"), tiny_product.TRAINING_KEYS
-    frames = {key: tiny_product.outcome_rows(key).with_columns(pl.lit(1, pl.Int8).alias("label")) for key in keys}
-    tables = TableStore(shared.settings.root, "tiny")
-    records = tables.replace("outcomes", frames, inputs={key: {} for key in keys}, code="1")
-    shared.extras["outcomes"] = {key: record.content_digest for key, record in records.items()}
-    code, output = shared.run()
-    assert (code, shared.reasons(), output.count("Traceback")) == (1, ["code"], 1), output
-    assert "takes the values [1] in 894 training rows" in output
-
-
-@pytest.mark.parametrize(("rank", "reason"), [(0, "code"), (1, "killed")])
-def test_an_error_of_one_process_is_the_one_of_the_step(tmp_path: Path, rank: int, reason: str) -> None:
-    shared = Shared(tmp_path / "shared")
-    code, output = shared.run(fills={str(rank): 20})
-    assert (code, shared.reasons()) == (1, [reason]), output
-    assert output.count("Traceback") == 1
-    assert "No space left on device" in output
-    assert f"rank {1 - rank}: PeerLost: another process of this step is gone; its own end is the cause" in output

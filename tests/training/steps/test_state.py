@@ -1,15 +1,18 @@
-"""The newest complete save wins, whatever a kill or a bad disk left behind."""
-
-from __future__ import annotations
+"""The newest complete save next to the store wins, whatever a kill left behind; on S3 and on a folder in its place."""
 
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from platform_assets.base.settings import Settings
+from platform_assets.store.leases import LeaseLost
+from platform_assets.store.objects import open_store
 from platform_assets.training.loop_state import LoopState
-from platform_assets.training.steps.state import MAX_SAVES, Saves
+from platform_assets.training.steps.state import MAX_SAVES, Saves, saves
+
+pytestmark = pytest.mark.slow
 
 
 def state(done: int) -> LoopState:
@@ -18,64 +21,127 @@ def state(done: int) -> LoopState:
     return LoopState(tensors=tensors, facts={"done": done, "steps": 40, "loss_sum": 0.5, "history": history})
 
 
-def saved(folder: Path, *steps: int) -> Saves:
-    saves = Saves(folder, "f")
-    for step in steps:
-        saves.save(state(step), fence=1, world_sizes=[(0, 1)])
-    return saves
+def names(root: str) -> list[str]:
+    return sorted(item["path"].rsplit("/", 1)[-1] for item in open_store(root).list("saves").collect())
 
 
-def done(saves: Saves) -> int | None:
+def newest(saves: Saves) -> int | None:
     result = saves.newest()
     return None if result is None else result.state.facts["done"]
 
 
-def test_a_save_is_restored_exactly(tmp_path: Path) -> None:
-    result = saved(tmp_path, 5).newest()
+def test_a_save_is_restored_exactly_and_only_the_newest_are_kept(root: str) -> None:
+    saves = Saves(root, "f")
+    assert saves.newest() is None
+    for done in (5, 10, 15):
+        saves.save(state(done), fence=1, world_sizes=[(0, 1)])
+    result = Saves(root, "f").newest()
     assert result is not None
-    assert json.dumps(result.state.facts, sort_keys=True) == json.dumps(state(5).facts, sort_keys=True)
-    assert {name: value.tolist() for name, value in result.state.tensors.items()} == {
-        "weights.a": [5.0] * 3,
-        "rng.default": [5],
-    }
+    assert json.dumps(result.state.facts, sort_keys=True) == json.dumps(state(15).facts, sort_keys=True)
+    assert result.state.tensors["weights.a"].tolist() == [15.0] * 3
     assert result.state.tensors["rng.default"].dtype == torch.uint8
+    assert len(names(root)) == MAX_SAVES + 1
+    assert Saves(root, "other").newest() is None
 
 
-def test_there_is_no_save_before_the_first_one_and_after_forgetting(tmp_path: Path) -> None:
-    assert done(Saves(tmp_path, "f")) is None
-    saves = saved(tmp_path, 5)
+def test_a_damaged_or_lost_save_falls_back_to_the_previous_one(root: str) -> None:
+    saves, store = Saves(root, "f"), open_store(root)
+    for done in (5, 10):
+        saves.save(state(done), fence=1, world_sizes=[(0, 1)])
+    whole = bytearray(store.get("saves/f/step-000000010-1.safetensors").bytes())
+    whole[-1] ^= 1
+    store.put("saves/f/step-000000010-1.safetensors", bytes(whole))
+    assert newest(saves) == 5
+    store.put("saves/f/step-000000010-1.safetensors", b"torn")
+    assert newest(saves) == 5
+    store.delete("saves/f/step-000000010-1.safetensors")
+    assert newest(saves) == 5
+    store.delete("saves/f/step-000000005-1.safetensors")
+    assert newest(saves) is None
+
+
+def test_a_kill_between_tensors_and_index_costs_one_save(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves = Saves(root, "f")
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
+
+    def killed(self: Saves, data: bytes, mode: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Saves, "_put_index", killed)
+        with pytest.raises(KeyboardInterrupt):
+            saves.save(state(10), fence=1, world_sizes=[(0, 1)])
+    assert newest(Saves(root, "f")) == 5
+
+
+def test_two_holders_of_the_lease_never_overwrite_each_others_tensors(root: str) -> None:
+    first, second = Saves(root, "f"), Saves(root, "f")
+    first.save(state(5), fence=1, world_sizes=[(0, 1)])
+    second.save(state(5), fence=2, world_sizes=[(0, 1)])
+    assert {"step-000000005-1.safetensors", "step-000000005-2.safetensors"} <= set(names(root))
+    assert newest(first) == 5
+
+
+@pytest.mark.parametrize("saved", [(), (5,), (5, 10)])
+def test_a_holder_of_an_older_lease_saves_nothing_once_the_saves_are_claimed(s3_root: str, saved: tuple[int, ...]):
+    first, second = Saves(s3_root, "f"), Saves(s3_root, "f")
+    first.claim(fence=1)
+    for done in saved:
+        first.save(state(done), fence=1, world_sizes=[(0, 1)])
+    second.claim(fence=2)
+    with pytest.raises(LeaseLost, match="saves saves/f belong to lease 2, ours is 1"):
+        first.save(state(15), fence=1, world_sizes=[(0, 1)])
+    with pytest.raises(LeaseLost):
+        first.claim(fence=1)
+    assert newest(second) == (saved[-1] if saved else None)
+    second.save(state(20), fence=2, world_sizes=[(0, 1)])
+    assert newest(Saves(s3_root, "f")) == 20
+    second.forget()
+
+
+def test_a_save_that_was_under_way_when_the_saves_were_claimed_is_refused(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Saves(s3_root, "f"), Saves(s3_root, "f")
+    first.save(state(5), fence=1, world_sizes=[(0, 1)])
+    put = Saves._put_index
+
+    def cut_off(self: Saves, data: bytes, mode: Any) -> None:
+        if self is first and newest(second) == 5:
+            second.claim(fence=2)
+            second.save(state(7), fence=2, world_sizes=[(0, 1)])
+        put(self, data, mode)
+
+    monkeypatch.setattr(Saves, "_put_index", cut_off)
+    with pytest.raises(LeaseLost):
+        first.save(state(10), fence=1, world_sizes=[(0, 1)])
+    assert newest(second) == 7
+
+
+def test_nothing_is_left_once_the_result_is_stored(root: str) -> None:
+    saves = Saves(root, "f")
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
     saves.forget()
-    assert done(saves) is None
+    assert names(root) == []
+    saves.forget()
 
 
-def test_the_newest_wins_and_only_the_last_two_are_kept(tmp_path: Path) -> None:
-    saves = saved(tmp_path, 3, 7, 11)
-    assert done(saves) == 11
-    assert len(list(saves.folder.iterdir())) == MAX_SAVES * 2
+def test_a_store_on_s3_has_its_saves_next_to_it_and_a_folder_in_scratch(settings: Settings) -> None:
+    assert saves(settings.replace(root="s3://bucket/store"), "f").every_s == 15.0
+    here = saves(settings, "f")
+    here.save(state(5), fence=2, world_sizes=[(0, 1)])
+    here.claim(fence=1)  # by a store that is newer than the folder
+    assert (here.every_s, newest(here)) == (2.0, 5)
+    assert len(list((settings.scratch / "saves" / "f").iterdir())) == 2, "a temporary file is left"
 
 
-@pytest.mark.parametrize("damage", ["flip a bit", "cut the tensors", "cut the facts", "lose the tensors"])
-def test_a_damaged_save_falls_back_to_the_previous_one(tmp_path: Path, damage: str) -> None:
-    saves = saved(tmp_path, 3, 7)
-    tensors, facts = (saves.folder / f"step-000000007.{suffix}" for suffix in ("safetensors", "json"))
-    data = bytearray(tensors.read_bytes())
-    if damage == "flip a bit":
-        data[-1] ^= 1
-        tensors.write_bytes(data)
-    elif damage == "cut the tensors":
-        tensors.write_bytes(data[:-4])
-    elif damage == "cut the facts":
-        facts.write_bytes(facts.read_bytes()[:10])
-    else:
-        tensors.unlink()
-    assert done(saves) == 3
-
-
-def test_tensors_without_facts_are_not_a_save_yet(tmp_path: Path) -> None:
-    saves = saved(tmp_path, 3, 7)
-    (saves.folder / "step-000000007.json").unlink()
-    assert done(saves) == 3
-
-
-def test_no_temporary_file_is_left(tmp_path: Path) -> None:
-    assert not [path for path in saved(tmp_path, 1, 2, 3).folder.iterdir() if path.name.startswith(".")]
+@pytest.mark.parametrize(
+    "index", [b"", b"[{", b'{"name": 1}', b'[{"name": "a", "sha256": "b", "fence": 1, "facts": {}}]']
+)
+def test_a_damaged_index_or_one_of_other_code_is_replaced(root: str, index: bytes) -> None:
+    saves, store = Saves(root, "f"), open_store(root)
+    saves.save(state(5), fence=1, world_sizes=[(0, 1)])
+    store.put("saves/f/newest.json", index)
+    assert saves.newest() is None
+    saves.save(state(10), fence=1, world_sizes=[(0, 1)])
+    assert newest(saves) == 10

@@ -1,0 +1,1 @@
+"""Alerts: record each once, record the end of its episode, and send both to Alertmanager."""
