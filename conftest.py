@@ -8,6 +8,7 @@ import gc
 import os
 import re
 import signal
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadFileScheduling
 
+from platform_assets import products
 from platform_assets.base.settings import Settings
 from tests.cluster.certificates import Authority
 from tests.doubles.s3_server import BUCKET, S3Server, running
@@ -110,6 +112,18 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         monkeypatch.setenv(name, value)
     settings.dagster_home.mkdir(parents=True)
     return settings
+
+
+@pytest.fixture
+def product_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which products are found, beside the shipped ones; what is loaded from it is forgotten at the end."""
+    folder = tmp_path / "products"
+    folder.mkdir()
+    products.__path__.append(str(folder))
+    yield folder
+    products.__path__.remove(str(folder))
+    for file in folder.glob("*.py"):
+        sys.modules.pop(f"{products.__name__}.{file.stem}", None)
 
 
 @pytest.fixture(scope="session")

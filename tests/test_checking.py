@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 
 from platform_assets import check as checking
-from platform_assets import products
 from platform_assets.base import clock
 from platform_assets.check import monitored, reach
 from platform_assets.check.messages import Problem
@@ -725,17 +724,12 @@ def test_columns_whose_type_depends_on_the_data_are_reported() -> None:
 # The command ---------------------------------------------------------------------------------------------------------
 
 
-def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
-
-
 @pytest.mark.costly
 def test_the_command_prints_one_line_per_check_and_ends_with_0(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    product_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = hourly_temperature.SPEC.name
-    _file(tmp_path, monkeypatch, name, "from tests.doubles.products.hourly_temperature import SPEC\n")
+    (product_folder / f"{name}.py").write_text("from tests.doubles.products.hourly_temperature import SPEC\n")
     assert main(["check", name]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == name
@@ -759,12 +753,11 @@ def test_a_file_that_does_not_load_is_a_problem_without_a_traceback(
     text: str,
     sentence: str,
     request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    product_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = f"broken_{request.node.callspec.id}"
-    _file(tmp_path, monkeypatch, name, text)
+    (product_folder / f"{name}.py").write_text(text)
     assert main(["check", name]) == 1
     out = capsys.readouterr().out
     assert out.startswith(f"{name}\n  PROBLEM  file  ")
@@ -819,9 +812,9 @@ SPEC = replace(SOUND, name="elsewhere", history=replace(SOUND.history, deliver=d
 
 
 def test_without_the_recording_the_declarations_are_checked_and_the_rest_is_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    product_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _file(tmp_path, monkeypatch, "elsewhere", ELSEWHERE)
+    (product_folder / "elsewhere.py").write_text(ELSEWHERE)
     assert main(["check", "elsewhere"]) == 0
     *lines, last = (line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
     assert [(state, text.split()[0]) for state, text in lines if state != "ok"] == [("note", "clock")]

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -21,7 +21,6 @@ import pytest
 from rich.console import Console
 
 from platform_assets import check as checking
-from platform_assets import products as product_folder
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
@@ -68,24 +67,15 @@ README, COOKBOOK, CHANNELS = (products(page) for page in ("README.md", "docs/coo
 
 
 @pytest.fixture
-def write(tmp_path: Path, settings: Settings) -> Iterator[Callable[[str], Product]]:
-    folder = tmp_path / "products"
-    folder.mkdir()
-    product_folder.__path__.append(str(folder))
-    written: list[str] = []
-
+def write(product_folder: Path, settings: Settings) -> Callable[[str], Product]:
     def file_of(name: str) -> Product:
         text = (README | COOKBOOK | CHANNELS)[name]
         if name not in README and "Product(" not in text:
             text = COOKBOOK["rain_today"] + text
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
-        written.append(name)
+        (product_folder / f"{name}.py").write_text(text, encoding="utf-8")
         return product_files.load(name)
 
-    yield file_of
-    product_folder.__path__.remove(str(folder))
-    for name in written:
-        sys.modules.pop(f"{product_files.__name__}.{name}", None)
+    return file_of
 
 
 def observations() -> pl.DataFrame:

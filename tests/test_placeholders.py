@@ -1,14 +1,12 @@
 """A broken file of one product: servers show it and continue with the others, everything else refuses to load."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from platform_assets import products
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
 from platform_assets.base.settings import ONLY_PRODUCT, Settings, shows_broken_products
@@ -43,15 +41,12 @@ SPEC = replace(
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Write a product's file where discovery finds it, and forget its module afterwards."""
-    (tmp_path / "files").mkdir()
-    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path / "files")])
+def write(product_folder: Path) -> Callable[[str, str], Path]:
+    """Write a product's file where discovery finds it."""
 
     def written(name: str, text: str) -> Path:
-        path = tmp_path / "files" / f"{name}.py"
+        path = product_folder / f"{name}.py"
         path.write_text(text, encoding="utf-8")
-        monkeypatch.delitem(sys.modules, f"{product_files.__name__}.{name}", raising=False)
         return path
 
     return written

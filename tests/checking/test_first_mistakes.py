@@ -1,13 +1,12 @@
 """What goes wrong in a first product is named in one sentence, with the word that was meant."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from platform_assets import check as checking
-from platform_assets import products as product_folder
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
 from platform_assets.cli import main
@@ -69,14 +68,11 @@ SPEC = Product(
 
 
 @pytest.fixture
-def write(tmp_path: Path, settings: Settings, request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
-    folder = tmp_path / "products"
-    folder.mkdir()
-    product_folder.__path__.append(str(folder))
+def write(product_folder: Path, settings: Settings, request: pytest.FixtureRequest) -> Callable[[str], str]:
     name = f"first_{abs(hash(request.node.name)) % 10**8}"
 
     def of(text: str) -> str:
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+        (product_folder / f"{name}.py").write_text(text, encoding="utf-8")
         rows = returned_orders.rows(days=32, a_day=10)
         for (day,), part in rows.group_by(pl.col("ordered_at").str.slice(0, 10), maintain_order=True):
             path = Path(naming.landing_location(settings.root, f"{name}/orders", str(day), ".csv"))
@@ -85,8 +81,7 @@ def write(tmp_path: Path, settings: Settings, request: pytest.FixtureRequest) ->
         return name
 
     of.name = name  # type: ignore[attr-defined]
-    yield of
-    product_folder.__path__.remove(str(folder))
+    return of
 
 
 def text_of(write: Callable[[str], str], fields: str = FIELDS, source: str = "", more: str = "") -> str:

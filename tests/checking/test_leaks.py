@@ -1,6 +1,5 @@
 """Which ways to see the future `driftline check` names, and which it does not."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from platform_assets import check, products
+from platform_assets import check
 from platform_assets.check.messages import Line
 from platform_assets.data.feature_blocks import Timeline
 from tests.checking import leaks
@@ -183,11 +182,9 @@ SPEC = replace(SOUND, name="remembering", features=features)
 
 @pytest.mark.parametrize(("text", "is_named"), [(REMEMBERING, True), (HELPING, False)])
 def test_what_a_products_file_keeps_between_calls_does_not_hide_the_future(
-    text: str, is_named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, is_named: bool, product_folder: Path
 ) -> None:
-    (tmp_path / "remembering.py").write_text(text, encoding="utf-8")
-    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "platform_assets.products.remembering", raising=False)
+    (product_folder / "remembering.py").write_text(text, encoding="utf-8")
     assert "remembered" not in UNNAMED  # it needs a file of its own, whose globals it can keep something in
     result = {line.check: line for line in dict(check.run("remembering"))["remembering"]}
     assert ("'leak' changes in" in result["point in time"].message) == is_named

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from platform_assets import check, products
+from platform_assets import check
 from platform_assets.cli import main
 from platform_assets.product.spec import Field, Product, Tables, Window
 from tests.checking import leaks
@@ -42,11 +42,10 @@ def test_a_file_with_400_columns_passes() -> None:
 
 
 def test_two_sources_of_one_name_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, product_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a person meets it: the product's file cannot be loaded."""
-    monkeypatch.setattr(products, "__path__", [*products.__path__, str(tmp_path)])
-    (tmp_path / "twice_named.py").write_text(
+    (product_folder / "twice_named.py").write_text(
         "from dataclasses import replace\n"
         "from tests.checking import leaks\n"
         "SPEC = leaks.product(leaks.HONEST)\n"

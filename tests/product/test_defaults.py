@@ -1,7 +1,6 @@
 """A product of one table needs little more than its columns; everything else is derived, and works."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,6 @@ import polars as pl
 import pytest
 
 from platform_assets import check as checking
-from platform_assets import products as product_folder
 from platform_assets.automation.factory import build_defs
 from platform_assets.base import naming
 from platform_assets.base.settings import Settings
@@ -44,22 +42,14 @@ SPEC = Product(
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Iterator[Callable[[str, str], Product]]:
+def write(product_folder: Path) -> Callable[[str, str], Product]:
     """Write a product's file where `product_files` finds it, and load it."""
-    folder = tmp_path / "products"
-    folder.mkdir()
-    product_folder.__path__.append(str(folder))
-    written: list[str] = []
 
     def load(name: str, text: str) -> Product:
-        (folder / f"{name}.py").write_text(text, encoding="utf-8")
-        written.append(name)
+        (product_folder / f"{name}.py").write_text(text, encoding="utf-8")
         return product_files.load(name)
 
-    yield load
-    product_folder.__path__.remove(str(folder))
-    for name in written:
-        sys.modules.pop(f"{product_files.FOLDER}.{name}", None)
+    return load
 
 
 def land(settings: Settings, spec: Product, rows: pl.DataFrame) -> None:
