@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -66,20 +66,20 @@ def begin() -> None:
 
     def check(extras: Any, maker: Any) -> None:
         check_maker(extras, maker)
-        ran: set[CodeType] = set()
+        ran: dict[int, CodeType] = {}
 
         def see(frame: FrameType, event: str, _: Any) -> None:
-            if event == "call" and frame.f_code not in ran and not is_importing(frame):
-                ran.add(frame.f_code)
+            if event == "call" and (number := id(frame.f_code)) not in ran and not is_importing(frame):
+                ran[number] = frame.f_code
 
-        atexit.register(_report, maker, ran)
+        atexit.register(_report, maker, ran.values())
         sys.settrace(see)  # as it returns None, Python calls it once per call, and not per return or line
         threading.settrace(see)
 
     product_files.load_of, instructions.check_maker = load, check
 
 
-def _report(maker: Any, ran: set[CodeType]) -> None:
+def _report(maker: Any, ran: Collection[CodeType]) -> None:
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type]
     from tests.goldens.watching import REPOSITORY, STEP, missing

@@ -9,7 +9,7 @@ import functools
 import importlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.makers: dict[str, list[Any]] = defaultdict(list)
-        self.ran: dict[str, set[CodeType]] = defaultdict(set)
+        self.ran: dict[str, dict[int, CodeType]] = defaultdict(dict)  # by id: code's own hash reads all of it
         self._stage: str | None = None
 
     def wrapped(self, stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,8 +92,8 @@ class Watch:
             ran = self.ran[stage]
 
             def observe(frame: FrameType, event: str, _: Any) -> None:
-                if frame.f_code not in ran and not is_importing(frame):
-                    ran.add(frame.f_code)
+                if (number := id(frame.f_code)) not in ran and not is_importing(frame):
+                    ran[number] = frame.f_code
 
             sys.settrace(observe)  # as it returns None, Python calls it once per call, and not per return or line
             try:
@@ -106,7 +106,7 @@ class Watch:
 
     def missing(self) -> dict[str, list[str]]:
         """Return by stage the code that ran outside of the digest."""
-        result = {stage: missing(self.makers[stage], ran) for stage, ran in self.ran.items()}
+        result = {stage: missing(self.makers[stage], ran.values()) for stage, ran in self.ran.items()}
         return {stage: codes for stage, codes in result.items() if codes}
 
 
@@ -191,7 +191,7 @@ def covered(maker: Any) -> tuple[set[Path], list[tuple[Path, int, int]]]:
     return whole, parts
 
 
-def missing(makers: list[Any], ran: set[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:
+def missing(makers: list[Any], ran: Iterable[CodeType], engine: tuple[str, ...] = ENGINE) -> list[str]:
     """Return the code that ran outside of the digests of these makers of one stage, as `file:line name`."""
     of_makers = [covered(maker) for maker in makers]
     result = []
