@@ -56,7 +56,11 @@ def gathered(scenario: Walk, settings: Settings, served: Mapping[str, ServedKey]
     contract = Contract.from_bytes(bundles[scenario.cutoffs[0]].read("contract.json"))
     return {
         "machine": machine(),
-        "data": {stage: _stage(tables, stage) for stage in (*of_sources, "features", "outcomes")},
+        "data": {
+            **{stage: _stage(tables, stage) for stage in (*of_sources, "features", "outcomes")},
+            "contract": sha256(bundles[scenario.cutoffs[0]].read("contract.json")),
+            "openapi": sha256(canonical(openapi.openapi(contract))),
+        },
         "learned": {
             "checkpoint": _stage(tables, "checkpoint"),
             "onnx": {
@@ -69,8 +73,6 @@ def gathered(scenario: Walk, settings: Settings, served: Mapping[str, ServedKey]
             "evaluation": {cutoff: ledgers.read(naming.VERDICTS, item.digest) for cutoff, item in bundles.items()},
             "release": {f"{number}": record for number, record in ledgers.records(naming.RELEASES)},
             "service": {
-                "contract": sha256(bundles[scenario.cutoffs[0]].read("contract.json")),
-                "openapi": sha256(canonical(openapi.openapi(contract))),
                 "answers": {
                     key: {
                         "answered": len(answer.answers),

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 
 from platform_assets.base.keys import LATEST, DailyGrain
@@ -107,3 +108,13 @@ def test_the_openapi_document_states_the_bounds() -> None:
     assert sentence.endswith(
         "From 2012-12-30T05:00:00Z, before 2014-01-03T05:00:00Z, at most 1 days from the server's clock."
     )
+
+
+def test_the_description_does_not_depend_on_types_made_before() -> None:
+    numbers = [(0, 1), (0.0, 1.0), (-0.0, 1.0)]
+    made = [Annotated[float, msgspec.Meta(ge=low, le=high)] for low, high in numbers]
+    share = next(field for field in models.FIELDS if field["dtype"] == "float") | {"name": "share", "is_nullable": False}
+    for low, high in numbers:
+        described = openapi(Contract(models.contract((share | {"low": low, "high": high},))))
+        found = described["components"]["schemas"]["Features"]["properties"]["share"]
+        assert f"{found['minimum']} {found['maximum']}" == f"{float(low)} {float(high)}", made

@@ -83,9 +83,11 @@ class ContractField(msgspec.Struct, frozen=True, kw_only=True):
             whole: of whole numbers; float also takes them as 180.0 or 1.8e2, which JSON Schema counts among integers.
         """
         low, high = self.bounds if self.dtype in ("float", "int") else (0, 0)
+        # typing returns an equal type that was made before, and 0 == 0.0: the text keeps such bounds apart.
+        apart = {"bounds": f"{low} {high}"}
         kind: Any = {
-            "float": Annotated[float, msgspec.Meta(ge=low, le=high)],
-            "int": Annotated[whole, msgspec.Meta(ge=low, le=high, multiple_of=_STEP[whole])],
+            "float": Annotated[float, msgspec.Meta(ge=low, le=high, extra=apart)],
+            "int": Annotated[whole, msgspec.Meta(ge=low, le=high, multiple_of=_STEP[whole], extra=apart)],
             "bool": bool,
             "category": TEXT,
             "image": None,
