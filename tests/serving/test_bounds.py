@@ -113,7 +113,10 @@ def test_the_openapi_document_states_the_bounds() -> None:
 def test_the_description_does_not_depend_on_types_made_before() -> None:
     numbers = [(0, 1), (0.0, 1.0), (-0.0, 1.0)]
     made = [Annotated[float, msgspec.Meta(ge=low, le=high)] for low, high in numbers]
-    share = next(field for field in models.FIELDS if field["dtype"] == "float") | {"name": "share", "is_nullable": False}
+    share = next(field for field in models.FIELDS if field["dtype"] == "float") | {
+        "name": "share",
+        "is_nullable": False,
+    }
     for low, high in numbers:
         described = openapi(Contract(models.contract((share | {"low": low, "high": high},))))
         found = described["components"]["schemas"]["Features"]["properties"]["share"]
