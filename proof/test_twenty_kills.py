@@ -4,7 +4,8 @@ import random
 import signal
 from pathlib import Path
 
-from platform_assets.training.steps.process import EXIT_PEER_LOST
+from platform_assets.store.artifacts import ArtifactStore
+from platform_assets.training.steps.process import EXIT_PEER_LOST, EXIT_PREEMPTED
 from tests.doubles.shared_training import KILLED, Shared
 
 STEPS = 70
@@ -24,6 +25,17 @@ def test_twenty_kills_of_random_processes_at_random_steps_change_no_byte(tmp_pat
     assert code == 0, output
     assert alone.run()[0] == 0
     assert shared.checkpoint() == alone.checkpoint()
+
+
+def test_a_stop_of_one_process_ends_both_after_the_same_step(tmp_path: Path) -> None:
+    shared, alone = Shared(tmp_path / "shared"), Shared(tmp_path / "alone")
+    assert shared.run(dies={"1": (40, signal.SIGTERM)})[0] == EXIT_PREEMPTED
+    assert [shared.run()[0], alone.run()[0]] == [0, 0]
+    assert shared.checkpoint() == alone.checkpoint()
+    assert shared.reasons() == ["preempted", "finished"]
+    assert sorted(shared.losses()) == list(range(1, STEPS + 1))
+    manifest = ArtifactStore(shared.settings.root).get_json(shared.checkpoint())
+    assert manifest["computed"] == {"device": "cpu", "precision": "float32", "world_size": 2}
 
 
 def test_twenty_kills_of_random_processes_on_two_nodes_change_no_byte(tmp_path: Path) -> None:

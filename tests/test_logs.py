@@ -89,7 +89,8 @@ class Followed:
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of the logs, with that of the run that trained; and the run's id."""
     folder = tmp_path_factory.mktemp("logs")
     settings = Settings.from_environment({"DRIFTLINE_STATE": str(folder), "DRIFTLINE_LOG_FORMAT": "json"})
     with (folder / "run.log").open("wb") as log:
@@ -101,17 +102,32 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
             check=False,
         )
     assert ran.returncode == 0, (folder / "run.log").read_text()[-3000:]
+    return folder, ran.stdout.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def followed(ran: tuple[Path, str]) -> Followed:
+    folder, run_id = ran
     port = child.free_port()
     with process(folder, *child.command(f"{SPEC.name}:latest", port)) as (serving, path):
         url = "http://127.0.0.1:"
         server = child.Server(f"{url}{port}", f"{url}{port + 1}", serving, path)
         server.wait_ready()
         address = f"{server.url}/predict"
-        followed = Followed(folder, ran.stdout.decode().strip(), "")
+        followed = Followed(folder, run_id, "")
         answer = ask(address, REQUEST, **{"X-Request-ID": followed.caller})
         with pytest.raises(urllib.error.HTTPError):
             ask(address, {}, **{"X-Request-ID": followed.refused})
-    return Followed(folder, followed.run_id, answer["digest"])
+    return Followed(folder, run_id, answer["digest"])
+
+
+@pytest.mark.costly
+def test_every_line_of_a_run_is_json_with_its_product_and_key(ran: tuple[Path, str]) -> None:
+    of_runs = lines(ran[0] / "run.log")
+    assert len(of_runs) > 100
+    assert {line["product"] for line in of_runs if "run_id" in line} == {SPEC.name}
+    assert {line["key"] for line in of_runs if line.get("job") == f"advance__{SPEC.name}"} == {"0001...0020"}
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in of_runs)
 
 
 @pytest.mark.costly
@@ -135,15 +151,6 @@ def test_an_answer_is_followed_from_the_callers_id_to_the_training(followed: Fol
 def test_a_refused_request_has_a_line_too(followed: Followed) -> None:
     (refused,) = followed.grep(followed.refused)
     assert (refused["status"], refused["release"]) == (422, 1)
-
-
-@pytest.mark.costly
-def test_every_line_of_a_run_is_json_with_its_product_and_key(followed: Followed) -> None:
-    of_runs = lines(followed.folder / "run.log")
-    assert len(of_runs) > 100
-    assert {line["product"] for line in of_runs if "run_id" in line} == {SPEC.name}
-    assert {line["key"] for line in of_runs if line.get("job") == f"advance__{SPEC.name}"} == {"0001...0020"}
-    assert all({"time", "level", "logger", "message"} <= line.keys() for line in of_runs)
 
 
 @pytest.mark.costly

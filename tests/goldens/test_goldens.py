@@ -19,7 +19,7 @@ from tests.goldens.comparing import ANSWER_TOLERANCE, differences, path_of, with
 from tests.goldens.content import gathered
 from tests.goldens.products import WALKS
 from tests.goldens.walk import walk
-from tests.goldens.watching import MAKERS, watching
+from tests.goldens.watching import MAKERS, export_once, watching
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,7 @@ MOST_SHOWN = 40
 NO_PHOTOS = pytest.mark.skipif(
     not garment_photos.DATASET.exists(), reason="needs the photos: apt-get install dataset-fashion-mnist"
 )
-MARKS = {"garment_photos": [NO_PHOTOS, pytest.mark.thorough], "hourly_temperature": [pytest.mark.thorough]}
-PRODUCTS = [pytest.param(name, marks=MARKS.get(name, [])) for name in WALKS]
+PRODUCTS = [pytest.param(name, marks=[NO_PHOTOS] if name == "garment_photos" else []) for name in WALKS]
 
 
 def golden_of(product: str) -> dict[str, Any]:
@@ -36,6 +35,7 @@ def golden_of(product: str) -> dict[str, Any]:
 
 
 @pytest.mark.costly
+@pytest.mark.thorough  # `.ci/run` runs these three all the same
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_every_stage_stores_the_same_as_its_golden(
     settings: Settings, product: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -43,6 +43,7 @@ def test_every_stage_stores_the_same_as_its_golden(
     scenario = WALKS[product]()
     in_processes = product == "hourly_temperature"  # one product's steps run as a launcher starts them
     reports = watched.arranged(monkeypatch, product, tmp_path / "reports")
+    export_once()
     with watching() as watch:
         served = walk(scenario, settings, SubprocessLauncher(settings) if in_processes else None)
     steps = {report.step: report for report in reports()}

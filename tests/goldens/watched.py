@@ -53,7 +53,7 @@ def begin() -> None:
     """Watch this process, using the walk's product instead of the project's files, and report at its end."""
     from platform_assets.engine import product_files
     from platform_assets.training.steps import instructions
-    from tests.goldens.watching import is_importing
+    from tests.goldens.watching import export_once, is_importing
 
     check_maker, load_shipped = instructions.check_maker, product_files.load_of
 
@@ -66,6 +66,8 @@ def begin() -> None:
 
     def check(extras: Any, maker: Any) -> None:
         check_maker(extras, maker)
+        if type(maker).__name__ == MAKERS["export"]:
+            export_once()
         ran: dict[int, CodeType] = {}
 
         def see(frame: FrameType, event: str, _: Any) -> None:

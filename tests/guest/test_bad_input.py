@@ -69,6 +69,7 @@ result = sensor(dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral(),
 assert not result.run_requests
 print(result.skip_reason.skip_message)
 """
+DG = str(Path(sys.executable).with_name("dg"))
 NO_BUCKET = {
     "DRIFTLINE_ROOT": "s3://nowhere/store",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -146,20 +147,30 @@ def test_a_step_refuses_another_package_than_the_runs(host: Host, tmp_path: Path
     assert "build the image again" in last
 
 
+def broken(host: Host) -> str:
+    """Break the product's file; return the sentence about it."""
+    product = host.package / "defs" / PRODUCT / "product.py"
+    product.write_text("1 / 0\n", encoding="utf-8")
+    return f"{product}, line 1, cannot be loaded: ZeroDivisionError: division by zero."
+
+
 @pytest.mark.costly
 def test_a_broken_file_costs_the_host_nothing_and_one_asset_says_why(host: Host) -> None:
     whole = json.loads(host.run(code=DEFINED).splitlines()[-1])
-    product = host.package / "defs" / PRODUCT / "product.py"
-    product.write_text("1 / 0\n", encoding="utf-8")
-    broken = json.loads(host.run(code=DEFINED).splitlines()[-1])
-    sentence = f"{product}, line 1, cannot be loaded: ZeroDivisionError: division by zero."
+    sentence = broken(host)
+    left = json.loads(host.run(code=DEFINED).splitlines()[-1])
     theirs = [name for name in whole["assets"] if not name.startswith(PRODUCT)]
-    assert broken["assets"] == sorted([*theirs, f"{PRODUCT}/broken_file"])
-    assert broken["error"] == {f"{PRODUCT}/broken_file": sentence}
+    assert left["assets"] == sorted([*theirs, f"{PRODUCT}/broken_file"])
+    assert left["error"] == {f"{PRODUCT}/broken_file": sentence}
     host.run("dg", "launch", "--job", host.job)
-    checked = failing(host, str(Path(sys.executable).with_name("dg")), "check", "defs")
+
+
+@pytest.mark.costly
+def test_a_check_and_a_run_of_a_broken_file_say_what_is_wrong(host: Host) -> None:
+    sentence = broken(host)
+    checked = failing(host, DG, "check", "defs")
     assert "".join(sentence.split()) in "".join(checked.split())
-    output = failing(host, str(Path(sys.executable).with_name("dg")), "launch", "--assets", f"{PRODUCT}/broken_file")
+    output = failing(host, DG, "launch", "--assets", f"{PRODUCT}/broken_file")
     assert sentence in output
 
 
@@ -174,23 +185,27 @@ def away(request: pytest.FixtureRequest, host: Host) -> Iterator[tuple[dict[str,
     yield {"DRIFTLINE_ROOT": str(place)}, f"the folder {place} cannot be made: "
 
 
-@pytest.mark.costly
-def test_without_its_store_the_host_loads_and_a_run_and_a_tick_say_so(host: Host, away: tuple[dict[str, str], str]):
-    variables, sentence = away
-    run = str(Path(sys.executable).with_name("dg"))
+def output(host: Host, variables: dict[str, str], *argv: str) -> str:
     environment = {**host.environment, **variables}
+    ended = subprocess.run(
+        argv, cwd=host.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
 
-    def output(*argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            argv, cwd=host.folder, env=environment, capture_output=True, text=True, check=False, timeout=600
-        )
 
-    checked = output(run, "check", "defs")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    theirs = output(run, "launch", "--job", host.job)
-    assert theirs.returncode == 0, theirs.stdout + theirs.stderr
-    (line,) = output(sys.executable, "-c", TICK).stdout.splitlines()
+@pytest.mark.costly
+def test_without_its_store_the_host_loads_and_its_own_run_works(host: Host, away: tuple[dict[str, str], str]) -> None:
+    variables, _ = away
+    output(host, variables, DG, "check", "defs")
+    output(host, variables, DG, "launch", "--job", host.job)
+
+
+@pytest.mark.costly
+def test_without_its_store_a_tick_and_a_run_say_so(host: Host, away: tuple[dict[str, str], str]) -> None:
+    variables, sentence = away
+    (line,) = output(host, variables, sys.executable, "-c", TICK).splitlines()
     assert line.startswith(f"{PRODUCT}: could not be read: ")
     assert sentence in line
-    failed = failing(host, run, "launch", "--job", f"advance__{PRODUCT}", "--partition", KEY, **variables)
+    failed = failing(host, DG, "launch", "--job", f"advance__{PRODUCT}", "--partition", KEY, **variables)
     assert sentence in failed, failed

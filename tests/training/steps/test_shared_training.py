@@ -9,7 +9,6 @@ import pytest
 
 from platform_assets.base.wording import counted
 from platform_assets.product.learner import TrainingProblem
-from platform_assets.store.artifacts import ArtifactStore
 from platform_assets.store.records.trainings import CHECKPOINTS, WorldSizes, continued
 from platform_assets.training.process_group import ProcessGroup
 from platform_assets.training.steps import process, train
@@ -20,29 +19,8 @@ from tests.doubles.shared_training import KILLED, PATIENCE_S, Shared, wait
 
 pytestmark = pytest.mark.slow
 
-STEPS = 70
 THOROUGH = pytest.mark.thorough
 """A run of two processes takes 13 CPU seconds, most of them for imports."""
-
-
-@pytest.mark.costly
-def test_two_processes_killed_and_stopped_at_any_step_end_byte_identical(tmp_path: Path, uninterrupted: str) -> None:
-    shared = Shared(tmp_path / "shared")
-    codes = [
-        shared.run(dies=dies)[0]
-        for dies in (
-            {"1": (9, signal.SIGKILL)},
-            {"0": (25, signal.SIGKILL)},
-            {"1": (40, signal.SIGTERM)},  # of that process alone: both end after the same step
-            {},
-        )
-    ]
-    assert codes == [KILLED, KILLED, process.EXIT_PREEMPTED, 0]
-    assert shared.checkpoint() == uninterrupted
-    manifest = ArtifactStore(shared.settings.root).get_json(uninterrupted)
-    assert manifest["computed"] == {"device": "cpu", "precision": "float32", "world_size": 2}
-    assert shared.reasons() == ["killed", "vanished", "preempted", "finished"]
-    assert sorted(shared.losses()) == list(range(1, STEPS + 1))
 
 
 @pytest.mark.parametrize(
