@@ -47,7 +47,7 @@ demo: setup ## Land, train, serve, then replay weeks with an injected fault. PRO
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile every module again,
 # and each of pytest's processes would rewrite every assertion again.
 COMPILE := $(BIN)/python -m compileall -q driftline platform_assets resources sensors tests proof
-PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+PYTEST := $(MEMORY) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(if $(RESULTS),--junitxml=$(RESULTS))
 
 # If a process of tests dies, the run ends and names the test: pytest-xdist 3.8 fails or waits forever if it starts another.
 SHARED := --numprocesses=2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
@@ -60,7 +60,7 @@ test-fast: setup ## Run the tests that start no process, train nothing and run n
 	@$(COMPILE)
 	@$(PYTEST) -m 'not slow and not costly' --numprocesses=2 --dist=loadfile $(ARGS)
 
-flaky: setup ## Run the tests of `.ci/run` three times, once at a load of 20, and name what differed. PHASES="fast slow" of .ci/run.
+flaky: setup ## Run the tests of `.ci/run` three times, once at a load of 20, and name what differed. PHASES="test costly" of .ci/run.
 	@$(PYTHON) .ci/flaky.py $(PHASES)
 
 coverage: setup ## Run what `make test` runs and print its coverage by package. ARGS=... goes to pytest instead.
@@ -71,7 +71,7 @@ coverage: setup ## Run what `make test` runs and print its coverage by package. 
 	@$(BIN)/python .ci/coverage_by_package.py $(VENV)/coverage.json
 
 cluster-test: setup ## Run the tests that need a Kubernetes cluster, on one of their own. ARGS=... goes to pytest instead.
-	@$(BIN)/pytest $(or $(ARGS),tests/cluster)
+	@$(BIN)/pytest $(or $(ARGS),tests/cluster) $(if $(RESULTS),--junitxml=$(RESULTS))
 
 cluster: setup ## Start a Kubernetes cluster of two nodes to look at, until Ctrl-C. Needs root and KUBEBUILDER_ASSETS.
 	@exec $(BIN)/python -m tests.cluster

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
 
-PHASES = ("fast", "goldens", "inside", "cluster", "slow")
+PHASES = ("test", "goldens", "inside", "cluster", "costly")
 LOAD = 20
 
 
